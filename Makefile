@@ -1,0 +1,40 @@
+# `make study` and `make test` need Python, a C++ compiler and pip; each installs what is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+
+.PHONY: study test test-all lint format clean
+
+study: $(VENV)/installed
+	$(BIN)/marginseg study --preset quick --output study
+
+test: $(VENV)/installed
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/installed
+	$(BIN)/pytest
+
+lint: $(VENV)/linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*')
+	$(BIN)/mypy
+
+format: $(VENV)/linters
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
+
+# Editable: Python changes take effect at once, C++ changes on the next make.
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+$(VENV)/linters: $(VENV)/installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,58 @@
+"""Label noise by Gaussian random fields, its marginals, and Dice-optimal thresholds.
+
+The ops are here and, for compiled graphs, as ``torch.ops.marginseg.*``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version as _version
+
+from marginseg.losses import CrossEntropy, SoftDice, cross_entropy, soft_dice
+from marginseg.metrics import (
+    accuracy,
+    dice,
+    expected_calibration_error,
+    volume_bias,
+    volume_ratio,
+)
+from marginseg.noise import GaussianFieldNoise, folded_share
+from marginseg.ops.dice_threshold import (
+    DiceCurve,
+    DiceThreshold,
+    dice_curve,
+    dice_threshold,
+    segment_dice_threshold,
+)
+from marginseg.ops.gaussian_field import gaussian_field, gaussian_field_ranks
+from marginseg.ops.gaussian_filter import gaussian_filter
+from marginseg.ops.warp import warp
+from marginseg.threshold import optimal_segmentation, optimal_threshold
+from marginseg.unet import UNet
+
+__version__ = _version("marginseg")
+
+__all__ = [
+    "CrossEntropy",
+    "DiceCurve",
+    "DiceThreshold",
+    "GaussianFieldNoise",
+    "SoftDice",
+    "UNet",
+    "accuracy",
+    "cross_entropy",
+    "dice",
+    "dice_curve",
+    "dice_threshold",
+    "expected_calibration_error",
+    "folded_share",
+    "gaussian_field",
+    "gaussian_field_ranks",
+    "gaussian_filter",
+    "optimal_segmentation",
+    "optimal_threshold",
+    "segment_dice_threshold",
+    "soft_dice",
+    "volume_bias",
+    "volume_ratio",
+    "warp",
+]

@@ -1,0 +1,280 @@
+"""Stationary Gaussian fields, sampled exactly from few coefficients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marginseg import _cpu
+from marginseg.ops.boundary import DTYPE_CODES, computing_dtype
+from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
+from marginseg.ops.library import library
+
+METHODS = ("exact", "convolution")
+
+#: The share of the variance that the low-rank factors may miss at any voxel, by dtype.
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+def gaussian_field(
+    shape: Sequence[int],
+    std: float | Sequence[float],
+    length_scale: float | Sequence[float],
+    *,
+    generator: torch.Generator | None = None,
+    method: str = "exact",
+    batch_shape: Sequence[int] = (),
+    coefficients: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    r"""Draw a displacement: one centred Gaussian field for each of the n axes.
+
+    Component i has the covariance :math:`a_i^2 \prod_j \exp(-(x_j - x'_j)^2 / 2 b_j^2)`, with
+    a the ``std`` and b the ``length_scale``, up to the border.
+
+    - ``"exact"``: the covariance is a product over axes, and each factor has a low numerical rank:
+      :math:`X = (F_1 \otimes \dots \otimes F_n)\,\xi` with few normal coefficients ξ. The factors
+      reproduce the variance to rounding and the covariance to 1e-6 (float32) or 1e-12 (float64).
+    - ``"convolution"``: Theorem 3, white noise filtered by :math:`N(0, b^2/2)`. The noise is drawn
+      beyond the border as far as the filter reaches, and scaled by the filter's discrete norm, so
+      that the variance is a² to rounding everywhere. Slower; its covariance is that of the sampled
+      kernel, which differs from the Gaussian one where b is about a voxel or less.
+
+    Args:
+        shape: The n = 1, 2 or 3 spatial sizes, in voxels.
+        std: a, in voxels, >= 0; one number, or one for each component.
+        length_scale: b, in voxels, > 0; one number, or one for each axis.
+        generator: Source of the normals; on the same device. The default is torch's.
+        method: ``"exact"`` or ``"convolution"``.
+        batch_shape: Draws this many independent displacements.
+        coefficients: Instead of drawing them: ξ of shape (*batch_shape, n, *ranks), ranks from
+            :func:`gaussian_field_ranks`, for ``"exact"``. The result is differentiable with
+            respect to it, to any order.
+        dtype: float32 or float64 (float16 and bfloat16 are computed in float32).
+        device: Where; the default is the coefficients' or the generator's device, else torch's
+            default.
+
+    Returns:
+        Tensor of shape (*batch_shape, n, *shape), in voxels.
+
+    Raises:
+        TypeError: ``dtype`` is not floating.
+        ValueError: An argument is out of its range; the message names it.
+
+    Example:
+        >>> import torch
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> field = gaussian_field((32, 48), std=1.5, length_scale=8.0, generator=generator)
+        >>> field.shape
+        torch.Size([2, 32, 48])
+
+    """
+    sizes = _checked_shape(shape)
+    n = len(sizes)
+    stds = _per_axis("std", std, n, positive=False)
+    scales = _per_axis("length_scale", length_scale, n, positive=True)
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
+    if device is None:
+        source = coefficients if coefficients is not None else generator
+        device = source.device if source is not None else torch.get_default_device()
+    computing = computing_dtype(dtype)
+    amplitude = torch.tensor(stds, dtype=computing, device=device).reshape(n, *(1,) * n)
+    if method == "convolution":
+        if coefficients is not None:
+            raise ValueError('coefficients: expected none with method="convolution"')
+        field = _convolved(sizes, scales, (*batch_shape, n), generator, computing, device)
+        return (field * amplitude).to(dtype)
+    factors = [
+        torch.from_numpy(axis_factor(size, scale, TOLERANCE[computing])).to(device, computing)
+        for size, scale in zip(sizes, scales, strict=True)
+    ]
+    ranks = [factor.shape[1] for factor in factors]
+    if coefficients is None:
+        coefficients = torch.randn(
+            (*batch_shape, n, *ranks), generator=generator, dtype=computing, device=device
+        )
+    elif coefficients.shape != (*batch_shape, n, *ranks):
+        raise ValueError(
+            f"coefficients: expected shape {(*batch_shape, n, *ranks)}, "
+            f"got {tuple(coefficients.shape)}"
+        )
+    scaled = coefficients.to(device, computing) * amplitude
+    field = torch.ops.marginseg.gaussian_field(scaled, factors)
+    return field.to(dtype)
+
+
+def gaussian_field_ranks(
+    shape: Sequence[int],
+    length_scale: float | Sequence[float],
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[int, ...]:
+    """Return the number of coefficients along each axis of :func:`gaussian_field`.
+
+    Args:
+        shape: The n = 1, 2 or 3 spatial sizes, in voxels.
+        length_scale: b, in voxels, > 0; one number, or one for each axis.
+        dtype: The field's dtype; float64 asks for more coefficients.
+
+    Example:
+        >>> gaussian_field_ranks((64, 64, 64), length_scale=0.15 * 2**0.5 * 64)
+        (11, 11, 11)
+
+    """
+    sizes = _checked_shape(shape)
+    scales = _per_axis("length_scale", length_scale, len(sizes), positive=True)
+    tolerance = TOLERANCE[computing_dtype(dtype)]
+    return tuple(
+        axis_factor(size, scale, tolerance).shape[1]
+        for size, scale in zip(sizes, scales, strict=True)
+    )
+
+
+@lru_cache(maxsize=64)
+def axis_factor(size: int, length_scale: float, tolerance: float) -> np.ndarray[Any, Any]:
+    """Return F of shape (size, rank) with F Fᵀ ≈ exp(-(i - j)² / 2b²), in float64.
+
+    A pivoted Cholesky factorisation stops where no voxel misses any variance above rounding; its
+    singular vectors, ordered, are cut at the smallest rank that misses at most ``tolerance`` of
+    the variance at each voxel. The rows are then scaled to norm 1: the variance is exact.
+
+    Example:
+        >>> factor = axis_factor(64, 13.6, 1e-6)
+        >>> factor.shape
+        (64, 11)
+        >>> bool(np.allclose((factor**2).sum(axis=1), 1.0, atol=1e-15))
+        True
+
+    """
+    positions = np.arange(size, dtype=np.float64)
+    residual = np.ones(size)
+    columns: list[np.ndarray[Any, Any]] = []
+    while len(columns) < size:
+        pivot = int(residual.argmax())
+        if residual[pivot] <= 1e-15:
+            break
+        column = np.exp(-0.5 * ((positions - positions[pivot]) / length_scale) ** 2)
+        for previous in columns:
+            column -= previous[pivot] * previous
+        column /= math.sqrt(residual[pivot])
+        columns.append(column)
+        residual = np.maximum(residual - column**2, 0.0)
+        residual[pivot] = 0.0
+    u, s, _ = np.linalg.svd(np.stack(columns, axis=1), full_matrices=False)
+    factor = u * s
+    missing = 1.0 - np.cumsum(factor**2, axis=1)
+    enough = np.nonzero(missing.max(axis=0) <= max(tolerance, 1e-14))[0]
+    rank = int(enough[0]) + 1 if len(enough) else factor.shape[1]
+    factor = np.ascontiguousarray(factor[:, :rank])
+    factor /= np.linalg.norm(factor, axis=1, keepdims=True)
+    return factor
+
+
+def _checked_shape(shape: Sequence[int]) -> list[int]:
+    sizes = [int(size) for size in shape]
+    if not 1 <= len(sizes) <= 3 or min(sizes, default=0) < 1:
+        raise ValueError(f"shape: expected 1 to 3 sizes >= 1, got {tuple(shape)}")
+    return sizes
+
+
+def _per_axis(
+    name: str, value: float | Sequence[float], n: int, *, positive: bool
+) -> tuple[float, ...]:
+    values = (float(value),) * n if isinstance(value, int | float) else tuple(map(float, value))
+    if len(values) != n:
+        raise ValueError(f"{name}: expected one number or {n}, got {len(values)}")
+    if not all(math.isfinite(v) and (v > 0 if positive else v >= 0) for v in values):
+        bound = "> 0" if positive else ">= 0"
+        raise ValueError(f"{name}: expected finite numbers {bound}, got {value}")
+    return values
+
+
+def _convolved(
+    sizes: list[int],
+    scales: tuple[float, ...],
+    leading: tuple[int, ...],
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Tensor:
+    sigmas = [scale / math.sqrt(2.0) for scale in scales]
+    kernels = [half_kernel(sigma, 4.0, "sampled") for sigma in sigmas]
+    radii = [len(kernel) - 1 for kernel in kernels]
+    padded = [size + 2 * radius for size, radius in zip(sizes, radii, strict=True)]
+    noise = torch.randn((*leading, *padded), generator=generator, dtype=dtype, device=device)
+    norm = math.prod(math.sqrt(k[0] ** 2 + 2.0 * (k[1:] ** 2).sum()) for k in kernels)
+    field = gaussian_filter(noise, sigmas, truncate=4.0) / norm
+    for axis, (size, radius) in enumerate(zip(sizes, radii, strict=True)):
+        field = field.narrow(axis - len(sizes), radius, size)
+    return field.contiguous()
+
+
+library.define("gaussian_field(Tensor coefficients, Tensor[] factors) -> Tensor")
+
+
+def _field_shape(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[int, ...]:
+    n = len(factors)
+    return (*coefficients.shape[: coefficients.ndim - n], *(f.shape[0] for f in factors))
+
+
+def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    if not 1 <= len(factors) <= 3:
+        raise ValueError(f"factors: expected 1 to 3 matrices, got {len(factors)}")
+    ranks = [factor.shape[1] for factor in factors]
+    if list(coefficients.shape[-len(ranks) :]) != ranks:
+        raise ValueError(
+            f"coefficients: expected the last sizes to be {ranks}, got {tuple(coefficients.shape)}"
+        )
+    if coefficients.dtype not in (torch.float32, torch.float64) or any(
+        factor.dtype != coefficients.dtype for factor in factors
+    ):
+        raise TypeError(
+            f"factors: expected the coefficients' dtype, float32 or float64, got "
+            f"{[factor.dtype for factor in factors]} with {coefficients.dtype}"
+        )
+    shape = _field_shape(coefficients, factors)
+    source = coefficients.contiguous()
+    matrices = [factor.contiguous() for factor in factors]
+    output = torch.empty(shape, dtype=source.dtype, device=source.device)
+    if output.numel():
+        _cpu.gaussian_field(
+            source.data_ptr(),
+            output.data_ptr(),
+            DTYPE_CODES[source.dtype],
+            math.prod(shape[: -len(matrices)]),
+            ranks,
+            [matrix.shape[0] for matrix in matrices],
+            [matrix.data_ptr() for matrix in matrices],
+        )
+    return output
+
+
+def _fake(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    return coefficients.new_empty(_field_shape(coefficients, factors))
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1])
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, list[None]]:
+    # X is linear in the coefficients: the adjoint is the same expansion by the transposed factors.
+    transposed = [factor.t() for factor in ctx.saved_tensors]
+    return torch.ops.marginseg.gaussian_field(gradient, transposed), [None] * len(transposed)
+
+
+library.impl("gaussian_field", _forward, "CPU")
+torch.library.register_fake("marginseg::gaussian_field", _fake, lib=library)
+torch.library.register_autograd(
+    "marginseg::gaussian_field", _backward, setup_context=_remember, lib=library
+)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+
+from marginseg import gaussian_field, gaussian_field_ranks
+from marginseg.ops.gaussian_field import axis_factor
+
+
+@pytest.mark.parametrize("size", [1, 2, 17, 64, 257])
+@pytest.mark.parametrize("length_scale", [0.3, 2.0, 13.6, 400.0])
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-12])
+def test_factor_reproduces_the_covariance_and_exactly_the_variance(size, length_scale, tolerance):
+    factor = axis_factor(size, length_scale, tolerance)
+    positions = np.arange(size)
+    kernel = np.exp(-((positions[:, None] - positions) ** 2) / (2 * length_scale**2))
+    product = factor @ factor.T
+    np.testing.assert_allclose(np.diag(product), 1.0, atol=1e-14)
+    np.testing.assert_allclose(product, kernel, atol=max(2 * tolerance, 1e-13))
+
+
+def test_rank_is_near_the_numerical_rank_of_the_kernel():
+    size = 128
+    length_scale = 0.15 * math.sqrt(2) * size
+    positions = np.arange(size)
+    kernel = np.exp(-((positions[:, None] - positions) ** 2) / (2 * length_scale**2))
+    eigenvalues = np.linalg.eigvalsh(kernel)[::-1]
+    needed = int((eigenvalues > 1e-6 * eigenvalues[0]).sum())
+    assert axis_factor(size, length_scale, 1e-6).shape[1] <= needed + 2
+
+
+@pytest.mark.parametrize("method", ["exact", "convolution"])
+@pytest.mark.parametrize(
+    ("shape", "std", "length_scale"),
+    [((24,), 1.5, 4.0), ((10, 14), (1.0, 3.0), (3.0, 6.0)), ((6, 7, 8), 0.5, (2.0, 3.0, 4.0))],
+)
+def test_variance_and_covariance_at_every_voxel(method, shape, std, length_scale):
+    """Variances within the chi-square bound of the sample size, borders and corners included."""
+    samples = 20_000
+    n = len(shape)
+    field = gaussian_field(
+        shape,
+        std,
+        length_scale,
+        method=method,
+        batch_shape=(samples,),
+        generator=torch.Generator().manual_seed(1),
+        dtype=torch.float64,
+    )
+    stds = torch.tensor(std if isinstance(std, tuple) else (std,) * n, dtype=torch.float64)
+    scaled = field / stds.reshape(n, *(1,) * n)
+    voxels = n * math.prod(shape)
+    # Two-sided, one false alarm in 10^6 over all voxels together.
+    level = 1e-6 / voxels
+    low, high = chi2.ppf([level / 2, 1 - level / 2], samples) / samples
+    variance = scaled.square().mean(dim=0)
+    assert low < variance.min()
+    assert variance.max() < high
+
+    scales = length_scale if isinstance(length_scale, tuple) else (length_scale,) * n
+    grids = np.meshgrid(*[np.arange(size) for size in shape], indexing="ij")
+    flat = scaled.reshape(samples, n, -1)
+    corner = flat[:, :, :1]
+    covariance = (corner * flat).mean(dim=0).numpy()
+    expected = np.exp(
+        -sum(grid.ravel() ** 2 / (2 * scale**2) for grid, scale in zip(grids, scales, strict=True))
+    )
+    # Var(xy) = 1 + rho² <= 2; 6 standard errors. The sampled kernel's own error is below 1e-3.
+    bound = 6 * math.sqrt(2 / samples) + (1e-3 if method == "convolution" else 0)
+    assert np.abs(covariance - expected).max() < bound
+    if n > 1:  # the components are independent
+        cross = (flat[:, 0] * flat[:, 1]).mean(dim=0)
+        assert cross.abs().max() < 6 / math.sqrt(samples)
+
+
+@pytest.mark.parametrize("method", ["exact", "convolution"])
+def test_generator_reproduces(method):
+    def draw(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return gaussian_field((8, 9), 1.0, 3.0, generator=generator, method=method)
+
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 6), (4, 5, 6)])
+def test_coefficients_rebuild_the_field(shape):
+    """Against a contraction by NumPy in float64."""
+    ranks = gaussian_field_ranks(shape, 2.5, dtype=torch.float64)
+    n = len(shape)
+    coefficients = torch.randn((3, n, *ranks), dtype=torch.float64)
+    field = gaussian_field(
+        shape, 2.0, 2.5, batch_shape=(3,), coefficients=coefficients, dtype=torch.float64
+    )
+    expected = 2.0 * coefficients.numpy()
+    for axis, size in enumerate(shape):
+        factor = axis_factor(size, 2.5, 1e-12)
+        expected = np.moveaxis(np.tensordot(expected, factor, (axis + 2, 1)), -1, axis + 2)
+    np.testing.assert_allclose(field.numpy(), expected, atol=1e-12)
+
+
+def test_derivatives_with_respect_to_coefficients():
+    factors = [torch.randn(5, 2, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)]
+    coefficients = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def run(values):
+        return torch.ops.marginseg.gaussian_field(values, factors)
+
+    assert torch.autograd.gradcheck(run, coefficients)
+    assert torch.autograd.gradgradcheck(run, coefficients)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 4, 3)])
+def test_opcheck(shape):
+    factors = [torch.randn(size, 2) for size in shape]
+    coefficients = torch.randn(3, *(2,) * len(shape), requires_grad=True)
+    torch.library.opcheck(torch.ops.marginseg.gaussian_field, (coefficients, factors))
+
+
+def test_compiles_without_graph_break():
+    factors = [torch.randn(6, 2), torch.randn(7, 3)]
+    coefficients = torch.randn(2, 2, 3)
+    compiled = torch.compile(
+        lambda c: torch.ops.marginseg.gaussian_field(c, factors),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    torch.testing.assert_close(
+        compiled(coefficients), torch.einsum("bij,yi,xj->byx", coefficients, *factors)
+    )
+
+
+def test_empty_batch_and_one_voxel():
+    assert gaussian_field((4, 4), 1.0, 2.0, batch_shape=(0,)).shape == (0, 2, 4, 4)
+    assert gaussian_field((1, 1, 1), 1.0, 2.0).shape == (3, 1, 1, 1)
+    assert not gaussian_field((4, 4), 0.0, 2.0).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": ()}, "shape"),
+        ({"shape": (0, 4)}, "shape"),
+        ({"shape": (2, 2, 2, 2)}, "shape"),
+        ({"std": -0.1}, "std"),
+        ({"std": (1.0, 2.0, 3.0)}, "std"),
+        ({"length_scale": 0.0}, "length_scale"),
+        ({"length_scale": math.inf}, "length_scale"),
+        ({"method": "fft"}, "method"),
+        ({"coefficients": torch.zeros(2, 2)}, "coefficients"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        gaussian_field(**{"shape": (4, 5), "std": 1.0, "length_scale": 2.0, **arguments})
+
+
+def test_integer_dtype_is_refused():
+    with pytest.raises(TypeError, match="^dtype"):
+        gaussian_field((4,), 1.0, 2.0, dtype=torch.int32)

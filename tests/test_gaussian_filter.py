@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from marginseg import gaussian_filter
+
+MODES = ("constant", "nearest", "reflect", "mirror", "wrap")
+TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 14), min_size=1, max_size=3),
+    data=st.data(),
+    mode=st.sampled_from(MODES),
+    truncate=st.floats(0.3, 6.0),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_sampled_kernel_equals_scipy(shape, data, mode, truncate, dtype, seed):
+    sigma = data.draw(
+        st.lists(
+            st.one_of(st.just(0.0), st.floats(0.05, 8.0)),
+            min_size=len(shape),
+            max_size=len(shape),
+        )
+    )
+    values = np.random.default_rng(seed).uniform(-1, 1, shape).astype(dtype)
+    expected = scipy.ndimage.gaussian_filter(values, sigma, mode=mode, cval=0.3, truncate=truncate)
+    result = gaussian_filter(
+        torch.from_numpy(values), sigma, mode=mode, cval=0.3, truncate=truncate
+    )
+    np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_fewer_sigmas_filter_the_last_axes():
+    values = np.random.default_rng(0).normal(size=(2, 3, 9, 11))
+    expected = scipy.ndimage.gaussian_filter(values, (0, 0, 1.5, 0.7), mode="reflect")
+    result = gaussian_filter(torch.from_numpy(values), (1.5, 0.7), mode="reflect")
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.64, 3.0])
+def test_integrated_kernel_is_the_probability_of_each_voxel(sigma):
+    impulse = torch.zeros(41, dtype=torch.float64)
+    impulse[20] = 1.0
+    result = gaussian_filter(impulse, sigma, kernel="integrated", truncate=6.0)
+    k = np.arange(41) - 20
+    expected = norm.cdf(k + 0.5, scale=sigma) - norm.cdf(k - 0.5, scale=sigma)
+    np.testing.assert_allclose(result.numpy(), expected, atol=4e-9)  # 2e-9 lies beyond 6 sigma
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kernel", ["sampled", "integrated"])
+def test_derivatives(mode, kernel):
+    def run(values):
+        return gaussian_filter(values, (1.1, 0.0, 2.5), mode=mode, cval=0.5, kernel=kernel)
+
+    values = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, values)
+    assert torch.autograd.gradgradcheck(run, values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(dtype, requires_grad):
+    values = torch.randn(2, 5, 4).to(dtype).requires_grad_(requires_grad)
+    arguments = (values, [1.0, 0.5], "reflect", 0.0, 4.0, "sampled")
+    torch.library.opcheck(torch.ops.marginseg.gaussian_filter, arguments)
+    arguments = (values, [1.0, 0.5], "reflect", 4.0, "sampled")
+    torch.library.opcheck(torch.ops.marginseg.gaussian_filter_adjoint, arguments)
+
+
+def test_compiles_without_graph_break():
+    values = torch.randn(6, 7)
+    compiled = torch.compile(
+        lambda x: 2 * gaussian_filter(x, 1.2, mode="wrap"), fullgraph=True, backend="aot_eager"
+    )
+    torch.testing.assert_close(compiled(values), 2 * gaussian_filter(values, 1.2, mode="wrap"))
+
+
+def test_non_contiguous_half_empty_and_label_inputs():
+    values = torch.randn(9, 8, 7, dtype=torch.float64)
+    strided = values.permute(2, 0, 1)[::2]
+    torch.testing.assert_close(
+        gaussian_filter(strided, 1.0), gaussian_filter(strided.contiguous(), 1.0)
+    )
+    assert gaussian_filter(torch.zeros(0, 4, 5), 1.0).shape == (0, 4, 5)
+    assert gaussian_filter(torch.zeros(3, 0), (1.0,)).shape == (3, 0)
+    half = torch.rand(8, 8).bfloat16()
+    result = gaussian_filter(half, 1.0)
+    assert result.dtype is torch.bfloat16
+    torch.testing.assert_close(result, gaussian_filter(half.float(), 1.0).bfloat16())
+    label = torch.rand(8, 8) > 0.5
+    torch.testing.assert_close(gaussian_filter(label, 1.0), gaussian_filter(label.float(), 1.0))
+
+
+def test_sigma_zero_copies():
+    values = torch.randn(4, 4)
+    result = gaussian_filter(values, 0.0)
+    assert torch.equal(result, values)
+    assert result.data_ptr() != values.data_ptr()
+
+
+def test_result_does_not_depend_on_the_number_of_threads():
+    values = torch.randn(40, 50, 60)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(gaussian_filter(values, 2.0))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(results[0], result) for result in results[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigma": -1.0}, "sigma"),
+        ({"sigma": math.nan}, "sigma"),
+        ({"sigma": (1.0,) * 4}, "sigma"),
+        ({"sigma": (1.0,) * 3}, "sigma"),
+        ({"sigma": 1.0, "mode": "mirrored"}, "mode"),
+        ({"sigma": 1.0, "truncate": 0.0}, "truncate"),
+        ({"sigma": 1.0, "kernel": "box"}, "kernel"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        gaussian_filter(torch.zeros(4, 4), **arguments)
+
+
+def test_no_tensor_and_complex_are_refused():
+    with pytest.raises(TypeError, match="^input"):
+        gaussian_filter(np.zeros(3), 1.0)
+    with pytest.raises(TypeError, match="^input"):
+        gaussian_filter(torch.zeros(3, dtype=torch.complex64), 1.0)

@@ -1,0 +1,219 @@
+"""The theorems of the noise model, held within what the sample size allows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, norm
+
+from marginseg import GaussianFieldNoise, folded_share
+
+ALARM = 1e-6  # the probability of a false alarm of a whole statistical test
+
+
+def _label(shape, *, border):
+    """A slanted block, in the middle or against the border, with a hole and a stray voxel."""
+    grids = torch.meshgrid(*[torch.arange(size) for size in shape], indexing="ij")
+    low = 0 if border else 0.3
+    label = torch.ones(shape, dtype=torch.bool)
+    for grid, size in zip(grids, shape, strict=True):
+        label &= (grid >= low * size) & (grid < 0.65 * size)
+    label &= (grids[0] + grids[-1]) % 7 != 0
+    label[(-1,) * len(shape)] = True
+    return label.to(torch.uint8)
+
+
+def _assert_frequencies_agree(counts, samples, marginals):
+    """Counts lie within the exact binomial bounds of the marginals, at every voxel at once."""
+    level = ALARM / marginals.size
+    slack = 1e-8  # the kernel ends at 6 standard deviations
+    low = binom.ppf(level / 2, samples, np.clip(marginals - slack, 0, 1))
+    high = binom.isf(level / 2, samples, np.clip(marginals + slack, 0, 1))
+    assert (counts >= low).all()
+    assert (counts <= high).all()
+
+
+@pytest.mark.parametrize("border", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "std", "length_scale"),
+    [
+        ((24,), 1.3, 5.0),
+        ((16, 20), 0.64, 4.0),
+        ((16, 20), 2.5, 6.0),
+        ((20, 12), (0.0, 1.7), (4.0, 2.0)),
+        ((7, 8, 9), (0.5, 1.0, 2.0), 4.0),
+    ],
+)
+def test_theorem_1_mean_label_is_the_marginal_at_every_voxel(shape, std, length_scale, border):
+    samples = 40_000 if len(shape) < 3 else 20_000
+    label = _label(shape, border=border)
+    noise = GaussianFieldNoise(std, length_scale, units="voxel")
+    generator = torch.Generator().manual_seed(7)
+    counts = sum(
+        noise.sample(label, samples // 10, generator=generator).sum(dim=0, dtype=torch.float64)
+        for _ in range(10)
+    )
+    marginals = noise.marginals(label.double())
+    _assert_frequencies_agree(counts.numpy(), samples, marginals.numpy())
+
+
+def test_linear_interpolation_is_close_but_not_exact():
+    label = _label((24, 24), border=False)
+    noise = GaussianFieldNoise(1.5, 8.0, units="voxel", interpolation="linear")
+    samples = noise.sample(label, 4000, generator=torch.Generator().manual_seed(0))
+    assert samples.dtype is torch.uint8
+    error = (samples.double().mean(dim=0) - noise.marginals(label.double())).abs()
+    assert error.mean() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(24,), (16, 20), (7, 8, 9)])
+@pytest.mark.parametrize("border", [False, True])
+def test_theorem_2_mean_volume(shape, border):
+    samples = 20_000
+    label = _label(shape, border=border)
+    noise = GaussianFieldNoise(0.08)
+    drawn = noise.sample(label, samples, generator=torch.Generator().manual_seed(3))
+    volumes = drawn.double().flatten(1).mean(dim=1)
+    bound = -norm.ppf(ALARM / 2) * float(volumes.std()) / math.sqrt(samples)
+    assert abs(float(volumes.mean() - noise.expected_volume(label))) < bound
+    volume = label.double().mean()
+    torch.testing.assert_close(noise.volume_loss(label), volume - noise.expected_volume(label))
+    if border:
+        assert noise.volume_loss(label) > 0.01 * volume
+
+
+@pytest.mark.parametrize("std", [0.0, 0.003, 0.02, 0.3])
+def test_expected_volume_is_the_mean_of_the_marginals(std):
+    label = _label((12, 9, 10), border=True)
+    noise = GaussianFieldNoise(std)
+    torch.testing.assert_close(
+        noise.expected_volume(label), noise.marginals(label.double()).mean(), rtol=0, atol=1e-8
+    )
+
+
+def test_marginal_of_a_half_space_is_the_normal_distribution():
+    """P(ω + X < edge) for a half space whose edge is a voxel face, within a bounded domain."""
+    label = torch.zeros(200, dtype=torch.float64)
+    label[:100] = 1
+    std = 3.7
+    marginals = GaussianFieldNoise(std, units="voxel").marginals(label).numpy()
+    omega = np.arange(200)
+    expected = norm.cdf((99.5 - omega) / std) - norm.cdf((-0.5 - omega) / std)
+    np.testing.assert_allclose(marginals, expected, atol=1e-8)
+
+
+def test_units_say_the_same_thing():
+    label = _label((20, 40), border=True)
+    extent = GaussianFieldNoise((0.05, 0.05), 0.2)
+    voxel = GaussianFieldNoise((1.0, 2.0), (4.0, 8.0), units="voxel")
+    millimetre = GaussianFieldNoise((2.0, 1.0), (8.0, 4.0), units="mm", spacing=(2.0, 0.5))
+    for other in (voxel, millimetre):
+        torch.testing.assert_close(extent.marginals(label), other.marginals(label))
+        draws = [
+            noise.displacement((20, 40), generator=torch.Generator().manual_seed(0))
+            for noise in (extent, other)
+        ]
+        torch.testing.assert_close(*draws)
+
+
+def test_multi_label_map_and_its_one_hot_classes_move_together():
+    generator = torch.Generator().manual_seed
+    labels = torch.randint(0, 4, (12, 14), generator=generator(0)).to(torch.uint8)
+    noise = GaussianFieldNoise(0.1, spatial_dims=2)
+    drawn = noise.sample(labels, 3, generator=generator(1))
+    one_hot = torch.stack([labels == value for value in range(4)])
+    drawn_one_hot = noise.sample(one_hot, 3, generator=generator(1))
+    for value in range(1, 4):
+        assert torch.equal(drawn == value, drawn_one_hot[:, value])
+    marginals = noise.marginals(labels, classes=[1, 3])
+    torch.testing.assert_close(marginals, noise.marginals(one_hot[[1, 3]]))
+
+
+def test_batch_dims_get_fields_of_their_own():
+    label = _label((16, 16), border=False).expand(2, 16, 16)
+    noise = GaussianFieldNoise(0.1, spatial_dims=2)
+    shared = noise.sample(label, 4, generator=torch.Generator().manual_seed(0))
+    own = noise.sample(label, 4, generator=torch.Generator().manual_seed(0), batch_dims=1)
+    assert torch.equal(shared[:, 0], shared[:, 1])
+    assert not torch.equal(own[:, 0], own[:, 1])
+
+
+def test_std_zero_changes_nothing():
+    label = _label((9, 9), border=True)
+    noise = GaussianFieldNoise(0.0)
+    assert torch.equal(noise.sample(label, 2), label.expand(2, 9, 9))
+    torch.testing.assert_close(noise.marginals(label), label.float())
+    assert noise.volume_loss(label) == 0
+
+
+def test_one_voxel_volume():
+    label = torch.ones(1, 1, 1, dtype=torch.uint8)
+    noise = GaussianFieldNoise(0.5)
+    inside = (norm.cdf(1.0) - norm.cdf(-1.0)) ** 3
+    assert noise.marginals(label.double()).item() == pytest.approx(inside, abs=1e-8)
+    assert noise.sample(label, 5).shape == (5, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("length_scale", "expected"), [(0.15 * math.sqrt(2), 0.003), (0.15 / math.sqrt(2), 0.186)]
+)
+def test_short_length_scales_fold(length_scale, expected):
+    fields = GaussianFieldNoise(0.06, length_scale).displacement(
+        (48, 48, 48), 24, generator=torch.Generator().manual_seed(0)
+    )
+    share = folded_share(fields)
+    assert share.shape == (24,)
+    bound = 5 * float(share.std()) / math.sqrt(24) + 0.1 * expected
+    assert abs(float(share.mean()) - expected) < bound
+
+
+def test_folded_share_of_known_maps():
+    grid = torch.arange(6.0)
+    reflected = torch.zeros(2, 6, 6)
+    reflected[0] = -2 * grid[:, None]
+    assert folded_share(reflected) == 1
+    both = reflected.clone()
+    both[1] = -2 * grid  # a half turn keeps the orientation
+    assert folded_share(both) == 0
+    assert folded_share(torch.zeros(4, 3, 1, 5, 5)).tolist() == [0.0] * 4
+    with pytest.raises(ValueError, match="^displacement"):
+        folded_share(torch.zeros(5, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"std": -0.1}, "std"),
+        ({"std": math.nan}, "std"),
+        ({"std": (0.1,) * 4}, "std"),
+        ({"length_scale": 0.0}, "length_scale"),
+        ({"units": "cm"}, "units"),
+        ({"units": "mm"}, "spacing"),
+        ({"units": "mm", "spacing": (1.0, 0.0)}, "spacing"),
+        ({"std": (0.1, 0.1), "length_scale": (0.2, 0.2, 0.2)}, "length_scale"),
+        ({"interpolation": "cubic"}, "interpolation"),
+        ({"spatial_dims": 4}, "spatial_dims"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        GaussianFieldNoise(**{"std": 0.02, **arguments})
+
+
+def test_bad_labels_are_named():
+    noise = GaussianFieldNoise(0.02, spatial_dims=2)
+    with pytest.raises(TypeError, match="^label"):
+        noise.sample(np.zeros((4, 4)))
+    with pytest.raises(TypeError, match="^label"):
+        noise.sample(torch.zeros(4, 4))
+    with pytest.raises(ValueError, match="^label"):
+        noise.sample(torch.zeros(4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="^label"):
+        noise.marginals(torch.full((4, 4), 2))
+    with pytest.raises(ValueError, match="^label"):
+        noise.marginals(torch.full((4, 4), math.nan))
+    with pytest.raises(ValueError, match="^n:"):
+        noise.sample(torch.zeros(4, 4, dtype=torch.uint8), 0)
