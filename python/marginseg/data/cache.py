@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.data.dataset import Case, Dataset, EmptyDatasetError, RejectedCase
+from marginseg.data.dataset import Case, Dataset, EmptyDatasetError, UnusableCaseError
 
 FORMAT = 1
 """Part of every key. Raise it when the preparation of a case changes its arrays."""
@@ -39,7 +39,8 @@ class Source:
         name: the case's name.
         files: what it is read from; their paths, sizes and times are part of the key.
         parameters: everything else it depends on, as JSON.
-        make: makes it, or raises `RejectedCase`.
+        make: makes it, or raises `UnusableCaseError`.
+
     """
 
     name: str
@@ -48,13 +49,13 @@ class Source:
     make: Callable[[], Case]
 
     def key(self) -> str:
-        """Hash of files and parameters. Raises `RejectedCase` where a file is missing."""
+        """Hash of files and parameters. Raises `UnusableCaseError` where a file is missing."""
         files = []
         for path in self.files:
             try:
                 status = path.stat()
             except OSError as error:
-                raise RejectedCase(f"{path.name}: {error.strerror or error}") from error
+                raise UnusableCaseError(f"{path.name}: {error.strerror or error}") from error
             files.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
         facts = {"format": FORMAT, "name": self.name, "files": files, **self.parameters}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
@@ -109,7 +110,7 @@ def write_entry(path: Path, case: Case) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             np.save(file, entry)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -129,7 +130,7 @@ def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
         return entry["image"].shape[1:] == tuple(patch_shape) and bool(
             entry["checksum"][0] == _checksum(entry)
         )
-    except (OSError, ValueError, KeyError, IndexError, EOFError):
+    except Exception:  # a damaged header raises whatever Python's tokenizer and parser raise
         return False
 
 
@@ -141,7 +142,7 @@ def _map(path: Path) -> NDArray[np.void]:
 def _checksum(entry: NDArray[np.void]) -> int:
     total = 0
     for field in ("image", "label", "spacing"):
-        total = zlib.crc32(np.ascontiguousarray(entry[field]), total)
+        total = zlib.crc32(np.ascontiguousarray(entry[field]).data, total)
     return total
 
 
@@ -161,6 +162,7 @@ def prepare(
     Raises:
         ValueError: ``max_cases`` is below 1, or ``cache_dir`` cannot be written.
         EmptyDatasetError: no source can be used.
+
     """
     if max_cases is not None and max_cases < 1:
         raise ValueError(f"max_cases must be at least 1 or None, got {max_cases}")
@@ -172,14 +174,14 @@ def prepare(
             f"cache_dir: cannot make the folder {folder} ({error.strerror})"
         ) from error
 
-    def fetch(source: Source) -> Path | RejectedCase:
+    def fetch(source: Source) -> Path | UnusableCaseError:
         try:
             stem = re.sub(r"[^\w.-]+", "_", f"{source.name}-{structure}")
             path = folder / f"{stem}-{source.key()}.npy"
             if not is_intact(path, patch_shape):
                 write_entry(path, source.make())
             return path
-        except RejectedCase as rejection:
+        except UnusableCaseError as rejection:
             return rejection
 
     names: list[str] = []
@@ -197,7 +199,7 @@ def prepare(
                 reason = error.strerror or error
                 raise ValueError(f"cache_dir: cannot write in {folder} ({reason})") from error
             for source, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, RejectedCase):
+                if isinstance(outcome, UnusableCaseError):
                     skipped.append((source.name, str(outcome)))
                 else:
                     names.append(source.name)

@@ -13,8 +13,8 @@ class EmptyDatasetError(ValueError):
     """No case of the data set can be used; the message names the structure and says why."""
 
 
-class RejectedCase(Exception):
-    """This case cannot be used; the message is the reason, one line."""
+class UnusableCaseError(Exception):
+    """A case cannot be used; the message is the reason, one line."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Case:
         image: float32, ``(*spatial)``, normalised.
         label: uint8, 0 or 1, same shape.
         spacing: millimetres a voxel along each axis.
+
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
         skipped: ``(name, reason)`` of every case that was looked at and left out.
         patch_shape: voxels of every image and label.
         spacing: millimetres a voxel, or None where each case has kept its own.
+
     """
 
     structure: str

@@ -30,12 +30,12 @@ def decathlon(
 ) -> Dataset:
     """The training cases of a Medical Segmentation Decathlon task.
 
-    ``directory`` holds ``dataset.json`` and the image and label files that its ``training`` list
-    names. Of an image with several channels (4-D) the first is used. A CT, by the modality in
+    Of an image with several channels (4-D) the first is used. A CT, by the modality in
     ``dataset.json``, is windowed (`CT_WINDOW` to [−1, 1]); anything else is clipped at its 0.5th
     and 99.5th percentile and standardised, case by case. Orientation is kept as stored.
 
     Args:
+        directory: holds ``dataset.json`` and the files that its ``training`` list names.
         structure: a foreground label's name in ``dataset.json``, or ``"all"`` for their union.
         patch_shape: voxels, three axes, around the structure's centre of mass.
         spacing: millimetres to resample to; None keeps each case's own.
@@ -45,6 +45,7 @@ def decathlon(
     Raises:
         ValueError: folder or ``dataset.json`` is missing or wrong, or has no such structure.
         EmptyDatasetError: no case can be used.
+
     """
     root = Path(directory)
     content = _read_description(root)
@@ -56,6 +57,7 @@ def decathlon(
     shape, target = as_patch_shape(patch_shape), as_spacing(spacing)
     chosen = sorted(values.values()) if structure == ALL else [values[structure]]
     modality = _first_modality(content)
+    intensity = IntensityScale.ct if modality == "CT" else IntensityScale.standardised
     sources = []
     for image_file, label_file in _training_files(root, content):
         name = image_file.name.removesuffix(".gz").removesuffix(".nii")
@@ -77,7 +79,7 @@ def decathlon(
                     values=chosen,
                     patch_shape=shape,
                     spacing=target,
-                    intensity=_ct if modality == "CT" else IntensityScale.standardised,
+                    intensity=intensity,
                 ),
             )
         )
@@ -96,15 +98,12 @@ def decathlon_structures(directory: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         ValueError: folder or ``dataset.json`` is missing or wrong.
+
     """
     root = Path(directory)
     values = _label_values(root, _read_description(root))
     names = sorted(values, key=values.__getitem__)
     return names if len(names) == 1 else [*names, ALL]
-
-
-def _ct(volume: object) -> IntensityScale:
-    return IntensityScale.ct()
 
 
 def _read_description(root: Path) -> dict[str, Any]:

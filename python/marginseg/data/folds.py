@@ -23,6 +23,7 @@ def folds(
     Example:
         >>> [(len(train), len(test)) for train, test in folds(7, 3)]
         [(4, 3), (5, 2), (5, 2)]
+
     """
     if k < 2:
         raise ValueError(f"k must be at least 2 folds, got {k}")

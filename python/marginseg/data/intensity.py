@@ -32,8 +32,8 @@ class IntensityScale:
         return clipped
 
     @classmethod
-    def ct(cls) -> IntensityScale:
-        """Hounsfield units in `CT_WINDOW` to [−1, 1], the same map for every case.
+    def ct(cls, volume: NDArray[np.float32] | None = None) -> IntensityScale:
+        """Hounsfield units in `CT_WINDOW` to [−1, 1]: the same map whatever the volume.
 
         >>> scale = IntensityScale.ct()
         >>> scale(np.array([-1000, 100, 450], np.float32)).tolist()

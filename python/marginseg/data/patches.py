@@ -68,6 +68,7 @@ class Patch:
         ratio: new spacing over source spacing, per axis.
         start: first voxel of the patch in the resampled grid; may be negative.
         shape: voxels of the patch.
+
     """
 
     source_shape: tuple[int, ...]

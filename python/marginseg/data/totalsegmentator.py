@@ -26,12 +26,13 @@ def totalsegmentator(
     max_cases: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The subjects of a folder like ``DIR/s0000/ct.nii.gz``, ``…/segmentations/NAME.nii.gz``.
+    """The subjects of a TotalSegmentator folder.
 
     A subject whose mask is missing or empty is skipped, and named in `Dataset.skipped`. Hounsfield
     units in `CT_WINDOW` become [−1, 1]. Orientation is kept as stored.
 
     Args:
+        directory: holds ``s0000/ct.nii.gz`` and ``s0000/segmentations/NAME.nii.gz``, and so on.
         structure: a mask's file name without ``.nii.gz``.
         patch_shape: voxels, three axes, around the structure's centre of mass.
         spacing: millimetres to resample to; None keeps each subject's own.
@@ -41,6 +42,7 @@ def totalsegmentator(
     Raises:
         ValueError: the folder is missing, has no subject, or no subject has such a mask.
         EmptyDatasetError: no case can be used.
+
     """
     root = Path(directory)
     subjects = _subjects(root)
@@ -64,7 +66,7 @@ def totalsegmentator(
                 values=None,
                 patch_shape=shape,
                 spacing=target,
-                intensity=_ct,
+                intensity=IntensityScale.ct,
             ),
         )
         for subject in subjects
@@ -84,6 +86,7 @@ def totalsegmentator_structures(directory: str | os.PathLike[str]) -> list[str]:
 
     Raises:
         ValueError: the folder is missing or has no subject.
+
     """
     return sorted(
         {
@@ -92,10 +95,6 @@ def totalsegmentator_structures(directory: str | os.PathLike[str]) -> list[str]:
             for mask in (subject / MASKS).glob("*.nii.gz")
         }
     )
-
-
-def _ct(volume: object) -> IntensityScale:
-    return IntensityScale.ct()
 
 
 def _subjects(root: Path) -> list[Path]:

@@ -1,0 +1,103 @@
+"""Drawing solids on a voxel grid by their signed distance, negative inside.
+
+Lengths are in units of the canvas's geometric mean extent, so that a shape has the same share of
+the volume at every resolution. The origin is the centre of the canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+Field = NDArray[np.float32]
+Vector = Sequence[float] | NDArray[np.float64] | NDArray[np.float32]
+
+
+def rotation(angles: Vector) -> NDArray[np.float64]:
+    """Rotation by three angles (radians) about the three axes, the first axis first."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return np.asarray(about_z @ about_y @ about_x, np.float64)
+
+
+class Canvas:
+    """A volume in Hounsfield units that solids are painted on, the last on top.
+
+    Attributes:
+        shape: voxels.
+        voxel: edge of a voxel.
+        extent: edges of the volume.
+        grid: (3, *shape) float32, the coordinates of voxel centres.
+        image: float32 Hounsfield units.
+
+    """
+
+    def __init__(self, shape: tuple[int, int, int], background: float) -> None:
+        self.shape = shape
+        self.voxel = prod(shape) ** (-1 / 3)
+        self.extent = np.array(shape) * self.voxel
+        axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * self.voxel for n in shape]
+        self.grid: Field = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
+        self.image: Field = np.full(shape, background, np.float32)
+        self._reserved: Field | None = None
+
+    def ellipsoid(
+        self,
+        centre: Vector,
+        semi_axes: Vector,
+        turn: NDArray[np.float64] | None = None,
+        *,
+        bend: float = 0.0,
+    ) -> Field:
+        """Signed distance to an ellipsoid, to first order.
+
+        ``turn`` rotates it; ``bend`` curves its third axis toward the positive first axis, as
+        x = bend · z².
+        """
+        matrix = np.eye(3) if turn is None else turn
+        offset = np.asarray(centre, np.float32)[:, None, None, None]
+        p = np.tensordot(matrix.T.astype(np.float32), self.grid - offset, axes=1)
+        if bend:
+            p[0] -= np.float32(bend) * p[2] ** 2
+        p /= np.asarray(semi_axes, np.float32)[:, None, None, None]
+        radius = np.sqrt(np.einsum("i...,i...->...", p, p))
+        p /= np.asarray(semi_axes, np.float32)[:, None, None, None]
+        gradient = np.sqrt(np.einsum("i...,i...->...", p, p))
+        distance = (radius - 1) * radius / np.maximum(gradient, 1e-6)
+        return np.asarray(distance, np.float32)
+
+    def tube(self, points: NDArray[np.float64], radius: ArrayLike) -> Field:
+        """Signed distance to a tube around a curve, given by (m, 3) points and radii."""
+        reach = float(np.max(radius)) + 0.25
+        distance, nearest = cKDTree(points).query(
+            np.moveaxis(self.grid, 0, -1).reshape(-1, 3), distance_upper_bound=reach
+        )
+        radii = np.append(np.broadcast_to(np.asarray(radius, np.float64), len(points)), 0.0)
+        distance = np.minimum(distance, reach) - radii[nearest]
+        return np.asarray(distance.reshape(self.shape), np.float32)
+
+    def with_volume(self, distance: Field, share: float) -> Field:
+        """The distance to the parallel surface that encloses ``share`` of the volume."""
+        count = max(1, round(share * distance.size))
+        cut = np.partition(distance, (count - 1, count), axis=None)[count - 1 : count + 1]
+        return np.asarray(distance - cut.mean(), np.float32)
+
+    def reserve(self, distance: Field, gap: float) -> None:
+        """Keep what is painted from now on ``gap`` away from this solid."""
+        self._reserved = np.asarray(np.float32(gap) - distance, np.float32)
+
+    def paint(self, distance: Field, value: ArrayLike, *, on_top: bool = False) -> None:
+        """Fill a solid with Hounsfield units; voxels on its surface get their share of both.
+
+        ``on_top`` ignores what is reserved.
+        """
+        if self._reserved is not None and not on_top:
+            distance = np.maximum(distance, self._reserved)
+        cover = np.clip(0.5 - distance / np.float32(self.voxel), 0, 1)
+        self.image += cover * (np.asarray(value, np.float32) - self.image)

@@ -1,0 +1,302 @@
+"""Decathlon and TotalSegmentator folders, written here with nibabel, good and bad."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from marginseg.data import (
+    EmptyDatasetError,
+    decathlon,
+    structures_of,
+    totalsegmentator,
+)
+
+PATCH = (12, 12, 12)
+
+
+def save(path: Path, array: np.ndarray, spacing: tuple[float, float, float] = (1, 1, 1)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([*spacing, 1.0])), path)
+    return path
+
+
+def anatomy(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image whose intensity gives the label away: 100 + 50 · label + small noise."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros((20, 22, 18), np.uint8)
+    a, b, c = rng.integers(4, 9, 3)
+    label[a : a + 5, b : b + 4, c : c + 3] = 1
+    label[a : a + 5, b : b + 4, c + 3 : c + 6] = 2
+    image = (100 + 50 * label + rng.normal(0, 1, label.shape)).astype(np.float32)
+    return image, label
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    """A decathlon task of six cases in two labels."""
+    root = tmp_path / "Task99_Test"
+    for i in range(6):
+        image, label = anatomy(i)
+        save(root / f"imagesTr/case_{i}.nii.gz", image)
+        save(root / f"labelsTr/case_{i}.nii.gz", label)
+    describe(root)
+    return root
+
+
+def describe(root: Path, **changes: object) -> None:
+    content = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "front", "2": "back"},
+        "training": [
+            {"image": f"./imagesTr/case_{i}.nii.gz", "label": f"./labelsTr/case_{i}.nii.gz"}
+            for i in range(6)
+        ],
+        **changes,
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_patches_are_centred_and_whole(task: Path, cache: Path) -> None:
+    for structure, values in {"front": [1], "back": [2], "all": [1, 2]}.items():
+        data = decathlon(task, structure, patch_shape=PATCH, cache_dir=cache)
+        assert data.skipped == []
+        assert (len(data), data.structure, data.patch_shape) == (6, structure, PATCH)
+        assert data.spacing is None
+        for i, case in enumerate(data.cases):
+            _, label = anatomy(i)
+            mask = np.isin(label, values)
+            assert case.name == f"case_{i}"
+            assert (case.image.dtype, case.label.dtype) == (np.float32, np.uint8)
+            assert case.image.shape == case.label.shape == PATCH
+            assert case.label.sum() == mask.sum()
+            assert case.spacing == (1, 1, 1)
+            offset = np.array(ndimage.center_of_mass(case.label)) - (np.array(PATCH) - 1) / 2
+            assert np.abs(offset).max() <= 0.5
+
+
+def test_image_and_label_stay_in_register(task: Path, cache: Path) -> None:
+    for spacing in (None, 0.7):
+        data = decathlon(task, "all", patch_shape=PATCH, spacing=spacing, cache_dir=cache)
+        for case in data.cases:
+            inside = case.image[ndimage.binary_erosion(case.label)]
+            outside = case.image[~ndimage.binary_dilation(case.label, iterations=2)]
+            assert inside.min() > outside.max()
+
+
+def test_resampling_keeps_the_volume_in_millimetres(task: Path, cache: Path) -> None:
+    data = decathlon(task, "all", patch_shape=(24, 24, 24), spacing=0.5, cache_dir=cache)
+    assert data.spacing == (0.5, 0.5, 0.5)
+    for case in data.cases:
+        assert case.spacing == (0.5, 0.5, 0.5)
+        # 5 × 4 × 6 mm; cutting at ½ rounds the edges of the box a little.
+        assert case.label.sum() * 0.125 == pytest.approx(120, rel=0.1)
+
+
+def test_beyond_the_volume_lie_its_minimum_and_no_label(task: Path, cache: Path) -> None:
+    case = decathlon(task, "all", patch_shape=(40, 40, 40), cache_dir=cache)[0]
+    assert (case.image[0] == case.image.min()).all()
+    assert not case.label[0].any()
+
+
+def test_of_several_channels_the_first_is_used(task: Path, cache: Path) -> None:
+    plain = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)[0]
+    image, _ = anatomy(0)
+    save(task / "imagesTr/case_0.nii.gz", np.stack([image, np.zeros_like(image)], -1))
+    channels = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)[0]
+    np.testing.assert_array_equal(channels.image, plain.image)
+
+
+def test_a_ct_is_windowed(task: Path, cache: Path) -> None:
+    describe(task, modality={"0": "CT"})
+    case = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)[0]
+    assert case.image[case.label == 0].mean() == pytest.approx(0, abs=0.02)  # 100 HU
+
+
+def test_max_cases_counts_usable_cases(task: Path, cache: Path) -> None:
+    (task / "labelsTr/case_1.nii.gz").unlink()
+    data = decathlon(task, "all", patch_shape=PATCH, max_cases=3, cache_dir=cache)
+    assert [case.name for case in data.cases] == ["case_0", "case_2", "case_3"]
+    assert [name for name, _ in data.skipped] == ["case_1"]
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_every_bad_case_is_named_with_its_reason(task: Path, cache: Path) -> None:
+    image, label = anatomy(0)
+    truncated(task / "imagesTr/case_0.nii.gz")
+    save(task / "labelsTr/case_1.nii.gz", label[:-1])
+    image[3, 3, 3] = np.nan
+    save(task / "imagesTr/case_2.nii.gz", image)
+    save(task / "labelsTr/case_3.nii.gz", np.zeros_like(label))
+    (task / "imagesTr/case_4.nii.gz").write_bytes(gzip.compress(b"no image at all" * 100))
+    data = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)
+    assert [case.name for case in data.cases] == ["case_5"]
+    reasons = dict(data.skipped)
+    assert sorted(reasons) == [f"case_{i}" for i in range(5)]
+    assert "case_0.nii.gz is unreadable" in reasons["case_0"]
+    assert "different shapes: (20, 22, 18) and (19, 22, 18)" in reasons["case_1"]
+    assert "NaN or infinite at 1 voxels" in reasons["case_2"]
+    assert "empty in case_3.nii.gz" in reasons["case_3"]
+    assert "case_4.nii.gz is unreadable" in reasons["case_4"]
+    assert all("\n" not in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize("keep", [0, 1, 15, 40, 150])
+def test_a_truncated_file_never_passes(task: Path, cache: Path, keep: int) -> None:
+    path = task / "labelsTr/case_0.nii.gz"
+    assert path.stat().st_size > keep
+    path.write_bytes(path.read_bytes()[:keep])
+    data = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)
+    assert [name for name, _ in data.skipped] == ["case_0"]
+
+
+def test_other_spacings_in_image_and_label_are_refused(task: Path, cache: Path) -> None:
+    save(task / "labelsTr/case_0.nii.gz", anatomy(0)[1], spacing=(1, 1, 2))
+    data = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)
+    assert "different spacings" in dict(data.skipped)["case_0"]
+
+
+def test_a_structure_lost_between_coarse_voxels_is_skipped(task: Path, cache: Path) -> None:
+    label = np.zeros((20, 22, 18), np.uint8)
+    label[6, 6, 6] = 1
+    save(task / "labelsTr/case_0.nii.gz", label)
+    data = decathlon(task, "front", patch_shape=PATCH, spacing=4.0, cache_dir=cache)
+    assert "no voxel of the structure is in the patch" in dict(data.skipped)["case_0"]
+
+
+def test_no_case_left_names_the_structure(task: Path, cache: Path) -> None:
+    for i in range(6):
+        truncated(task / f"imagesTr/case_{i}.nii.gz")
+    with pytest.raises(EmptyDatasetError, match=r"'back'.*case_0.*and 5 more"):
+        decathlon(task, "back", patch_shape=PATCH, cache_dir=cache)
+
+
+def test_wrong_folders_are_refused_in_one_line(task: Path, cache: Path, tmp_path: Path) -> None:
+    def message(directory: Path, structure: str = "all") -> str:
+        with pytest.raises(ValueError) as error:  # noqa: PT011 - the caller looks at the message
+            decathlon(directory, structure, patch_shape=PATCH, cache_dir=cache)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    nowhere = tmp_path / "nowhere"
+    assert f"no such folder: {nowhere}" in message(nowhere)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert f"no dataset.json in {empty}" in message(empty)
+    assert "['front', 'back', 'all']" in message(task, "liver")
+    (task / "dataset.json").write_text("{ not json")
+    assert "cannot read" in message(task)
+    (task / "dataset.json").write_text("[]")
+    assert "JSON object" in message(task)
+    for wrong in ({"labels": 3}, {"labels": {"0": "background"}}, {"training": [1]}):
+        describe(task, **wrong)
+        assert str(task / "dataset.json") in message(task)
+    describe(task)
+    with pytest.raises(ValueError, match="max_cases must be at least 1"):
+        decathlon(task, "all", patch_shape=PATCH, max_cases=0, cache_dir=cache)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_refused(task: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ValueError, match="cache_dir"):
+        decathlon(task, "all", patch_shape=PATCH, cache_dir=blocked / "cache")
+
+
+def test_structures_are_listed(task: Path) -> None:
+    assert structures_of("decathlon", task) == ["front", "back", "all"]
+    assert structures_of("phantom") == ["kidney", "tube", "thin_tube"]
+    with pytest.raises(ValueError, match="kind must be one of"):
+        structures_of("nifti", task)
+    with pytest.raises(ValueError, match="directory"):
+        structures_of("decathlon")
+
+
+@pytest.fixture
+def subjects(tmp_path: Path) -> Path:
+    """Four TotalSegmentator subjects; the third has no aorta file, the fourth an empty one."""
+    root = tmp_path / "Totalsegmentator"
+    for i in range(4):
+        image, label = anatomy(i)
+        save(root / f"s{i:04d}/ct.nii.gz", image.astype(np.int16), spacing=(1.5, 1.5, 1.5))
+        masks = root / f"s{i:04d}/segmentations"
+        save(masks / "kidney_left.nii.gz", (label > 0).astype(np.uint8), spacing=(1.5, 1.5, 1.5))
+        if i != 2:
+            aorta = (label == 1).astype(np.uint8) * (i != 3)
+            save(masks / "aorta.nii.gz", aorta, spacing=(1.5, 1.5, 1.5))
+    (root / "meta.csv").write_text("image_id;age\n")
+    return root
+
+
+def test_totalsegmentator_folder(subjects: Path, cache: Path) -> None:
+    data = totalsegmentator(subjects, "aorta", patch_shape=PATCH, cache_dir=cache)
+    assert [case.name for case in data.cases] == ["s0000", "s0001"]
+    reasons = dict(data.skipped)
+    assert "No such file" in reasons["s0002"]
+    assert "the structure is empty in aorta.nii.gz" in reasons["s0003"]
+    for i, case in enumerate(data.cases):
+        assert case.label.sum() == (anatomy(i)[1] == 1).sum()
+        assert case.image[case.label == 1].mean() == pytest.approx(50 / 350, abs=0.02)
+        assert case.spacing == (1.5, 1.5, 1.5)
+    assert structures_of("totalsegmentator", subjects) == ["aorta", "kidney_left"]
+
+
+def test_totalsegmentator_refuses_what_is_not_there(subjects: Path, cache: Path) -> None:
+    with pytest.raises(ValueError, match=r"\['aorta', 'kidney_left'\].*got 'liver'"):
+        totalsegmentator(subjects, "liver", patch_shape=PATCH, cache_dir=cache)
+    with pytest.raises(ValueError, match="no such folder"):
+        totalsegmentator(subjects / "no", "aorta", patch_shape=PATCH, cache_dir=cache)
+    with pytest.raises(ValueError, match="no subject folder"):
+        totalsegmentator(subjects / "s0000", "aorta", patch_shape=PATCH, cache_dir=cache)
+
+
+def test_real_hippocampi(hippocampus_dir: Path, cache: Path) -> None:
+    data = decathlon(
+        hippocampus_dir, "all", patch_shape=(32, 48, 32), max_cases=12, cache_dir=cache
+    )
+    assert (len(data), data.skipped) == (12, [])
+    for case in data.cases:
+        source = nibabel.load(hippocampus_dir / "labelsTr" / f"{case.name}.nii.gz")
+        truth = np.asarray(source.dataobj) > 0  # type: ignore[attr-defined]
+        # A hippocampus can be longer than the patch, but hardly.
+        assert 0.97 * truth.sum() <= case.label.sum() <= truth.sum()
+        assert abs(case.image.mean()) < 1
+
+
+def test_the_real_ct_sample(totalsegmentator_dir: Path, cache: Path) -> None:
+    folder = totalsegmentator_dir / "s0000" / "segmentations"
+    mask = nibabel.load(folder / "kidney_right.nii.gz").get_fdata()  # type: ignore[attr-defined]
+    data = totalsegmentator(
+        totalsegmentator_dir, "kidney_right", patch_shape=(32, 32, 32), cache_dir=cache
+    )
+    assert data[0].label.sum() == mask.sum()
+    np.testing.assert_allclose(data[0].spacing, 3.0, rtol=1e-3)
+    with pytest.raises(EmptyDatasetError, match=r"'esophagus'.*s0000: the structure is empty"):
+        totalsegmentator(
+            totalsegmentator_dir, "esophagus", patch_shape=(32, 32, 32), cache_dir=cache
+        )
+
+
+def test_missing_file_is_not_remembered(task: Path, cache: Path) -> None:
+    path = task / "labelsTr/case_0.nii.gz"
+    kept = path.read_bytes()
+    path.unlink()
+    assert len(decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)) == 5
+    path.write_bytes(kept)
+    os.utime(path)
+    assert len(decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)) == 6
