@@ -1,4 +1,5 @@
 // marginseg._cpu: addresses, sizes and strides come as integers; Python has checked them.
+#include "dice_threshold/cpu.h"
 #include "gaussian_field/cpu.h"
 
 #include <pybind11/pybind11.h>
@@ -8,6 +9,7 @@
 #include "common/extension.h"
 #include "common/parallel.h"
 #include "gaussian_filter/cpu.h"
+#include "warp/cpu.h"
 
 namespace py = pybind11;
 using namespace marginseg;
@@ -21,6 +23,23 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_parallel_for", [](const uintptr_t address) {
     torch_parallel_for() = reinterpret_cast<ParallelFor>(address);
   });
+
+  m.def(
+      "dice_threshold",
+      [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t segments,
+         const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+         const uintptr_t volume) {
+        dice_threshold(values, Dtype{dtype}, offsets, segments, sorted, threshold, dice, volume);
+      },
+      release);
+
+  m.def(
+      "dice_curve",
+      [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
+         const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
+        dice_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
+      },
+      release);
 
   m.def(
       "gaussian_filter_axis",
@@ -38,6 +57,40 @@ PYBIND11_MODULE(_cpu, m) {
          const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
          const std::vector<uintptr_t>& factors) {
         evaluate_gaussian_field(coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
+      },
+      release);
+
+  m.def(
+      "warp",
+      [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+         const int dtype, const int64_t batch, const int64_t channels,
+         const std::vector<int64_t>& shape, const int64_t input_stride, const int extension,
+         const bool linear, const double cval) {
+        warp(input, displacement, output, Dtype{dtype},
+             {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+      },
+      release);
+
+  m.def(
+      "warp_label",
+      [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+         const int label_dtype, const int displacement_dtype, const int64_t batch,
+         const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
+         const int extension, const bool linear, const int64_t cval) {
+        warp_label(input, displacement, output, Dtype{label_dtype}, Dtype{displacement_dtype},
+                   {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+      },
+      release);
+
+  m.def(
+      "warp_backward",
+      [](const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
+         const uintptr_t input_gradient, const uintptr_t displacement_gradient, const int dtype,
+         const int64_t batch, const int64_t channels, const std::vector<int64_t>& shape,
+         const int64_t input_stride, const int extension, const bool linear, const double cval) {
+        warp_backward(gradient, input, displacement, input_gradient, displacement_gradient,
+                      Dtype{dtype},
+                      {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
 }

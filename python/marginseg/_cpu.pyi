@@ -23,3 +23,58 @@ def gaussian_field(
     shape: list[int],
     factors: list[int],
 ) -> None: ...
+def warp(
+    input: int,
+    displacement: int,
+    output: int,
+    dtype: int,
+    batch: int,
+    channels: int,
+    shape: list[int],
+    input_stride: int,
+    extension: int,
+    linear: bool,
+    cval: float,
+) -> None: ...
+def warp_label(
+    input: int,
+    displacement: int,
+    output: int,
+    label_dtype: int,
+    displacement_dtype: int,
+    batch: int,
+    channels: int,
+    shape: list[int],
+    input_stride: int,
+    extension: int,
+    linear: bool,
+    cval: int,
+) -> None: ...
+def warp_backward(
+    gradient: int,
+    input: int,
+    displacement: int,
+    input_gradient: int,
+    displacement_gradient: int,
+    dtype: int,
+    batch: int,
+    channels: int,
+    shape: list[int],
+    input_stride: int,
+    extension: int,
+    linear: bool,
+    cval: float,
+) -> None: ...
+def dice_threshold(
+    values: int,
+    dtype: int,
+    offsets: int,
+    segments: int,
+    sorted: bool,
+    threshold: int,
+    dice: int,
+    volume: int,
+) -> None: ...
+def dice_curve(
+    values: int, dtype: int, count: int, size: int, sorted: int, dice: int, volume: int
+) -> None: ...

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/dtype.h"
+#include "common/extension.h"
+
+namespace marginseg {
+
+// What one warp works on: `batch` displacements of shape (n, *shape), each applied to `channels`
+// images of shape `shape`. The images of one batch entry are contiguous; `input_stride` elements
+// lie between two entries (0: one input, many displacements).
+struct WarpGeometry {
+  int64_t batch;
+  int64_t channels;
+  std::vector<int64_t> shape;
+  int64_t input_stride;
+  Extension extension;
+  bool linear;
+};
+
+// output(w) = input(w + X(w)), floating point; input, displacement and output share a dtype.
+void warp(uintptr_t input, uintptr_t displacement, uintptr_t output, Dtype dtype,
+          const WarpGeometry& geometry, double cval);
+
+// The same for labels; `displacement` is float32 or float64.
+void warp_label(uintptr_t input, uintptr_t displacement, uintptr_t output, Dtype label_dtype,
+                Dtype displacement_dtype, const WarpGeometry& geometry, int64_t cval);
+
+// The adjoint for `gradient` of the output's shape: adds to `input_gradient` (of the input's
+// shape without stride 0, zeroed by the caller) and writes `displacement_gradient`.
+void warp_backward(uintptr_t gradient, uintptr_t input, uintptr_t displacement,
+                   uintptr_t input_gradient, uintptr_t displacement_gradient, Dtype dtype,
+                   const WarpGeometry& geometry, double cval);
+
+}  // namespace marginseg

@@ -1,0 +1,46 @@
+"""The command line: ``marginseg study | threshold | noise | marginals | figure1 | info``.
+
+Torch and Matplotlib are imported by the commands that need them, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from marginseg.cli.errors import OneLineErrors, SeveralValues
+from marginseg.cli.show import figure1, info
+from marginseg.cli.study import study
+from marginseg.cli.volumes import marginals, noise, threshold
+
+app = typer.Typer(
+    name="marginseg",
+    cls=OneLineErrors,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def marginseg(context: typer.Context) -> None:
+    """Label noise, its marginals, and the threshold that Dice asks for.
+
+    Volumes are NIfTI files (.nii, .nii.gz); what is written keeps the affine, spacing and header of
+    what was read. An existing output file is replaced, and never left half-written. Bad input gets
+    one line on stderr and exit status 2.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for command in (study, threshold, noise, marginals, figure1, info):
+    app.command(cls=SeveralValues)(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+__all__ = ["app", "main"]

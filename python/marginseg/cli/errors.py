@@ -1,0 +1,101 @@
+"""One line and an exit status for everything that can go wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+#: Exit statuses: a study with failed runs, bad input or usage, Ctrl-C (128 + SIGINT).
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+#: Click's class of all usage errors; which package holds it depends on the version of Typer.
+UsageError = typer.BadParameter.__mro__[1]
+
+
+class OneLineErrors(TyperGroup):
+    """Turn errors into one line on stderr; anything unforeseen keeps its traceback."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command line and exit: 0, 1 (failed runs), 2 (bad input), 130 (Ctrl-C)."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            status = super().main(*args, standalone_mode=False, **extra)
+        except UsageError as error:
+            _fail(error.format_message(), BAD_INPUT)  # type: ignore[attr-defined]
+        except (KeyboardInterrupt, typer.Abort):
+            _fail("interrupted", INTERRUPTED)
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what its input or the disk is to blame for gets one line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output has gone (`marginseg info | head -1`).
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+        except OSError as error:
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            _fail(where + (error.strerror or str(error)), BAD_INPUT)
+        except (ValueError, TypeError, MemoryError) as error:
+            if os.environ.get("MARGINSEG_TRACEBACK"):
+                raise
+            _fail(str(error) or type(error).__name__, BAD_INPUT)
+
+
+class SeveralValues(TyperCommand):
+    """A command whose list options take several values after one name: ``--std 0 0.03 0.06``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each of its values, as Click wants it."""
+        several = {
+            name: name != "--structure"
+            for param in self.params
+            if getattr(param, "multiple", False)
+            for name in param.opts
+        }
+        return super().parse_args(ctx, _repeat_names(args, several))
+
+
+def _repeat_names(args: Sequence[str], several: dict[str, bool]) -> list[str]:
+    """Expand ``--std 0 1`` to ``--std 0 --std 1``; numeric options take only numbers."""
+    expanded: list[str] = []
+    current: str | None = None  # the list option whose further values may follow
+    awaiting = False  # its first value comes next, whatever it looks like
+    for place, argument in enumerate(args):
+        if argument == "--":
+            return [*expanded, *args[place:]]
+        name = argument.partition("=")[0]
+        if awaiting:
+            awaiting = False
+        elif name in several:
+            current, awaiting = name, "=" not in argument
+        elif current is not None and _continues(argument, numeric=several[current]):
+            expanded.append(current)
+        else:
+            current = None
+        expanded.append(argument)
+    return expanded
+
+
+def _continues(argument: str, *, numeric: bool) -> bool:
+    if not numeric:
+        return not argument.startswith("-")
+    try:
+        float(argument)
+    except ValueError:
+        return False
+    return True
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"marginseg: {' '.join(message.split())}", err=True)
+    sys.exit(status)

@@ -1,0 +1,64 @@
+"""The commands that need no data: figure1 and info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def figure1(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Picture to write; its suffix tells the format."
+        ),
+    ],
+) -> None:
+    """Draw the paper's Figure 1: shapes under rising noise.
+
+    Samples, the marginal, and the segmentations that are optimal for accuracy (cut at 1/2) and for
+    Dice (cut at t*).
+    """
+    if output.is_dir():
+        raise IsADirectoryError(f"{output}: expected a file to write, got a folder")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: expected an existing folder for {output.name}")
+
+    from marginseg.figures import figure1 as draw
+
+    draw(output)
+    typer.echo(str(output))
+
+
+def info() -> None:
+    """Show the version, the instruction set in use, CUDA, torch, its threads, and the devices."""
+    import importlib.util
+    import platform
+
+    import torch
+
+    import marginseg
+    from marginseg import _cpu
+
+    devices = [f"cpu ({platform.machine()})"]
+    devices += [
+        f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+        for index in range(torch.cuda.device_count())
+    ]
+    # Without kernels for several instruction sets the core is compiled for the base set.
+    instruction_set = getattr(_cpu, "instruction_set", lambda: "base")()
+    cuda_built = importlib.util.find_spec("marginseg._cuda") is not None
+    rows = {
+        "marginseg": marginseg.__version__,
+        "instruction set": instruction_set,
+        "CUDA kernels": "built" if cuda_built else "not built",
+        "torch": torch.__version__,
+        "torch CUDA": torch.version.cuda or "no",
+        "threads": str(torch.get_num_threads()),
+        "Python": platform.python_version(),
+        "devices": ", ".join(devices),
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:<16} {value}")

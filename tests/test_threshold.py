@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marginseg import optimal_segmentation, optimal_threshold
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 64), min_size=1, max_size=12),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+)
+def test_cut_is_exact_in_the_maps_own_dtype(numerators, dtype):
+    """{m >= t*} in rational arithmetic; t* itself often lies between two numbers of the dtype."""
+    m = (torch.tensor(numerators, dtype=torch.float64) / 64).to(dtype)
+    threshold = Fraction(optimal_threshold(m).item())
+    expected = [Fraction(float(value)) >= threshold for value in m]
+    assert optimal_segmentation(m).tolist() == expected
+
+
+def test_value_just_below_the_threshold_stays_out():
+    # sup D / 2 = 1/3 of this map lies above float32(1/3) rounded down, below it rounded up.
+    third = np.float32(1 / 3)
+    below = third if float(third) < 1 / 3 else np.nextafter(third, np.float32(0))
+    m = torch.tensor([1.0, 1.0, float(below)], dtype=torch.float32)
+    threshold = float(optimal_threshold(m))
+    assert optimal_segmentation(m).tolist() == [value >= threshold for value in m.tolist()]
+
+
+def test_each_case_and_class_has_its_own_threshold():
+    m = torch.stack([torch.full((4, 4), 0.9), torch.full((4, 4), 0.1)])
+    m[:, 0] = 0.0
+    thresholds = optimal_threshold(m, spatial_dims=2)
+    assert thresholds.shape == (2,)
+    assert thresholds[1] < 0.1
+    segmentation = optimal_segmentation(m, spatial_dims=2)
+    assert segmentation.sum().item() == 2 * 12
+    assert optimal_threshold(m).shape == ()
+
+
+def test_accuracy_is_cut_at_a_half():
+    m = torch.tensor([0.2, 0.5, 0.7])
+    assert optimal_segmentation(m, "accuracy").tolist() == [False, True, True]
+    assert optimal_threshold(m, "accuracy").item() == 0.5
+
+
+def test_no_mass_is_empty():
+    assert not optimal_segmentation(torch.zeros(3, 3)).any()
+    assert optimal_segmentation(torch.zeros(0, 3)).shape == (0, 3)
+    assert optimal_segmentation(torch.zeros(2, 0), spatial_dims=1).shape == (2, 0)
+    assert optimal_segmentation(torch.tensor(0.3)).item() is True
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan, math.inf])
+def test_what_is_no_probability_is_refused(bad):
+    with pytest.raises(ValueError, match=r"^probabilities: expected values within \[0, 1\]"):
+        optimal_segmentation(torch.tensor([0.5, bad]))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(TypeError, match="^probabilities"):
+        optimal_segmentation(np.zeros(3))
+    with pytest.raises(TypeError, match="^probabilities"):
+        optimal_segmentation(torch.zeros(3, dtype=torch.int32))
+    with pytest.raises(ValueError, match="^metric"):
+        optimal_segmentation(torch.zeros(3), "jaccard")
+    with pytest.raises(ValueError, match="^spatial_dims"):
+        optimal_segmentation(torch.zeros(3), spatial_dims=2)

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marginseg import warp
+
+SCIPY_MODES = {
+    "constant": "grid-constant",
+    "nearest": "nearest",
+    "reflect": "reflect",
+    "mirror": "mirror",
+    "wrap": "grid-wrap",
+}
+ORDERS = {"linear": 1, "nearest": 0}
+
+
+def _by_scipy(image, displacement, *, order, mode, cval):
+    grid = np.stack(np.meshgrid(*[np.arange(s) for s in image.shape], indexing="ij"))
+    return scipy.ndimage.map_coordinates(
+        image, grid + displacement, order=order, mode=SCIPY_MODES[mode], cval=cval
+    )
+
+
+def _away_from_ties(displacement):
+    """Half-way points have no nearest voxel: keep a hundredth of a voxel away from them."""
+    remainder = displacement % 1.0
+    return np.where(np.abs(remainder - 0.5) < 0.01, displacement + 0.05, displacement)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    interpolation=st.sampled_from(["linear", "nearest"]),
+    mode=st.sampled_from(list(SCIPY_MODES)),
+    reach=st.floats(0.1, 40.0),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_equals_scipy(shape, interpolation, mode, reach, dtype, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(-1, 1, shape).astype(dtype)
+    displacement = _away_from_ties(rng.uniform(-reach, reach, (len(shape), *shape))).astype(dtype)
+    expected = _by_scipy(
+        image.astype(np.float64), displacement, order=ORDERS[interpolation], mode=mode, cval=0.7
+    )
+    result = warp(
+        torch.from_numpy(image),
+        torch.from_numpy(displacement),
+        interpolation=interpolation,
+        mode=mode,
+        cval=0.7,
+        spatial_dims=len(shape),
+    )
+    assert result.dtype is torch.from_numpy(image).dtype
+    # A position of some 50 voxels in float32 is known to 4e-6; values differ by up to 2 a voxel.
+    tolerance = 1e-12 if dtype is np.float64 else 3e-5
+    np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["constant", "nearest", "wrap"])
+def test_half_way_goes_to_the_upper_voxel_as_in_scipy(mode):
+    image = np.arange(1.0, 7.0)
+    displacement = np.array([[-0.5, 0.5, 1.5, -2.5, 0.5, 0.5]])
+    expected = _by_scipy(image, displacement, order=0, mode=mode, cval=-1.0)
+    result = warp(
+        torch.from_numpy(image),
+        torch.from_numpy(displacement),
+        interpolation="nearest",
+        mode=mode,
+        cval=-1.0,
+    )
+    assert result.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.int16, torch.int32, torch.int64])
+def test_binary_labels_are_cut_at_a_half(dtype, interpolation):
+    rng = np.random.default_rng(3)
+    label = rng.uniform(size=(7, 8, 9)) > 0.5
+    displacement = _away_from_ties(rng.normal(0, 2, (3, 7, 8, 9)))
+    expected = _by_scipy(
+        label.astype(np.float64), displacement, order=ORDERS[interpolation], mode="reflect", cval=0
+    )
+    result = warp(
+        torch.from_numpy(label).to(dtype),
+        torch.from_numpy(displacement),
+        interpolation=interpolation,
+        mode="reflect",
+    )
+    assert result.dtype is dtype
+    certain = np.abs(expected - 0.5) > 1e-9
+    assert certain.mean() > 0.99
+    assert np.array_equal(result.numpy()[certain] != 0, expected[certain] > 0.5)
+
+
+def test_binary_label_at_exactly_a_half_is_foreground():
+    label = torch.tensor([0, 1, 1, 0], dtype=torch.uint8)
+    assert warp(label, torch.full((1, 4), 0.5)).tolist() == [1, 1, 1, 0]
+
+
+def test_multi_label_takes_the_largest_summed_weight():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 4, (12, 13)).astype(np.uint8)
+    displacement = rng.normal(0, 1.5, (2, 12, 13))
+    votes = np.stack(
+        [
+            _by_scipy((labels == k).astype(float), displacement, order=1, mode="mirror", cval=0)
+            for k in range(4)
+        ]
+    )
+    result = warp(torch.from_numpy(labels), torch.from_numpy(displacement), mode="mirror")
+    ordered = np.sort(votes, axis=0)
+    certain = ordered[-1] - ordered[-2] > 1e-9
+    assert np.array_equal(result.numpy()[certain], votes.argmax(axis=0)[certain])
+
+
+@pytest.mark.parametrize("mode", list(SCIPY_MODES))
+@pytest.mark.parametrize("shape", [(6,), (4, 5), (3, 4, 2)])
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+def test_derivatives(mode, shape, interpolation):
+    generator = torch.Generator().manual_seed(0)
+    n = len(shape)
+    image = torch.randn((2, 2, *shape), dtype=torch.float64, generator=generator)
+    field = 1.7 * torch.randn((2, n, *shape), dtype=torch.float64, generator=generator)
+    # Finite differences must not step over a kink.
+    field = torch.where((field % 0.5) < 0.05, field + 0.1, field)
+
+    def run(image, field):
+        return warp(image, field, mode=mode, cval=0.3, interpolation=interpolation, spatial_dims=n)
+
+    arguments = (image.requires_grad_(), field.requires_grad_())
+    assert torch.autograd.gradcheck(run, arguments)
+    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("interpolation", ["linear", "nearest"])
+def test_opcheck(dtype, interpolation):
+    image = (torch.rand(2, 3, 5, 6) * 3).to(dtype)
+    field = torch.randn(2, 2, 5, 6)
+    if dtype.is_floating_point:
+        image.requires_grad_()
+        field.requires_grad_()
+    arguments = (image, field, 2, interpolation, "reflect", 0.0)
+    torch.library.opcheck(torch.ops.marginseg.warp, arguments)
+    if dtype.is_floating_point:
+        gradient = torch.randn(2, 3, 5, 6).to(dtype)
+        torch.library.opcheck(
+            torch.ops.marginseg.warp_backward,
+            (gradient, *arguments),
+            test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+        )
+
+
+def test_compiles_without_graph_break():
+    image, field = torch.randn(2, 6, 7), torch.randn(2, 6, 7)
+    compiled = torch.compile(
+        lambda x, u: 2 * warp(x, u, spatial_dims=2), fullgraph=True, backend="aot_eager"
+    )
+    torch.testing.assert_close(compiled(image, field), 2 * warp(image, field, spatial_dims=2))
+
+
+def test_channels_share_the_field_and_batches_do_not():
+    image = torch.randn(2, 3, 8, 9, dtype=torch.float64)
+    field = 2 * torch.randn(2, 2, 8, 9, dtype=torch.float64)
+    result = warp(image, field)
+    for entry in range(2):
+        for channel in range(3):
+            torch.testing.assert_close(
+                result[entry, channel], warp(image[entry, channel], field[entry])
+            )
+
+
+def test_expanded_and_strided_inputs_are_read_right():
+    field = torch.randn(4, 2, 8, 9)
+    image = torch.randn(8, 9)
+    expanded = image.expand(4, 8, 9)
+    torch.testing.assert_close(warp(expanded, field), warp(expanded.contiguous(), field))
+    two_axes = image.expand(2, 2, 8, 9)
+    fields = field.reshape(2, 2, 2, 8, 9)
+    torch.testing.assert_close(warp(two_axes, fields), warp(two_axes.contiguous(), fields))
+    transposed = torch.randn(4, 9, 8).transpose(1, 2)
+    torch.testing.assert_close(warp(transposed, field), warp(transposed.contiguous(), field))
+
+
+def test_gradient_of_an_expanded_input_is_summed():
+    image = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
+    field = torch.randn(3, 2, 5, 5, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: warp(x.expand(3, 5, 5), field), image)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4)])
+def test_empty(shape):
+    assert warp(torch.zeros(shape), torch.zeros(shape[0], 2, *shape[1:])).shape == shape
+
+
+def test_not_a_number_and_very_far():
+    image = torch.arange(1.0, 5.0)
+    field = torch.tensor([[math.nan, math.inf, -math.inf, 1e30]])
+    constant = warp(image, field, cval=9.0)
+    assert math.isnan(constant[0])
+    assert constant[1:].tolist() == [9.0] * 3
+    assert warp(image, field, mode="nearest")[1:].tolist() == [4.0, 1.0, 4.0]
+    for mode in SCIPY_MODES:
+        label = warp(image.byte(), field, mode=mode, cval=9, interpolation="nearest")
+        assert label[0] == 9
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads():
+    image = torch.randn(2, 2, 20, 21, 22, requires_grad=True)
+    field = (3 * torch.randn(2, 3, 20, 21, 22)).requires_grad_()
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            out = warp(image, field)
+            results.append((out, *torch.autograd.grad(out.square().sum(), (image, field))))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("image", "field", "options", "message"),
+    [
+        ((4, 5), (3, 4, 5), {}, "displacement"),
+        ((4, 5), (2, 5, 4), {}, "displacement"),
+        ((3, 4, 5), (2, 2, 4, 5), {}, "displacement"),
+        ((3, 2, 4, 5), (3, 2, 4, 5), {}, "spatial_dims"),
+        ((4, 5), (2, 4, 5), {"mode": "mirrored"}, "mode"),
+        ((4, 5), (2, 4, 5), {"interpolation": "cubic"}, "interpolation"),
+    ],
+)
+def test_bad_arguments_are_named(image, field, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        warp(torch.zeros(image), torch.zeros(field), **options)
+
+
+def test_bad_dtypes_are_named():
+    with pytest.raises(TypeError, match="^input"):
+        warp(torch.zeros(4, dtype=torch.complex64), torch.zeros(1, 4))
+    with pytest.raises(TypeError, match="^displacement"):
+        warp(torch.zeros(4), torch.zeros(1, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="^cval"):
+        warp(torch.zeros(4, dtype=torch.uint8), torch.zeros(1, 4), cval=256)
+    with pytest.raises(ValueError, match="^cval"):
+        warp(torch.zeros(4, dtype=torch.bool), torch.zeros(1, 4), cval=0.5)
