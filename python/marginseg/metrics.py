@@ -31,7 +31,7 @@ def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None
 
 
 def dice(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
-    r"""Return :math:`D_m(s) = 2\int sm\,/\,(\|s\|_1 + \|m\|_1)` (Definition 4); 1 if both are empty.
+    r"""Return :math:`D_m(s) = 2\int sm\,/\,(\|s\|_1 + \|m\|_1)` (Definition 4); 1 if both are 0.
 
     Args:
         segmentation: s, shape (*leading, *spatial): bool, 0 and 1, or soft.

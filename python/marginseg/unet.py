@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class UNet(nn.Module):
         for level, width in enumerate(features):
             first = in_channels if level == 0 else width
             self.encoder.append(_two_convolutions(spatial_dims, first, width))
-        for fine, coarse in zip(features[:-1], features[1:], strict=True):
+        for fine, coarse in pairwise(features):
             self.down.append(_CONVOLUTION[spatial_dims](fine, coarse, 2, stride=2))
             self.up.append(_TRANSPOSED[spatial_dims](coarse, fine, 2, stride=2))
             self.decoder.append(_two_convolutions(spatial_dims, 2 * fine, fine))

@@ -141,11 +141,11 @@ def dice_curve(probabilities: Tensor, *, spatial_dims: int | None = None) -> Dic
 
     Example:
         >>> import torch
-        >>> curve = dice_curve(torch.tensor([0.4, 1.0, 0.4]).double())
+        >>> curve = dice_curve(torch.tensor([0.5, 1.0, 0.5]))
         >>> curve.threshold.tolist(), curve.volume.tolist()
-        ([1.0, 0.4, 0.4], [1, 3, 3])
+        ([1.0, 0.5, 0.5], [1, 3, 3])
         >>> [round(dice, 4) for dice in curve.dice.tolist()]
-        [0.7143, 0.75, 0.75]
+        [0.6667, 0.8, 0.8]
 
     """
     _check("probabilities", probabilities, "sort")

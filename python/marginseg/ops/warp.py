@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from marginseg.ops.boundary import (
 from marginseg.ops.library import library
 
 INTERPOLATIONS = ("linear", "nearest")
+
+#: ``WarpGeometry`` of the core: batch, channels, shape, input stride, extension, linear.
+Geometry: TypeAlias = tuple[int, int, list[int], int, int, bool]
 
 
 def warp(
@@ -138,7 +141,7 @@ library.define(
 
 def _geometry(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str
-) -> tuple[Tensor, tuple[Any, ...]]:
+) -> tuple[Tensor, Geometry]:
     """Return the input as the core reads it, and the geometry's arguments."""
     shape = list(input.shape[-n:])
     batch = math.prod(displacement.shape[: -n - 1])

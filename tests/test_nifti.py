@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from marginseg import nifti
+
+OBLIQUE = nibabel.affines.from_matvec(
+    nibabel.eulerangles.euler2mat(0.3, -0.2, 0.5) @ np.diag([-0.7, 1.3, -2.5]), [10.0, -20.5, 3.25]
+)
+AFFINES = {
+    "identity": np.eye(4),
+    "negative": np.diag([-2.0, -1.5, 3.0, 1.0]),
+    "oblique": OBLIQUE,
+    "sheared": np.array([[1, 0.2, 0, 5], [0, 2, 0.1, 6], [0, 0, 3, 7], [0, 0, 0, 1.0]]),
+}
+
+
+def save(
+    path: Path, data: np.ndarray, affine: np.ndarray | None = None, *, kind: Any = None
+) -> Path:
+    image = (kind or nibabel.Nifti1Image)(data, np.eye(4) if affine is None else affine)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES.keys())
+def test_geometry_survives(tmp_path: Path, affine: np.ndarray, kind: Any, suffix: str) -> None:
+    image = kind(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+    image.set_qform(affine, 1, strip_shears=True)
+    image.set_sform(affine, 3)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"left as it was"
+    image.header["cal_max"] = 1000
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"kept"))
+    source = tmp_path / f"in{suffix}"
+    nibabel.save(image, source)
+
+    mask = np.random.default_rng(0).random((3, 4, 5)) < 0.5
+    nifti.write(tmp_path / f"out{suffix}", mask, nifti.read(source))
+
+    written = nibabel.load(tmp_path / f"out{suffix}")
+    expected = nibabel.load(source)
+    assert isinstance(written, kind)
+    assert_array_equal(np.asanyarray(written.dataobj), mask.astype(np.uint8))
+    assert written.get_data_dtype() == np.uint8
+    assert_array_equal(written.affine, expected.affine)
+    assert_array_equal(written.header.get_qform(), expected.header.get_qform())
+    for field in ("qform_code", "sform_code", "pixdim", "xyzt_units", "descrip"):
+        assert_array_equal(written.header[field], expected.header[field])
+    assert written.header["cal_max"] == 0
+    assert written.header.extensions[0].get_content() == b"kept"
+
+
+@pytest.mark.parametrize("codes", [(0, 2), (1, 0), (0, 0)])
+def test_form_codes_survive(tmp_path: Path, codes: tuple[int, int]) -> None:
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), None)
+    image.set_qform(np.diag([-2.0, 3, 4, 1]), codes[0])
+    image.set_sform(np.diag([-2.0, 3, 4, 1]), codes[1])
+    nibabel.save(image, tmp_path / "in.nii")
+    volume = nifti.read(tmp_path / "in.nii")
+    nifti.write(tmp_path / "out.nii", np.ones((3, 4, 5), np.float32), volume)
+    written, expected = (nibabel.load(tmp_path / name) for name in ("out.nii", "in.nii"))
+    assert (written.header["qform_code"], written.header["sform_code"]) == codes
+    assert_array_equal(written.affine, expected.affine)
+    assert written.get_data_dtype() == np.float32
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    dtype=st.sampled_from([np.uint8, np.int16, np.int32, np.float32, np.float64]),
+    shape=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    order=st.sampled_from(["<", ">"]),
+)
+def test_arrays_survive(
+    tmp_path_factory: pytest.TempPathFactory, dtype: type, shape: list[int], order: str
+) -> None:
+    folder = tmp_path_factory.mktemp("volume")
+    data = np.random.default_rng(1).integers(0, 120, shape).astype(np.dtype(dtype))
+    header = nibabel.Nifti1Header(endianness=order)
+    header.set_data_dtype(np.dtype(dtype).newbyteorder(order))
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4), header), folder / "in.nii.gz")
+    volume = nifti.read(folder / "in.nii.gz")
+    assert volume.data.dtype == np.dtype(dtype)
+    assert_array_equal(volume.data, data)
+    nifti.write(folder / "out.nii.gz", volume.data, volume)
+    written = nibabel.load(folder / "out.nii.gz")
+    assert_array_equal(np.asanyarray(written.dataobj), data)
+
+
+def test_a_channel_axis_can_be_added(tmp_path: Path) -> None:
+    volume = nifti.read(save(tmp_path / "in.nii", np.ones((3, 4, 5), np.uint8), OBLIQUE))
+    nifti.write(tmp_path / "out.nii.gz", np.ones((3, 4, 5, 2), np.float32), volume)
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    assert written.shape == (3, 4, 5, 2)
+    np.testing.assert_allclose(written.affine, OBLIQUE, atol=1e-6)
+    np.testing.assert_allclose(written.header.get_zooms(), [0.7, 1.3, 2.5, 1.0], rtol=1e-6)
+
+
+def test_spacing_is_in_millimetres(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([-500, 250, 1000, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "in.nii")
+    assert nifti.read(tmp_path / "in.nii").spacing == (0.5, 0.25, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64])
+def test_labels_of_any_dtype(tmp_path: Path, dtype: type) -> None:
+    data = np.array([[0, 1], [2, 100]], dtype)
+    label = nifti.read_label(save(tmp_path / "in.nii.gz", data))
+    assert label.data.dtype == np.uint8
+    assert_array_equal(label.data, data)
+
+
+def test_scaled_labels_are_read_scaled(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.array([[0, 2], [4, 6]], np.uint8), np.eye(4))
+    image.header.set_slope_inter(0.5, 1.0)
+    nibabel.save(image, tmp_path / "in.nii")
+    expected = nibabel.load(tmp_path / "in.nii").get_fdata()
+    assert_array_equal(nifti.read_label(tmp_path / "in.nii").data, expected)
+
+
+def test_large_labels_take_a_wider_dtype(tmp_path: Path) -> None:
+    wide = nifti.read_label(save(tmp_path / "a.nii", np.array([0, 14175], np.float32)))
+    assert wide.data.dtype == np.int16
+    wider = nifti.read_label(save(tmp_path / "b.nii", np.array([0, 2**31 - 1], np.float64)))
+    assert wider.data.dtype == np.int32
+    assert wider.data.max() == 2**31 - 1
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 1e12])
+def test_what_is_no_label_is_refused(tmp_path: Path, value: float) -> None:
+    path = save(tmp_path / "in.nii", np.array([0, 1, value]))
+    with pytest.raises(ValueError, match="labels"):
+        nifti.read_label(path)
+
+
+@pytest.mark.parametrize("value", [-1e-6, 1.0001, np.nan, np.inf, -np.inf])
+def test_what_is_no_probability_is_refused(tmp_path: Path, value: float) -> None:
+    path = save(tmp_path / "in.nii", np.array([0, 1, value], np.float32))
+    with pytest.raises(ValueError, match=r"within \[0, 1\]"):
+        nifti.read_probabilities(path)
+
+
+@pytest.mark.parametrize("name", ["in.nii", "in.nii.gz"])
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
+def test_truncated_files_are_refused(tmp_path: Path, name: str, kept: float) -> None:
+    data = np.random.default_rng(0).integers(0, 9, (20, 20, 20), np.int16)
+    path = save(tmp_path / name, data)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ValueError, match="expected a whole"):
+        nifti.read(path)
+
+
+def test_a_flipped_bit_in_a_compressed_file_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "in.nii.gz", np.zeros((20, 20, 20), np.int16))
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="expected a whole"):
+        nifti.read(path)
+
+
+@pytest.mark.parametrize("content", [b"hello, world", b"\x1f\x8bnonsense", b"\0" * 1000])
+def test_what_is_no_nifti_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "in.nii.gz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"in\.nii\.gz: expected a whole"):
+        nifti.read(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 347), value=st.integers(0, 255))
+def test_a_damaged_header_never_raises_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "in.nii"
+    content = bytearray(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_bytes())
+    content[place] = value
+    path.write_bytes(content)
+    try:
+        assert nifti.read(path).data.size
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
+def test_colours_are_refused(tmp_path: Path) -> None:
+    rgb = np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(ValueError, match="real numbers"):
+        nifti.read(save(tmp_path / "in.nii", rgb))
+
+
+def test_missing_files_are_oserrors(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        nifti.read(tmp_path / "none.nii")
+    with pytest.raises(IsADirectoryError):
+        nifti.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["out.txt", ".nii.gz", "out", "out.nii.bz2"])
+def test_output_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"\.nii or \.nii\.gz"):
+        nifti.check_output(tmp_path / name)
+
+
+def test_output_places(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="existing folder"):
+        nifti.check_output(tmp_path / "none" / "out.nii")
+    (tmp_path / "folder.nii").mkdir()
+    with pytest.raises(IsADirectoryError):
+        nifti.check_output(tmp_path / "folder.nii")
+    if os.geteuid():
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError):
+            nifti.check_output(tmp_path / "out.nii")
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
+def test_a_full_disk_leaves_the_old_file(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = nifti.read(save(tmp_path / name, np.ones((3, 4, 5), np.uint8)))
+    before = (tmp_path / name).read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
+    with pytest.raises(OSError, match="No space left"):
+        nifti.write(tmp_path / name, np.zeros((3, 4, 5), np.uint8), volume)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
+    volume = nifti.read(save(tmp_path / "in.nii.gz", np.ones((3, 4, 5), np.uint8)))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        nifti.write(tmp_path / name, volume.data, volume)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    with gzip.open(tmp_path / "a.nii.gz") as file:
+        assert len(file.read()) == 352 + 60
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    volume = nifti.read(save(tmp_path / "target.nii", np.ones((3, 4, 5), np.uint8)))
+    (tmp_path / "link.nii").symlink_to(tmp_path / "target.nii")
+    nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume)
+    assert (tmp_path / "link.nii").is_symlink()
+    assert not nibabel.load(tmp_path / "target.nii").get_fdata().any()
