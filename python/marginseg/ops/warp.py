@@ -169,12 +169,12 @@ def _forward(
     images, geometry = _geometry(source, field, n, interpolation, mode)
     output = torch.empty(input.shape, dtype=images.dtype, device=input.device)
     if output.numel():
-        addresses = images.data_ptr(), field.data_ptr(), output.data_ptr()
+        source_at, field_at, output_at = images.data_ptr(), field.data_ptr(), output.data_ptr()
+        field_code, code = DTYPE_CODES[computing], DTYPE_CODES[images.dtype]
         if label:
-            codes = DTYPE_CODES[images.dtype], DTYPE_CODES[computing]
-            _cpu.warp_label(*addresses, *codes, *geometry, int(cval))
+            _cpu.warp_label(source_at, field_at, output_at, code, field_code, *geometry, int(cval))
         else:
-            _cpu.warp(*addresses, DTYPE_CODES[computing], *geometry, cval)
+            _cpu.warp(source_at, field_at, output_at, code, *geometry, cval)
     return output.to(input.dtype)
 
 
