@@ -14,20 +14,22 @@ from typer.core import TyperCommand, TyperGroup
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 #: Click's class of all usage errors; which package holds it depends on the version of Typer.
-UsageError = typer.BadParameter.__mro__[1]
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 
 class OneLineErrors(TyperGroup):
     """Turn errors into one line on stderr; anything unforeseen keeps its traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         """Run the command line and exit: 0, 1 (failed runs), 2 (bad input), 130 (Ctrl-C)."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, standalone_mode=False, **extra)
         try:
-            status = super().main(*args, standalone_mode=False, **extra)
-        except UsageError as error:
-            _fail(error.format_message(), BAD_INPUT)  # type: ignore[attr-defined]
+            status = super().main(args, standalone_mode=False, **extra)
+        except USAGE_ERROR as error:
+            _fail(error.format_message(), BAD_INPUT)
         except (KeyboardInterrupt, typer.Abort):
             _fail("interrupted", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    pass
+    from marginseg.configuration import StudyConfig
 
 
-class Data(str, Enum):
+class Data(StrEnum):
     """Where the cases come from."""
 
     phantom = "phantom"
@@ -20,7 +22,7 @@ class Data(str, Enum):
     totalsegmentator = "totalsegmentator"
 
 
-class Preset(str, Enum):
+class Preset(StrEnum):
     """The settings to start from."""
 
     quick = "quick"
@@ -134,15 +136,17 @@ def study(
         "max_cases": max_cases,
         "workers": workers,
     }
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"--output: expected a folder, {output} is a file")
     _check(data, directory, settings)
 
-    console = Console(highlight=False, soft_wrap=True)
     config = _configured(preset, settings)
+    console = Console(highlight=False, soft_wrap=True)
 
     from marginseg.report import rich_table, write_report
     from marginseg.study import run_study
 
-    with _progress(console) as progress:
+    with _progress() as progress:
         result = run_study(config, output, progress=progress)
     write_report(output)
     console.print(rich_table(output))
@@ -153,6 +157,56 @@ def study(
     typer.echo(str(output / "report.html"))
     if result.failed:
         raise typer.Exit(1)
+
+
+def _configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:
+    """Return the preset with the settings that were given."""
+    from dataclasses import replace
+
+    from marginseg.configuration import PRESETS
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    return replace(PRESETS[preset.value], **given).resolved()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far the study is, on stderr: a bar in a terminal, else a line a finished run."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = 0
+
+        def report(done: int, total: int, text: str) -> None:
+            nonlocal last
+            if done > last:
+                last = done
+                typer.echo(f"[{done}/{total}] {text}", err=True)
+
+        yield report
+        return
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text
+        )
 
 
 def _check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
@@ -169,6 +223,11 @@ def _check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None
         if settings[name] is not None and settings[name] < least:
             option = name.replace("_", "-")
             raise ValueError(f"--{option}: expected at least {least}, got {settings[name]}")
+    if settings["folds"] and settings["max_cases"] and settings["folds"] > settings["max_cases"]:
+        raise ValueError(
+            f"--folds: expected at most --max-cases {settings['max_cases']}, "
+            f"got {settings['folds']}"
+        )
     for level in settings["std"] or ():
         if not 0 <= level < float("inf"):
             raise ValueError(f"--std: expected finite numbers >= 0, got {level}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from marginseg.nifti import Volume
 
 
-class Metric(str, Enum):
+class Metric(StrEnum):
     """What the segmentation is to maximise."""
 
     dice = "dice"
     accuracy = "accuracy"
 
 
-class Units(str, Enum):
+class Units(StrEnum):
     """What std and length scale are measured in."""
 
     extent = "extent"
@@ -30,7 +30,7 @@ class Units(str, Enum):
     voxel = "voxel"
 
 
-class Interpolation(str, Enum):
+class Interpolation(StrEnum):
     """How a label is looked up between voxels."""
 
     nearest = "nearest"
@@ -153,8 +153,8 @@ def noise(
     """Draw noisy versions of a label, as if redrawn by a shaky hand.
 
     A Gaussian random field deforms the whole map, all its labels together; what comes from outside
-    the volume is 0. Axes of one voxel are not deformed. Writes `DIR/NAME_noisy001.nii.gz` and so on,
-    in the label's data type; prints each sample's Dice with the label and the share of voxels
+    the volume is 0. Axes of one voxel are not deformed. Writes `DIR/NAME_noisy001.nii.gz` and so
+    on, in the label's data type; prints each sample's Dice with the label and the share of voxels
     where the deformation folds over (a deformation that folds is no longer a redrawn border; a
     larger length scale avoids it).
     """

@@ -1,0 +1,301 @@
+"""What a study is: its data, its noise, its networks, and the grid of runs that these make."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marginseg.data import DATA_KINDS, PHANTOM_STRUCTURES, structures_of
+from marginseg.noise import DEFAULT_LENGTH_SCALE
+from marginseg.training import LOSSES, PRECISIONS
+
+#: Settings that say how runs are executed, and leave what they compute as it is.
+EXECUTION_ONLY = frozenset({"workers"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network: trained on one fold of one structure, at one noise level, with one loss."""
+
+    structure: str
+    std: float
+    fold: int
+    loss: str
+
+    @property
+    def id(self) -> str:
+        """Name of the run's folder.
+
+        Example:
+            >>> Run("tube", 0.03, 1, "soft_dice").id
+            'tube-std0.03-fold1-soft_dice'
+
+        """
+        structure = re.sub(r"[^\w.-]+", "_", self.structure)
+        return f"{structure}-std{self.std:g}-fold{self.fold}-{self.loss}"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Settings of a study. Sequences are kept as tuples, the directory as a string.
+
+    Attributes:
+        data: ``"phantom"``, ``"decathlon"`` or ``"totalsegmentator"``.
+        directory: The data set's folder; phantoms have none.
+        structures: What to segment; none named: all three phantoms, the union of a Decathlon
+            task's labels. TotalSegmentator's have to be named.
+        std: Noise levels a, fractions of the extent, >= 0.
+        length_scale: b, a fraction of the extent, > 0.
+        folds: Of the cross-validation, >= 2.
+        losses: ``"cross_entropy"``, ``"soft_dice"``.
+        patch_shape: Voxels of every case, each a multiple of 2^(levels - 1).
+        spacing: Millimetres a voxel to resample to; None keeps each case's own.
+        max_cases: Use the first so many cases; of phantoms: make so many.
+        phantom_cases: Phantoms made where ``max_cases`` is None.
+        features: Channels of the U-Net's levels.
+        epochs: Passes over the training cases.
+        learning_rate: Adam's.
+        weight_decay: L2 penalty.
+        plateau_patience: Epochs without improvement before the learning rate falls.
+        plateau_factor: By which it is then multiplied.
+        augmentation: Probability of each of shift, rotation and smoothing.
+        precision: ``"auto"`` (bfloat16 where the CPU computes in it), ``"bfloat16"``,
+            ``"float32"``.
+        seed: Of folds, phantoms, label noise, initial weights, order and augmentation.
+        workers: Runs trained at the same time, each in a process of its own; None chooses.
+
+    Raises:
+        TypeError: A setting is of the wrong type; the message names it.
+        ValueError: A setting is out of its range; the message names it.
+
+    Example:
+        >>> config = StudyConfig(std=[0, 0.03], folds=2, structures=["tube"])
+        >>> len(config.runs())
+        8
+        >>> StudyConfig.from_dict(config.to_dict()) == config
+        True
+
+    """
+
+    data: str = "phantom"
+    directory: str | None = None
+    structures: Sequence[str] = ()
+    std: Sequence[float] = (0.0, 0.02, 0.04, 0.06)
+    length_scale: float = DEFAULT_LENGTH_SCALE
+    folds: int = 5
+    losses: Sequence[str] = LOSSES
+    patch_shape: Sequence[int] = (64, 64, 64)
+    spacing: Sequence[float] | None = None
+    max_cases: int | None = None
+    phantom_cases: int = 100
+    features: Sequence[int] = (16, 32, 64, 128, 256)
+    epochs: int = 100
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    plateau_patience: int = 30
+    plateau_factor: float = 0.2
+    augmentation: float = 0.5
+    precision: str = "auto"
+    seed: int = 0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.directory is not None:
+            object.__setattr__(self, "directory", os.fspath(self.directory))
+        for name in ("structures", "losses"):
+            self._keep(name, self._sequence(name, str))
+        self._keep("std", tuple(self._number("std", a) for a in self._sequence("std", float)))
+        for name in ("patch_shape", "features"):
+            values = self._sequence(name, int)
+            self._keep(name, tuple(self._integer(name, value, 1) for value in values))
+        if self.spacing is not None:
+            values = self._sequence("spacing", float)
+            self._keep("spacing", tuple(self._number("spacing", v, above=True) for v in values))
+        for name in ("length_scale", "learning_rate", "plateau_factor"):
+            self._keep(name, self._number(name, getattr(self, name), above=True))
+        for name in ("weight_decay", "augmentation"):
+            self._keep(name, self._number(name, getattr(self, name)))
+        for name, least in (
+            ("folds", 2),
+            ("max_cases", 1),
+            ("phantom_cases", 1),
+            ("epochs", 1),
+            ("plateau_patience", 0),
+            ("seed", 0),
+            ("workers", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None or name not in ("max_cases", "workers"):
+                self._keep(name, self._integer(name, value, least))
+        self._check()
+
+    def _check(self) -> None:
+        _one_of("data", self.data, DATA_KINDS)
+        _one_of("precision", self.precision, PRECISIONS)
+        for loss in self.losses:
+            _one_of("losses", loss, LOSSES)
+        for name in ("structures", "losses", "std"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: expected each once, got {_listed(values)}")
+            if not values and name != "structures":
+                raise ValueError(f"{name}: expected at least one, got none")
+        if (self.directory is None) != (self.data == "phantom"):
+            wanted = "none" if self.data == "phantom" else "the data set's folder"
+            raise ValueError(
+                f"directory: expected {wanted} for {self.data} data, got {self.directory}"
+            )
+        if self.data == "phantom":
+            for structure in self.structures:
+                _one_of("structures", structure, PHANTOM_STRUCTURES)
+        elif self.data == "totalsegmentator" and not self.structures:
+            raise ValueError("structures: expected names of masks for totalsegmentator, got none")
+        if len({f"{a:g}" for a in self.std}) != len(self.std):
+            raise ValueError(f"std: expected 6 digits to tell them apart, got {_listed(self.std)}")
+        if self.plateau_factor >= 1:
+            raise ValueError(f"plateau_factor: expected below 1, got {self.plateau_factor:g}")
+        if self.augmentation > 1:
+            raise ValueError(f"augmentation: expected a probability, got {self.augmentation:g}")
+        if len(self.features) < 2:
+            raise ValueError(f"features: expected two levels or more, got {_listed(self.features)}")
+        if len(self.patch_shape) != 3:
+            raise ValueError(f"patch_shape: expected 3 sizes, got {_listed(self.patch_shape)}")
+        if self.spacing is not None and len(self.spacing) not in (1, 3):
+            raise ValueError(f"spacing: expected 1 or 3 numbers, got {_listed(self.spacing)}")
+        factor = 2 ** (len(self.features) - 1)
+        sizes = self.patch_shape
+        if any(size % factor for size in sizes) or all(size == factor for size in sizes):
+            raise ValueError(
+                f"patch_shape: expected multiples of {factor} for {len(self.features)} levels, "
+                f"and more than {factor} somewhere, got {_listed(sizes)}"
+            )
+        cases = self.number_of_phantoms
+        if self.data == "phantom" and self.folds > cases:
+            raise ValueError(f"folds: expected at most the {cases} cases, got {self.folds}")
+
+    @property
+    def number_of_phantoms(self) -> int:
+        """How many phantoms of each structure are made."""
+        return self.phantom_cases if self.max_cases is None else self.max_cases
+
+    def resolved(self) -> StudyConfig:
+        """Return it with the structures named and the directory absolute.
+
+        Raises:
+            ValueError: The directory holds no such data set, or not these structures.
+
+        """
+        directory = None if self.directory is None else os.path.abspath(self.directory)  # noqa: PTH100
+        structures = tuple(self.structures)
+        if self.data == "decathlon":
+            known = [*structures_of(self.data, directory), "all"]
+            structures = structures or ("all",)
+            for structure in structures:
+                _one_of("structures", structure, known)
+        elif self.data == "totalsegmentator":
+            known = structures_of(self.data, directory)
+            for structure in structures:
+                _one_of("structures", structure, known)
+        elif not structures:
+            structures = PHANTOM_STRUCTURES
+        return dataclasses.replace(self, directory=directory, structures=structures)
+
+    def runs(self) -> list[Run]:
+        """Return the grid: structure × std × fold × loss, in this order."""
+        return [
+            Run(structure, std, fold, loss)
+            for structure in self.structures
+            for std in self.std
+            for fold in range(self.folds)
+            for loss in self.losses
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> StudyConfig:
+        """Build it from what :meth:`to_dict` gave.
+
+        Raises:
+            ValueError: There is no such setting; or as for the constructor.
+
+        """
+        unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"settings: unknown {', '.join(unknown)}")
+        return cls(**settings)
+
+    def differences(self, other: StudyConfig) -> list[str]:
+        """Return the names of the settings that change results and are not the same in both."""
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name not in EXECUTION_ONLY
+            and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+    def _keep(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _sequence(self, name: str, kind: type) -> tuple[Any, ...]:
+        values = getattr(self, name)
+        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+            raise TypeError(f"{name}: expected a sequence, got {values!r}")
+        if kind is str and not all(isinstance(value, str) for value in values):
+            raise TypeError(f"{name}: expected strings, got {values!r}")
+        return tuple(values)
+
+    @staticmethod
+    def _number(name: str, value: Any, *, above: bool = False) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name}: expected a number, got {value!r}")
+        if not (math.isfinite(value) and (value > 0 if above else value >= 0)):
+            raise ValueError(
+                f"{name}: expected a finite number {'> 0' if above else '>= 0'}, got {value:g}"
+            )
+        return float(value)
+
+    @staticmethod
+    def _integer(name: str, value: Any, least: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name}: expected an integer, got {value!r}")
+        if value < least:
+            raise ValueError(f"{name}: expected at least {least}, got {value}")
+        return value
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) for value in values) or "none"
+
+
+#: The published settings (§5.1 to §5.3); days without a GPU.
+PAPER = StudyConfig()
+
+#: Small networks on small phantoms: minutes on two cores.
+QUICK = StudyConfig(
+    std=(0.0, 0.03, 0.06),
+    folds=2,
+    patch_shape=(32, 32, 32),
+    phantom_cases=32,
+    features=(8, 16, 32),
+    epochs=12,
+    learning_rate=3e-3,
+    plateau_patience=4,
+)
+
+PRESETS = {"quick": QUICK, "paper": PAPER}

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marginseg import accuracy, dice, expected_calibration_error, volume_bias, volume_ratio
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40),
+)
+def test_definitions(pairs):
+    s, m = np.array(pairs).T
+    first, second = torch.from_numpy(s.copy()), torch.from_numpy(m.copy())
+    expected = math.fsum(s * m + (1 - s) * (1 - m)) / s.size
+    assert float(accuracy(first, second)) == pytest.approx(expected, abs=1e-12)
+    total = math.fsum(s) + math.fsum(m)
+    expected = 2 * math.fsum(s * m) / total if total else 1.0
+    assert float(dice(first, second)) == pytest.approx(expected, abs=1e-12)
+    assert float(volume_bias(first, second)) == pytest.approx(s.mean() - m.mean(), abs=1e-12)
+
+
+def test_leading_axes_have_their_own_values():
+    s, m = torch.rand(2, 3, 4, 5) > 0.5, torch.rand(2, 3, 4, 5)
+    for metric in (accuracy, dice, volume_ratio, volume_bias):
+        result = metric(s, m, spatial_dims=2)
+        assert result.shape == (2, 3)
+        assert result.dtype is torch.float64
+        assert result[1, 2] == metric(s[1, 2], m[1, 2])
+
+
+def test_empty_structures():
+    empty, full = torch.zeros(4), torch.ones(4)
+    assert dice(empty, empty) == 1
+    assert dice(full, empty) == 0
+    assert volume_ratio(empty, empty) == 1
+    assert volume_ratio(full, empty) == math.inf
+    assert volume_ratio(empty, full) == 0
+
+
+def test_sums_are_in_float64():
+    """2²⁵ + 1 ones: float32 cannot count that far."""
+    s = torch.ones(2**25 + 1, dtype=torch.bool)
+    m = torch.ones(2**25 + 1, dtype=torch.bool)
+    m[0] = False
+    assert float(dice(s, m)) == pytest.approx(2 * 2**25 / (2 * 2**25 + 1), rel=1e-15)
+
+
+def test_calibration_error_of_known_maps():
+    rng = np.random.default_rng(0)
+    c = torch.from_numpy(rng.uniform(size=200_000))
+    calibrated = torch.from_numpy(rng.uniform(size=200_000)) < c
+    # 15 bins, each off by at most about 4 standard errors of some 13,000 voxels.
+    assert float(expected_calibration_error(c, calibrated)) < 4 * 0.5 / math.sqrt(200_000 / 15)
+    assert float(expected_calibration_error(c, c)) == 0
+    shifted = (c + 0.1).clamp(max=1)
+    expected = float((shifted - c).mean())
+    assert float(expected_calibration_error(shifted, c)) == pytest.approx(expected)
+    assert float(expected_calibration_error(torch.ones(5), torch.zeros(5))) == 1
+    assert float(expected_calibration_error(torch.zeros(0), torch.zeros(0))) == 0
+
+
+def test_bad_arguments_are_named():
+    for metric in (accuracy, dice, volume_ratio, volume_bias, expected_calibration_error):
+        with pytest.raises(ValueError, match="^shapes"):
+            metric(torch.zeros(2), torch.zeros(3))
+    with pytest.raises(ValueError, match="^spatial_dims"):
+        dice(torch.zeros(2), torch.zeros(2), spatial_dims=2)
+    with pytest.raises(ValueError, match="^probabilities"):
+        expected_calibration_error(torch.tensor([1.5]), torch.zeros(1))
+    with pytest.raises(ValueError, match="^bins"):
+        expected_calibration_error(torch.zeros(1), torch.zeros(1), bins=0)
