@@ -293,7 +293,7 @@ QUICK = StudyConfig(
     patch_shape=(32, 32, 32),
     phantom_cases=32,
     features=(8, 16, 32),
-    epochs=12,
+    epochs=8,
     learning_rate=3e-3,
     plateau_patience=4,
 )

@@ -6,14 +6,11 @@ import contextlib
 import json
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.atomic import remove_leftovers, replacing, write_text
 from marginseg.configuration import Run, StudyConfig
 from marginseg.data import Dataset
 from marginseg.evaluation import evaluate, noisy_label
 from marginseg.noise import GaussianFieldNoise
-from marginseg.training import Epoch, TrainingSettings, predict, train, write_atomically
+from marginseg.training import Epoch, TrainingSettings, predict, train
 
 #: Test cases of fold 0 that are kept for pictures.
 PICTURED = 2
@@ -80,8 +78,8 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
     While the run is under way ``checkpoint.pt`` holds its state, and it goes on from there.
     """
     run, config, folder = task.run, task.config, task.folder
-    started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     cases = _loaded(task.dataset, run.std, config)
     settings = TrainingSettings(
         loss=run.loss,
@@ -96,19 +94,12 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
         seed=config.seed + run.fold,
     )
 
-    def report(epochs: list[Epoch]) -> None:
+    def log(epochs: list[Epoch]) -> None:
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
         write_text(folder / "log.jsonl", lines)
         on_epoch(epochs[-1])
 
-    chosen = [cases[i] for i in task.train_cases]
-    clock = folder / "seconds.json"
-    spent = _seconds(clock)
-
-    def keep_time(epochs: list[Epoch]) -> None:
-        write_text(clock, json.dumps(spent + time.monotonic() - started))
-        report(epochs)
-
+    chosen = [cases[number] for number in task.train_cases]
     checkpoint = folder / "checkpoint.pt"
     trained = train(
         [case.image for case in chosen],
@@ -116,9 +107,11 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
         settings,
         spacings=[case.spacing for case in chosen],
         checkpoint=checkpoint,
-        on_epoch=keep_time,
+        on_epoch=log,
     )
-    scores, pictures = [], {}
+    started = time.monotonic()
+    scores: list[dict[str, Any]] = []
+    pictures: dict[str, Any] = {}
     noise = GaussianFieldNoise(run.std, config.length_scale)
     for place, number in enumerate(task.test_cases):
         case = cases[number]
@@ -138,66 +131,63 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
             }
             pictures |= {f"name{place}_{key}": value.numpy() for key, value in arrays.items()}
     if pictures:
-        with _replacing(folder / "cases.npz") as file:
+        with replacing(folder / "cases.npz") as file:
             np.savez_compressed(file, **pictures)
-    write_atomically(
-        folder / "model.pt",
-        {"features": list(config.features), "state": trained.model.state_dict()},
-    )
+    with replacing(folder / "model.pt") as file:
+        model = {"features": list(config.features), "state": trained.model.state_dict()}
+        torch.save(model, file)
     result = {
         **asdict(run),
-        "seconds": spent + time.monotonic() - started,
+        "seconds": sum(e.seconds for e in trained.epochs) + time.monotonic() - started,
         "epochs": [asdict(epoch) for epoch in trained.epochs],
         "cases": scores,
     }
     write_text(folder / "result.json", json.dumps(result) + "\n")
-    for file_of_the_way in (checkpoint, clock):
-        file_of_the_way.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
-def execute_all(tasks: Sequence[Task], workers: int, threads: int) -> Iterator[Outcome]:
+def execute_all(
+    tasks: Sequence[Task], report: Callable[[Outcome], None], *, workers: int, threads: int
+) -> None:
     """Execute tasks and report as they go; a run that fails does not stop the others.
+
+    An exception here, Ctrl-C among them, ends the processes; what was under way goes on from its
+    checkpoints the next time.
 
     Args:
         tasks: In the order in which they are begun.
+        report: Called in this process, with every outcome as it comes.
         workers: Processes; 1: this process does it all.
         threads: That torch uses in each of several processes.
-
-    Yields:
-        Outcomes, as they come. Leaving the iteration ends the processes; what was under way goes
-        on from its checkpoints the next time.
 
     """
     if workers == 1:
         for task in tasks:
-            yield from _execute_here(task)
+            _perform(task, report)
         return
     waiting = list(reversed(tasks))
     crew: list[_Worker] = []
     try:
         for _ in range(min(workers, len(tasks))):
             crew.append(_Worker(threads))
-        while waiting or any(worker.task for worker in crew):
+        while True:
             for worker in crew:
                 if worker.task is None and waiting:
                     worker.give(waiting.pop())
             busy = [worker for worker in crew if worker.task is not None]
+            if not busy:
+                return
             ready = multiprocessing.connection.wait([worker.connection for worker in busy])
             for worker in busy:
-                if worker.connection in ready:
-                    outcome = worker.outcome()
-                    if not worker.alive:
-                        crew[crew.index(worker)] = _Worker(threads)
-                    yield outcome
+                if worker.connection not in ready:
+                    continue
+                outcome = worker.outcome()
+                if not worker.alive:
+                    crew[crew.index(worker)] = _Worker(threads)
+                report(outcome)
     finally:
         for worker in crew:
             worker.end()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text under a temporary name beside ``path``, then rename it."""
-    with _replacing(path) as file:
-        file.write(text.encode())
 
 
 class _Worker:
@@ -250,15 +240,7 @@ def _work(connection: Connection, threads: int) -> None:
             _perform(task, connection.send)
 
 
-def _execute_here(task: Task) -> Iterator[Outcome]:
-    """Execute in a thread's turn: outcomes are yielded as they come, without a second process."""
-    outcomes: list[Outcome] = []
-    yield Outcome(task.run, "started")
-    _perform(task, outcomes.append)
-    yield from outcomes[1:]
-
-
-def _perform(task: Task, send: Callable[[Outcome], object]) -> None:
+def _perform(task: Task, send: Callable[[Outcome], None]) -> None:
     send(Outcome(task.run, "started"))
     try:
         execute(task, lambda epoch: send(Outcome(task.run, "epoch", epoch)))
@@ -301,10 +283,3 @@ def _loaded(dataset: Dataset, std: float, config: StudyConfig) -> list[_LoadedCa
             cases.append(_LoadedCase(case.name, image, label, noisy, case.spacing))
         _last_loaded = key, cases
     return _last_loaded[1]
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return 0.0

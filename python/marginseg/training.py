@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from marginseg.atomic import replacing
 from marginseg.augmentation import augment
 from marginseg.losses import cross_entropy, soft_dice
 from marginseg.unet import UNet
@@ -68,6 +67,7 @@ class Epoch:
             soft-Dice; the log-likelihood a voxel, −loss, for cross-entropy. Dice at ½ would not
             do: under strong noise it is 0 for the best of cross-entropy's minimisers.
         learning_rate: During the pass.
+        seconds: That it took; no part of comparisons.
 
     """
 
@@ -75,6 +75,7 @@ class Epoch:
     loss: float
     metric: float
     learning_rate: float
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def train(
         state.load(checkpoint)
     criterion = _CRITERIA[settings.loss]
     while len(state.epochs) < settings.epochs:
+        started = time.monotonic()
         learning_rate = float(state.optimiser.param_groups[0]["lr"])
         total = 0.0
         order = torch.randperm(len(images), generator=state.generator).tolist()
@@ -191,7 +193,7 @@ def train(
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is {mean} in epoch {number}")
         metric = 1.0 - mean if settings.loss == "soft_dice" else -mean
-        state.finish(Epoch(number, mean, metric, learning_rate))
+        state.finish(Epoch(number, mean, metric, learning_rate, time.monotonic() - started))
         if checkpoint is not None:
             state.save(checkpoint)
         if on_epoch is not None:
@@ -247,17 +249,16 @@ class _State:
         self.scheduler.step(epoch.metric)
 
     def save(self, path: Path) -> None:
-        write_atomically(
-            path,
-            {
-                "model": self.model.state_dict(),
-                "best": self.best,
-                "optimiser": self.optimiser.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "generator": self.generator.get_state(),
-                "epochs": [asdict(epoch) for epoch in self.epochs],
-            },
-        )
+        state = {
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "generator": self.generator.get_state(),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+        with replacing(path) as file:
+            torch.save(state, file)
 
     def load(self, path: Path) -> None:
         try:
@@ -272,16 +273,3 @@ class _State:
         self.scheduler.load_state_dict(saved["scheduler"])
         self.generator.set_state(saved["generator"])
         self.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
-
-
-def write_atomically(path: Path, state: object) -> None:
-    """Save with torch under a temporary name beside ``path``, then rename."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(state, file)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

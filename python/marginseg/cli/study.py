@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from marginseg.configuration import StudyConfig
+    from marginseg.study import Progress
 
 
 class Data(StrEnum):
@@ -146,8 +147,8 @@ def study(
     from marginseg.report import rich_table, write_report
     from marginseg.study import run_study
 
-    with _progress() as progress:
-        result = run_study(config, output, progress=progress)
+    with _progress() as show:
+        result = run_study(config, output, progress=show)
     write_report(output)
     console.print(rich_table(output))
     for structure_name, name, reason in result.skipped:
@@ -170,43 +171,37 @@ def _configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
+def _progress() -> Iterator[Callable[[Progress], None]]:
     """Show how far the study is, on stderr: a bar in a terminal, else a line a finished run."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        last = 0
 
-        def report(done: int, total: int, text: str) -> None:
-            nonlocal last
-            if done > last:
-                last = done
-                typer.echo(f"[{done}/{total}] {text}", err=True)
+        def report(event: Progress) -> None:
+            if event.kind in ("finished", "failed") and event.run is not None:
+                line = f"[{event.done}/{event.total}] {event.run.id} {event.kind}"
+                typer.echo(f"{line} {event.error}".rstrip(), err=True)
 
         yield report
         return
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = (BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
         task = bar.add_task("preparing", total=None)
-        yield lambda done, total, text: bar.update(
-            task, completed=done, total=total, description=text
-        )
+
+        def show(event: Progress) -> None:
+            what = event.structure if event.run is None else event.run.id
+            bar.update(
+                task,
+                completed=event.work,
+                total=event.total_work,
+                description=f"{event.done}/{event.total} trainings, {event.kind} {what}".rstrip(),
+            )
+
+        yield show
 
 
 def _check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:

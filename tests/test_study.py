@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from marginseg.data import EmptyDatasetError
+from marginseg.execution import Outcome, Task, execute_all
+from marginseg.study import PAPER, PRESETS, QUICK, Progress, Run, StudyConfig, run_study
+
+TINY = StudyConfig(
+    structures=("tube",),
+    std=(0.0, 0.06),
+    folds=2,
+    patch_shape=(16, 16, 16),
+    phantom_cases=4,
+    features=(2, 4),
+    epochs=2,
+    learning_rate=1e-2,
+    workers=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def without_times(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in result.items() if key != "seconds"}
+        | {"epochs": [{**epoch, "seconds": 0} for epoch in result["epochs"]]}
+        for result in results
+    ]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    run_study(TINY, folder)
+    return folder
+
+
+def test_folder(finished: Path) -> None:
+    assert StudyConfig.from_dict(json.loads((finished / "config.json").read_text())) == TINY
+    results = lines(finished / "runs.jsonl")
+    assert [Run(*(r[k] for k in ("structure", "std", "fold", "loss"))) for r in results] == (
+        TINY.runs()
+    )
+    assert json.loads((finished / "skipped.json").read_text()) == []
+    assert json.loads((finished / "failed.json").read_text()) == []
+    for run, result in zip(TINY.runs(), results, strict=True):
+        folder = finished / "runs" / run.id
+        assert json.loads((folder / "result.json").read_text()) == result
+        assert lines(folder / "log.jsonl") == result["epochs"]
+        expected = {"log.jsonl", "model.pt", "result.json"} | (
+            {"cases.npz"} if run.fold == 0 else set()
+        )
+        assert {path.name for path in folder.iterdir()} == expected
+        for case in result["cases"]:
+            if run.std == 0:
+                assert case["sup_dice"] == 1.0
+                for scores in case["methods"].values():
+                    assert scores["dice_noisy"] == scores["dice_clean"]
+                    assert scores["dice_marginal"] == pytest.approx(scores["dice_clean"])
+            for scores in case["methods"].values():
+                # Nobody beats sup D_m against the marginals; a map holds float32.
+                assert scores["dice_marginal"] <= case["sup_dice"] + 1e-6
+    noise = json.loads((finished / "noise.json").read_text())
+    assert [entry["std"] for entry in noise] == [0.0, 0.06]
+    assert noise[0]["folded_share"] == noise[0]["volume_loss"] == 0.0
+
+
+def test_every_case_is_tested_once_and_losses_see_the_same_noisy_labels(finished: Path) -> None:
+    results = lines(finished / "runs.jsonl")
+    for std in TINY.std:
+        for loss in TINY.losses:
+            names = [
+                case["name"]
+                for result in results
+                if (result["std"], result["loss"]) == (std, loss)
+                for case in result["cases"]
+            ]
+            assert len(names) == len(set(names)) == TINY.phantom_cases
+        pictures = [
+            np.load(finished / "runs" / Run("tube", std, 0, loss).id / "cases.npz")
+            for loss in TINY.losses
+        ]
+        for place in range(2):
+            for key in ("image", "clean", "noisy", "marginal"):
+                one, other = (arrays[f"name{place}_{key}"] for arrays in pictures)
+                np.testing.assert_array_equal(one, other)
+            assert pictures[0][f"name{place}_probability"].shape == TINY.patch_shape
+
+
+def test_a_finished_study_computes_nothing_again(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("runs/*/*")}
+    seen: list[Progress] = []
+    result = run_study(TINY, finished, progress=seen.append)
+    assert [event.kind for event in seen] == ["preparing", "prepared"]
+    assert (seen[-1].done, seen[-1].total) == (8, 8)
+    assert seen[-1].work == seen[-1].total_work == 16
+    assert result.runs == lines(finished / "runs.jsonl")
+    assert {p: p.stat().st_mtime_ns for p in finished.glob("runs/*/*")} == before
+
+
+def test_an_interrupted_study_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    def stop(event: Progress) -> None:
+        if event.kind == "epoch" and event.done == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, folder, progress=stop)
+    third = folder / "runs" / TINY.runs()[3].id
+    assert (third / "checkpoint.pt").is_file()
+    seen: list[Progress] = []
+    result = run_study(TINY, folder, progress=seen.append)
+    epochs = [(e.run, e.epoch.epoch) for e in seen if e.run is not None and e.epoch is not None]
+    assert epochs[0] == (TINY.runs()[3], 2)  # from the checkpoint of epoch 1
+    assert len([e for e in seen if e.kind == "finished"]) == 5
+    assert without_times(result.runs) == without_times(lines(finished / "runs.jsonl"))
+
+
+def test_several_processes_give_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, workers=2, std=(0.06,))
+    seen: list[Progress] = []
+    # A process for each CPU has one thread; where there are more CPUs, hold them to one.
+    result = run_study(config, tmp_path / "study", progress=seen.append)
+    assert result.failed == []
+    assert [event.done for event in seen] == sorted(event.done for event in seen)
+    kinds = [event.kind for event in seen]
+    assert kinds.count("finished") == kinds.count("started") == 4
+    assert seen[-1].done == seen[-1].total == 4
+    expected = [r for r in lines(finished / "runs.jsonl") if r["std"] == 0.06]
+    for one, other in zip(result.runs, expected, strict=True):
+        for mine, theirs in zip(one["cases"], other["cases"], strict=True):
+            assert mine["sup_dice"] == theirs["sup_dice"]
+        if len(os.sched_getaffinity(0)) <= 3:
+            assert without_times([one]) == without_times([other])
+
+
+def test_another_configuration_is_refused(finished: Path) -> None:
+    with pytest.raises(ValueError, match=r"^output_dir: .*epochs \(2 there, 3 now\); name another"):
+        run_study(dataclasses.replace(TINY, epochs=3), finished)
+    with pytest.raises(ValueError, match=r"std \(0\.0 0\.06 there, 0\.0 now\)"):
+        run_study(dataclasses.replace(TINY, std=(0.0,)), finished)
+    # How runs are executed is free to change.
+    assert len(run_study(dataclasses.replace(TINY, workers=2), finished).runs) == 8
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY, std=(0.06,), epochs=1)
+    broken = config.runs()[1]
+    folder = tmp_path / "study" / "runs" / broken.id
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file in the folder's place")
+    seen: list[Progress] = []
+    result = run_study(config, tmp_path / "study", progress=seen.append)
+    assert [name for name, _ in result.failed] == [broken.id]
+    assert "FileExistsError" in result.failed[0][1]
+    assert "\n" not in result.failed[0][1]
+    assert len(result.runs) == 3
+    assert seen[-1].done == seen[-1].total == 4
+    recorded = json.loads((tmp_path / "study" / "failed.json").read_text())
+    assert [entry["run"] for entry in recorded] == [broken.id]
+    assert "Traceback" in recorded[0]["details"]
+    folder.unlink()
+    again = run_study(config, tmp_path / "study")
+    assert again.failed == []
+    assert len(again.runs) == 4
+    assert json.loads((tmp_path / "study" / "failed.json").read_text()) == []
+
+
+class _Deadly:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+
+@pytest.mark.slow
+def test_a_dying_process_fails_its_run_only(tmp_path: Path) -> None:
+    run = Run("tube", 0.0, 0, "soft_dice")
+    deadly = [
+        Task(run, TINY, _Deadly(), (0,), (1,), tmp_path / str(place))  # type: ignore[arg-type]
+        for place in range(2)
+    ]
+    outcomes: list[Outcome] = []
+    execute_all(deadly, outcomes.append, workers=2, threads=1)
+    assert [outcome.kind for outcome in outcomes] == ["failed"] * 2
+    assert all("status 3" in outcome.error for outcome in outcomes)
+
+
+def living(group: int) -> list[str]:
+    """Return the processes of a group that have not ended (Z: ended, but nobody asked)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import dataclasses, sys\n"
+        "from marginseg.study import QUICK, run_study\n"
+        "if __name__ == '__main__':\n"
+        "    show = lambda e: print(e.kind, flush=True)\n"
+        "    config = dataclasses.replace(QUICK, workers=2, structures=('tube',))\n"
+        "    run_study(config, sys.argv[1], progress=show)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path / "study"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert errors.count("KeyboardInterrupt") == 1  # the parent's, and none from a worker
+    deadline = time.monotonic() + 10
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert living(process.pid) == []
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+
+    def again(event: Progress) -> None:
+        with pytest.raises(ValueError, match="another process works in"):
+            run_study(TINY, folder)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, folder, progress=again)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"std": (-0.1,)}, "std"),
+        ({"std": (math.nan,)}, "std"),
+        ({"std": (0.1, 0.1)}, "std"),
+        ({"std": ()}, "std"),
+        ({"data": "ct"}, "data"),
+        ({"data": "decathlon"}, "directory"),
+        ({"directory": "somewhere"}, "directory"),
+        ({"structures": ("liver",)}, "structures"),
+        ({"data": "totalsegmentator", "directory": "x", "structures": ()}, "structures"),
+        ({"losses": ("dice",)}, "losses"),
+        ({"folds": 1}, "folds"),
+        ({"folds": 5}, "folds"),
+        ({"max_cases": 1}, "folds"),
+        ({"max_cases": 0}, "max_cases"),
+        ({"features": (8,)}, "features"),
+        ({"features": (8, 0)}, "features"),
+        ({"patch_shape": (16, 16)}, "patch_shape"),
+        ({"patch_shape": (16, 16, 15)}, "patch_shape"),
+        ({"spacing": (1.0, -1.0, 1.0)}, "spacing"),
+        ({"spacing": (1.0, 1.0)}, "spacing"),
+        ({"length_scale": 0.0}, "length_scale"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"plateau_factor": 1.0}, "plateau_factor"),
+        ({"augmentation": 1.5}, "augmentation"),
+        ({"precision": "half"}, "precision"),
+        ({"epochs": 0}, "epochs"),
+        ({"workers": 0}, "workers"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named}: ") as error:
+        dataclasses.replace(TINY, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"std": 0.1}, {"epochs": 1.5}, {"structures": "tube"}, {"seed": True}]
+)
+def test_wrong_types_are_named(settings: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(settings))}: "):
+        dataclasses.replace(TINY, **settings)
+
+
+@pytest.mark.parametrize("config", [TINY, *PRESETS.values()])
+def test_json_round_trip(config: StudyConfig) -> None:
+    assert StudyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown batch"):
+        StudyConfig.from_dict({"batch": 2})
+
+
+def test_presets_are_what_they_say() -> None:
+    assert (PAPER.learning_rate, PAPER.weight_decay, PAPER.epochs) == (1e-4, 1e-5, 100)
+    assert (PAPER.plateau_patience, PAPER.plateau_factor) == (30, pytest.approx(1 / 5))
+    assert (PAPER.features, PAPER.patch_shape, PAPER.folds) == (
+        (16, 32, 64, 128, 256),
+        (64, 64, 64),
+        5,
+    )
+    assert max(QUICK.std) == max(PAPER.std) == 0.06
+    for config in PRESETS.values():
+        names = [run.id for run in config.resolved().runs()]
+        assert len(names) == len(set(names))
+
+
+def test_nothing_is_left_of_a_study_that_cannot_begin(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, data="decathlon", directory=str(tmp_path / "none"), structures=()
+    )
+    with pytest.raises(ValueError, match="none"):
+        run_study(config, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="^output_dir: "):
+        run_study(TINY, tmp_path / "file")
+
+
+def test_totalsegmentator_sample(totalsegmentator_dir: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY,
+        data="totalsegmentator",
+        directory=str(totalsegmentator_dir),
+        structures=("esophagus",),
+    )
+    with pytest.raises(EmptyDatasetError, match="esophagus"):
+        run_study(config, tmp_path / "study")
+    both = dataclasses.replace(config, structures=("kidney_right", "esophagus"))
+    with pytest.raises(ValueError, match=r"^folds: .*'kidney_right'.*'esophagus'"):
+        run_study(both, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_hippocampus_runs(hippocampus_dir: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, data="decathlon", directory=str(hippocampus_dir), structures=(), max_cases=4
+    )
+    result = run_study(dataclasses.replace(config, epochs=1, std=(0.03,)), tmp_path / "study")
+    assert result.config.structures == ("all",)
+    assert len(result.runs) == 4
+    assert result.failed == []

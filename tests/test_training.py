@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from marginseg import GaussianFieldNoise
+from marginseg.evaluation import METHODS, evaluate, noisy_label
+from marginseg.training import (
+    LOSSES,
+    Epoch,
+    TrainingSettings,
+    computing_dtype,
+    predict,
+    train,
+)
+
+SMALL = TrainingSettings(features=(2, 4), epochs=4, learning_rate=1e-2, plateau_patience=1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def cases(n: int = 4) -> tuple[list[Tensor], list[Tensor]]:
+    source = torch.Generator().manual_seed(0)
+    labels = []
+    for place in range(n):
+        label = torch.zeros(8, 8, 8, dtype=torch.uint8)
+        label[2 : 5 + place % 3, 2:6, 1:6] = 1
+        labels.append(label)
+    images = [label + 0.3 * torch.randn(8, 8, 8, generator=source) for label in labels]
+    return images, labels
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path: Path, loss: str) -> None:
+    images, labels = cases()
+    settings = dataclasses.replace(SMALL, loss=loss)
+    straight = train(images, labels, settings)
+
+    def stop(epochs: list[Epoch]) -> None:
+        if len(epochs) == 2:
+            raise StopError
+
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(StopError):
+        train(images, labels, settings, checkpoint=checkpoint, on_epoch=stop)
+    seen: list[int] = []
+    resumed = train(
+        images,
+        labels,
+        settings,
+        checkpoint=checkpoint,
+        on_epoch=lambda epochs: seen.append(epochs[-1].epoch),
+    )
+    assert seen == [3, 4]
+    assert resumed.epochs == straight.epochs
+    for (key, one), other in zip(
+        straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), key
+    assert torch.equal(predict(straight.model, images[0]), predict(resumed.model, images[0]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt"]
+
+
+def test_a_damaged_checkpoint_is_started_over(tmp_path: Path) -> None:
+    images, labels = cases(2)
+    settings = dataclasses.replace(SMALL, epochs=1)
+    straight = train(images, labels, settings)
+    checkpoint = tmp_path / "checkpoint.pt"
+    train(images, labels, settings, checkpoint=checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert train(images, labels, settings, checkpoint=checkpoint).epochs == straight.epochs
+
+
+def test_the_model_of_the_best_metric_is_kept(tmp_path: Path) -> None:
+    # A learning rate of 100 wrecks the network after its first, best epoch.
+    images, labels = cases(1)
+    settings = dataclasses.replace(SMALL, learning_rate=100.0, augmentation=0.0, epochs=3)
+    trained = train(images, labels, settings)
+    assert trained.epochs[0].metric > max(epoch.metric for epoch in trained.epochs[1:])
+    first = train(images, labels, dataclasses.replace(settings, epochs=1))
+    for one, other in zip(
+        trained.model.state_dict().values(), first.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_learning_rate_falls_on_a_plateau() -> None:
+    images, labels = cases(1)
+    settings = dataclasses.replace(
+        SMALL, learning_rate=100.0, augmentation=0.0, epochs=6, plateau_patience=1
+    )
+    rates = [epoch.learning_rate for epoch in train(images, labels, settings).epochs]
+    # One best epoch, two without improvement, then a fifth of the rate.
+    assert rates[:3] == [100.0] * 3
+    assert rates[3] == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_it_learns(loss: str) -> None:
+    images, labels = cases()
+    settings = dataclasses.replace(SMALL, loss=loss, epochs=20, augmentation=0.0)
+    trained = train(images, labels, settings)
+    assert trained.epochs[-1].loss < trained.epochs[0].loss / 2
+    for image, label in zip(images, labels, strict=True):
+        probabilities = predict(trained.model, image)
+        assert probabilities.dtype == torch.float32
+        found = evaluate(probabilities, loss, clean=label, noisy=label, marginal=label.float())[
+            "methods"
+        ]
+        assert all(scores["dice_clean"] > 0.9 for scores in found.values())
+
+
+def test_background_starts_calibrated() -> None:
+    images, labels = cases(1)
+    settings = dataclasses.replace(SMALL, learning_rate=1e-9, epochs=1, augmentation=0.0)
+    share = float(labels[0].double().mean())
+    mean = float(torch.logit(predict(train(images, labels, settings).model, images[0])).mean())
+    # The output is linear in features whose share of the logit is below 1 at the start.
+    assert abs(mean - math.log(share / (1 - share))) < 1.0
+
+
+@pytest.mark.parametrize("content", [0, 1])
+def test_labels_that_are_all_the_same_are_no_error(content: int) -> None:
+    images = [torch.rand(8, 8, 8)]
+    labels = [torch.full((8, 8, 8), content, dtype=torch.uint8)]
+    for loss in LOSSES:
+        trained = train(images, labels, dataclasses.replace(SMALL, loss=loss, epochs=1))
+        assert math.isfinite(trained.epochs[0].loss)
+
+
+def test_two_dimensions() -> None:
+    images, labels = cases(2)
+    trained = train([i[4] for i in images], [x[4] for x in labels], SMALL)
+    assert predict(trained.model, images[0][4]).shape == (8, 8)
+
+
+def test_bad_arguments() -> None:
+    images, labels = cases(2)
+    with pytest.raises(ValueError, match="^labels: "):
+        train(images, labels[:1], SMALL)
+    with pytest.raises(ValueError, match="^loss: "):
+        train(images, labels, dataclasses.replace(SMALL, loss="dice"))
+    with pytest.raises(ValueError, match="^precision: "):
+        computing_dtype("half")
+    images[1][0, 0, 0] = math.nan
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        train(images, labels, SMALL)
+
+
+def test_noisy_label_depends_on_case_structure_level_and_seed_only() -> None:
+    label = torch.zeros(16, 16, 16, dtype=torch.uint8)
+    label[4:12, 4:12, 4:12] = 1
+
+    def draw(std: float = 0.06, seed: int = 0, structure: str = "a", name: str = "x") -> Tensor:
+        noise = GaussianFieldNoise(std)
+        return noisy_label(label, noise, seed=seed, structure=structure, name=name)
+
+    assert torch.equal(draw(), draw())
+    assert draw().dtype == torch.uint8
+    others = [draw(std=0.05), draw(seed=1), draw(structure="b"), draw(name="y")]
+    assert all(not torch.equal(draw(), other) for other in others)
+    assert torch.equal(draw(std=0.0), label)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_evaluation_against_brute_force(loss: str) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(60).astype(np.float32)
+    clean, noisy = rng.random((2, 60)) < 0.4
+    marginal = rng.random(60)
+    found = evaluate(
+        torch.from_numpy(p),
+        loss,
+        clean=torch.from_numpy(clean),
+        noisy=torch.from_numpy(noisy),
+        marginal=torch.from_numpy(marginal),
+    )
+
+    def dice(s: np.ndarray, m: np.ndarray) -> float:
+        return float(2 * (s * m).sum() / (s.sum() + m.sum()))
+
+    def best(m: np.ndarray) -> float:
+        return max(dice(m >= cut, m) for cut in m)
+
+    wide = p.astype(np.float64)
+    at_half, at_optimum = METHODS[loss]
+    for method, threshold in ((at_half, 0.5), (at_optimum, best(wide) / 2)):
+        s = wide >= threshold
+        scores = found["methods"][method]
+        assert scores["threshold"] == pytest.approx(threshold, abs=1e-12)
+        assert scores["dice_noisy"] == pytest.approx(dice(s, noisy), abs=1e-12)
+        assert scores["dice_clean"] == pytest.approx(dice(s, clean), abs=1e-12)
+        assert scores["dice_marginal"] == pytest.approx(dice(s, marginal), abs=1e-12)
+        assert scores["volume_ratio"] == pytest.approx(s.sum() / clean.sum(), abs=1e-12)
+    assert found["sup_dice"] == pytest.approx(best(marginal), abs=1e-12)
