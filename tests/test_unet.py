@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def _parameters(n, inputs, outputs, features):
         first = inputs if level == 0 else width
         total += convolution(first, width, 3) + convolution(width, width, 3)
         total += 2 * 2 * width  # two instance norms: scale and shift
-    for fine, coarse in zip(features, features[1:], strict=False):
+    for fine, coarse in pairwise(features):
         total += convolution(fine, coarse, 2)  # down
         total += convolution(coarse, fine, 2)  # up
         total += convolution(2 * fine, fine, 3) + convolution(fine, fine, 3) + 2 * 2 * fine

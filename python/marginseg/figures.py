@@ -58,8 +58,21 @@ def figure1(
     shapes = {"kidney": _kidney(size), "tube": _tube(size, 0.06), "thin tube": _tube(size, 0.018)}
     rows = [(name, label, a) for name, label in shapes.items() for a in std]
     columns = samples + 3
-    figure = Figure(figsize=(1.45 * columns + 1.1, 1.52 * len(rows) + 0.7), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    height = 1.62 * len(rows) + 0.9
+    figure = Figure(figsize=(1.45 * columns + 1.3, height))
+    axes = figure.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": 0.06,
+            "right": 0.9,
+            "top": 1 - 0.5 / height,
+            "bottom": 0.6 / height,
+            "wspace": 0.06,
+            "hspace": 0.32,
+        },
+    )
     titles = [*(f"sample {i + 1}" for i in range(samples)), "marginal m"]
     titles += ["Accuracy-optimal\n{m ≥ ½}", "Dice-optimal\n{m ≥ t*}"]
     picture = None
@@ -85,10 +98,10 @@ def figure1(
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     assert picture is not None
-    bar = figure.colorbar(picture, ax=axes, location="right", shrink=0.4, aspect=30)
+    bar = figure.colorbar(picture, cax=figure.add_axes((0.925, 0.35, 0.016, 0.3)))
     bar.set_label("probability (label: 0 or 1)")
     outline = Line2D([], [], color=OUTLINE, linewidth=1.2, label="the clean label")
-    figure.legend(handles=[outline], loc="outside lower left", frameon=False, fontsize=8)
+    figure.legend(handles=[outline], loc="lower left", frameon=False, fontsize=8)
     return save(figure, path)
 
 
@@ -97,7 +110,9 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> Path:
     FigureCanvasAgg(figure)
     target = Path(path)
     with replacing(target) as file:
-        figure.savefig(file, format="png", dpi=dpi, facecolor="white")
+        figure.savefig(
+            file, format="png", dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.12
+        )
     return target
 
 

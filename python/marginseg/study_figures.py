@@ -28,7 +28,11 @@ def figure3(
         reference: What Dice is taken against: ``"noisy"``, ``"clean"`` or ``"marginal"``.
     """
     structures = list(dict.fromkeys(row["structure"] for row in rows))
-    figure = Figure(figsize=(3.4 * len(structures) + 0.6, 3.6), layout="constrained")
+    width = max(3.4 * len(structures) + 0.6, 6.0)
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
+    lowest = min(
+        (row["mean"] - row["sd"] for row in rows if row["reference"] == reference), default=0
+    )
     axes = figure.subplots(1, len(structures), sharey=True, squeeze=False)[0]
     handles: dict[str, Any] = {}
     for axis, structure in zip(axes, structures, strict=True):
@@ -67,11 +71,11 @@ def figure3(
         axis.set_title(structure.replace("_", " "), fontsize=11)
         axis.set_xlabel("noise level a (fraction of the extent)")
         axis.set_xticks(levels)
-        axis.set_ylim(-0.03, 1.03)
+        axis.set_ylim(max(lowest - 0.05, -0.03), 1.02)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(f"Dice against the {reference} label")
-    columns = 3 if len(structures) > 1 else 1
+    columns = 3 if len(structures) > 1 else 2
     figure.legend(
         handles=list(handles.values()), loc="outside lower center", ncols=columns, frameon=False
     )
