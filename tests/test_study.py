@@ -359,6 +359,10 @@ def test_totalsegmentator_sample(totalsegmentator_dir: Path, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"^folds: .*'kidney_right'.*'esophagus'"):
         run_study(both, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+    (tmp_path / "study").mkdir()
+    with pytest.raises(ValueError, match=r"^folds: "):
+        run_study(both, tmp_path / "study")
+    assert list((tmp_path / "study").iterdir()) == []
 
 
 def test_hippocampus_runs(hippocampus_dir: Path, tmp_path: Path) -> None:

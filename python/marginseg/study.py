@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from marginseg.training import Epoch, computing_dtype
 
 #: Cases that the statistics of the noise are taken from.
 NOISE_CASES = 8
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -111,15 +113,15 @@ def run_study(
     _check_same_study(config, output)
     notify = progress or (lambda _: None)
     cache = output / "cache" if cache_dir is None else Path(cache_dir)
-    created = not output.exists()
+    new = [path for path in (output, cache, output / LOCK) if not path.exists()]
     output.mkdir(parents=True, exist_ok=True)
     try:
         with _only_process(output):
             remove_leftovers(output)
             return _run(config, output, cache, notify)
     except ValueError:
-        if created:
-            _remove_empty(output)
+        if not (output / "config.json").exists():
+            _take_back(new)
         raise
 
 
@@ -341,7 +343,7 @@ def _shown(value: object) -> str:
 @contextmanager
 def _only_process(output: Path) -> Iterator[None]:
     """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    with (output / ".lock").open("w") as lock:
+    with (output / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -349,12 +351,13 @@ def _only_process(output: Path) -> Iterator[None]:
         yield
 
 
-def _remove_empty(output: Path) -> None:
-    """Take back a folder that was made for a study that then could not begin."""
-    import shutil
-
-    if not (output / "config.json").exists():
-        shutil.rmtree(output, ignore_errors=True)
+def _take_back(paths: list[Path]) -> None:
+    """Remove what was made for a study that then could not begin."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:
