@@ -1,6 +1,5 @@
 // marginseg._cpu: addresses, sizes and strides come as integers; Python has checked them.
 #include "dice_threshold/cpu.h"
-#include "gaussian_field/cpu.h"
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -8,6 +7,7 @@
 #include "common/dtype.h"
 #include "common/extension.h"
 #include "common/parallel.h"
+#include "gaussian_field/cpu.h"
 #include "gaussian_filter/cpu.h"
 #include "warp/cpu.h"
 

@@ -49,7 +49,8 @@ Factors<T> read_factors(const std::vector<int64_t>& ranks, const std::vector<int
 template <class T>
 void field_plane(const Factors<T>& factors, const T* const coefficients, const int64_t position,
                  T* const output, std::vector<T>& memory) {
-  const auto& [planes, rows, columns] = factors.size;
+  const int64_t rows = factors.size[1];
+  const int64_t columns = factors.size[2];
   const auto& [plane_rank, row_rank, column_rank] = factors.rank;
   memory.resize((row_rank + 1) * column_rank);
   T* const of_plane = memory.data();
@@ -61,7 +62,6 @@ void field_plane(const Factors<T>& factors, const T* const coefficients, const i
                 of_row);
     contract<T>(of_row, {factors.factor[2].data(), column_rank, columns}, output + row * columns);
   }
-  static_cast<void>(planes);
 }
 
 }  // namespace

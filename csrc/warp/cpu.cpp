@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
+#include <type_traits>
 
 #include "common/parallel.h"
 #include "warp/body.h"
@@ -80,29 +81,29 @@ void run_warp(const T* const input, const T* const displacement, T* const output
               const WarpGeometry& geometry, const T cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_voxels(geometry.batch, volume, [&](const int64_t entry, const int64_t begin,
-                                              const int64_t end) {
-    const T* const images = input + entry * geometry.input_stride;
-    T* const warped = output + entry * geometry.channels * volume;
-    const auto visit = [&](const int64_t place, const T(&position)[N]) {
-      if (!is_number(position)) {
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          warped[c * volume + place] = std::numeric_limits<T>::quiet_NaN();
-        }
-      } else if (geometry.linear) {
-        const auto corners = linear_corners<N>(position, shape, geometry.extension);
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          warped[c * volume + place] = interpolate<N>(images + c * volume, corners, cval);
-        }
-      } else {
-        const int64_t source = nearest_place<N>(position, shape, geometry.extension);
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
-        }
-      }
-    };
-    walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
-  });
+  parallel_voxels(
+      geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
+        const T* const images = input + entry * geometry.input_stride;
+        T* const warped = output + entry * geometry.channels * volume;
+        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+          if (!is_number(position)) {
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              warped[c * volume + place] = std::numeric_limits<T>::quiet_NaN();
+            }
+          } else if (geometry.linear) {
+            const auto corners = linear_corners<N>(position, shape, geometry.extension);
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              warped[c * volume + place] = interpolate<N>(images + c * volume, corners, cval);
+            }
+          } else {
+            const int64_t source = nearest_place<N>(position, shape, geometry.extension);
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
+            }
+          }
+        };
+        walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
+      });
 }
 
 template <int N, class L, class T>
@@ -110,27 +111,27 @@ void run_warp_label(const L* const input, const T* const displacement, L* const 
                     const WarpGeometry& geometry, const L cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_voxels(geometry.batch, volume, [&](const int64_t entry, const int64_t begin,
-                                              const int64_t end) {
-    const L* const images = input + entry * geometry.input_stride;
-    L* const warped = output + entry * geometry.channels * volume;
-    const auto visit = [&](const int64_t place, const T(&position)[N]) {
-      if (geometry.linear && is_number(position)) {
-        const auto corners = linear_corners<N>(position, shape, geometry.extension);
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          warped[c * volume + place] = heaviest_label<N>(images + c * volume, corners, cval);
-        }
-      } else {
-        const int64_t source = is_number(position)
-                                   ? nearest_place<N>(position, shape, geometry.extension)
-                                   : outside;
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
-        }
-      }
-    };
-    walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
-  });
+  parallel_voxels(
+      geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
+        const L* const images = input + entry * geometry.input_stride;
+        L* const warped = output + entry * geometry.channels * volume;
+        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+          if (geometry.linear && is_number(position)) {
+            const auto corners = linear_corners<N>(position, shape, geometry.extension);
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              warped[c * volume + place] = heaviest_label<N>(images + c * volume, corners, cval);
+            }
+          } else {
+            const int64_t source = is_number(position)
+                                       ? nearest_place<N>(position, shape, geometry.extension)
+                                       : outside;
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
+            }
+          }
+        };
+        walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
+      });
 }
 
 // Two voxels may be read from one place, so the scatter into the input's gradient is serial within
@@ -141,28 +142,27 @@ void spread_gradient(const T* const gradient, const T* const displacement, T* co
                      const WarpGeometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_for(
-      geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
-        for (int64_t item = first; item < last; ++item) {
-          const T* const source = gradient + item * volume;
-          T* const target = input_gradient + item * volume;
-          const T* const field = displacement + item / geometry.channels * N * volume;
-          const auto visit = [&](const int64_t place, const T(&position)[N]) {
-            if (!is_number(position)) return;
-            if (geometry.linear) {
-              const auto corners = linear_corners<N>(position, shape, geometry.extension);
-              for (int corner = 0; corner < corners.count; ++corner) {
-                if (corners.place[corner] == outside) continue;
-                target[corners.place[corner]] += corners.weight[corner] * source[place];
-              }
-            } else {
-              const int64_t nearest = nearest_place<N>(position, shape, geometry.extension);
-              if (nearest != outside) target[nearest] += source[place];
-            }
-          };
-          walk<N>(shape, field, 0, volume, visit);
+  parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
+    for (int64_t item = first; item < last; ++item) {
+      const T* const source = gradient + item * volume;
+      T* const target = input_gradient + item * volume;
+      const T* const field = displacement + item / geometry.channels * N * volume;
+      const auto visit = [&](const int64_t place, const T(&position)[N]) {
+        if (!is_number(position)) return;
+        if (geometry.linear) {
+          const auto corners = linear_corners<N>(position, shape, geometry.extension);
+          for (int corner = 0; corner < corners.count; ++corner) {
+            if (corners.place[corner] == outside) continue;
+            target[corners.place[corner]] += corners.weight[corner] * source[place];
+          }
+        } else {
+          const int64_t nearest = nearest_place<N>(position, shape, geometry.extension);
+          if (nearest != outside) target[nearest] += source[place];
         }
-      });
+      };
+      walk<N>(shape, field, 0, volume, visit);
+    }
+  });
 }
 
 template <int N, class T>
@@ -170,26 +170,26 @@ void steer_gradient(const T* const gradient, const T* const input, const T* cons
                     T* const displacement_gradient, const WarpGeometry& geometry, const T cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_voxels(geometry.batch, volume, [&](const int64_t entry, const int64_t begin,
-                                              const int64_t end) {
-    const T* const images = input + entry * geometry.input_stride;
-    const T* const source = gradient + entry * geometry.channels * volume;
-    T* const target = displacement_gradient + entry * N * volume;
-    const auto visit = [&](const int64_t place, const T(&position)[N]) {
-      T sum[N] = {};
-      if (geometry.linear && is_number(position)) {
-        const auto corners = linear_corners<N>(position, shape, geometry.extension);
-        for (int64_t c = 0; c < geometry.channels; ++c) {
-          for (int axis = 0; axis < N; ++axis) {
-            sum[axis] +=
-                source[c * volume + place] * slope<N>(images + c * volume, corners, cval, axis);
+  parallel_voxels(
+      geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
+        const T* const images = input + entry * geometry.input_stride;
+        const T* const source = gradient + entry * geometry.channels * volume;
+        T* const target = displacement_gradient + entry * N * volume;
+        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+          T sum[N] = {};
+          if (geometry.linear && is_number(position)) {
+            const auto corners = linear_corners<N>(position, shape, geometry.extension);
+            for (int64_t c = 0; c < geometry.channels; ++c) {
+              for (int axis = 0; axis < N; ++axis) {
+                sum[axis] +=
+                    source[c * volume + place] * slope<N>(images + c * volume, corners, cval, axis);
+              }
+            }
           }
-        }
-      }
-      for (int axis = 0; axis < N; ++axis) target[axis * volume + place] = sum[axis];
-    };
-    walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
-  });
+          for (int axis = 0; axis < N; ++axis) target[axis * volume + place] = sum[axis];
+        };
+        walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
+      });
 }
 
 }  // namespace
@@ -214,9 +214,9 @@ void warp_label(const uintptr_t input, const uintptr_t displacement, const uintp
       dispatch_floating(displacement_dtype, [&](const auto type) {
         using L = typename decltype(label_type)::type;
         using T = typename decltype(type)::type;
-        run_warp_label<axes.value>(
-            reinterpret_cast<const L*>(input), reinterpret_cast<const T*>(displacement),
-            reinterpret_cast<L*>(output), geometry, static_cast<L>(cval));
+        run_warp_label<axes.value>(reinterpret_cast<const L*>(input),
+                                   reinterpret_cast<const T*>(displacement),
+                                   reinterpret_cast<L*>(output), geometry, static_cast<L>(cval));
       });
     });
   });
