@@ -25,13 +25,24 @@ def test_cut_is_exact_in_the_maps_own_dtype(numerators, dtype):
     assert optimal_segmentation(m).tolist() == expected
 
 
-def test_value_just_below_the_threshold_stays_out():
-    # sup D / 2 = 1/3 of this map lies above float32(1/3) rounded down, below it rounded up.
-    third = np.float32(1 / 3)
-    below = third if float(third) < 1 / 3 else np.nextafter(third, np.float32(0))
-    m = torch.tensor([1.0, 1.0, float(below)], dtype=torch.float32)
-    threshold = float(optimal_threshold(m))
-    assert optimal_segmentation(m).tolist() == [value >= threshold for value in m.tolist()]
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_value_just_below_the_threshold_stays_out(dtype):
+    """Also where t* rounds down to that very value.
+
+    With k ones and one v below v² + 2kv = k, the best cut leaves v out: t* = k / (2k + v) > v.
+    """
+    rounded_down = 0
+    for k in range(1, 60):
+        root = torch.tensor(math.sqrt(k * k + k) - k, dtype=torch.float64)
+        v = root.to(dtype)
+        if v >= root:
+            v = torch.nextafter(v, torch.zeros_like(v))
+        m = torch.cat([torch.ones(k, dtype=dtype), v[None]])
+        threshold = optimal_threshold(m)
+        assert float(threshold) > float(v)
+        assert optimal_segmentation(m).tolist() == [True] * k + [False]
+        rounded_down += int(threshold.to(dtype) == v)
+    assert rounded_down > 5  # the case is really met
 
 
 def test_each_case_and_class_has_its_own_threshold():
