@@ -62,6 +62,9 @@ def test_calibration_error_of_known_maps():
     shifted = (c + 0.1).clamp(max=1)
     expected = float((shifted - c).mean())
     assert float(expected_calibration_error(shifted, c)) == pytest.approx(expected)
+    # Too low in one bin and too high in another do not cancel.
+    crossed = expected_calibration_error(torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.7]))
+    assert float(crossed) == pytest.approx(0.2)
     assert float(expected_calibration_error(torch.ones(5), torch.zeros(5))) == 1
     assert float(expected_calibration_error(torch.zeros(0), torch.zeros(0))) == 0
 
