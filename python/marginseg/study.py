@@ -265,8 +265,9 @@ def _dataset(config: StudyConfig, structure: str, cache: Path) -> Dataset:
 def _crew(config: StudyConfig, runs: int) -> tuple[int, int]:
     """Return how many processes, and how many threads each has.
 
-    A run of batch 1 gains little from threads, so there is a process for each CPU. In float32
-    torch has a fast 3-D convolution only for several threads: then there is one process for all.
+    In bfloat16 a run of batch 1 gains little from threads, so there is a process for each CPU. In
+    float32 torch convolves a batch of one by a slow loop over large buffers: two runs side by side
+    took longer than one after the other with all threads (133 s against 120 s for four runs).
     """
     cpus = len(os.sched_getaffinity(0))
     workers = config.workers
