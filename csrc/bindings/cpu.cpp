@@ -93,4 +93,19 @@ PYBIND11_MODULE(_cpu, m) {
                       {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
+
+  m.def(
+      "warp_double_backward",
+      [](const uintptr_t input_weight, const uintptr_t displacement_weight,
+         const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
+         const uintptr_t second_gradient, const uintptr_t second_input,
+         const uintptr_t second_displacement, const int dtype, const int64_t batch,
+         const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
+         const int extension, const bool linear, const double cval) {
+        warp_double_backward(input_weight, displacement_weight, gradient, input, displacement,
+                             second_gradient, second_input, second_displacement, Dtype{dtype},
+                             {batch, channels, shape, input_stride, Extension{extension}, linear},
+                             cval);
+      },
+      release);
 }

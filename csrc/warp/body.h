@@ -102,16 +102,25 @@ T interpolate(const T* const image, const Corners<N, T>& corners, const T cval) 
   return sum;
 }
 
-// d interpolate / d position[axis].
+// A corner's weight, differentiated once with respect to the position along each axis in the set
+// `axes` (bit i: axis i). Every factor is linear in its own axis, so a second time gives 0.
 template <int N, class T>
-T slope(const T* const image, const Corners<N, T>& corners, const T cval, const int axis) {
+T weight_derivative(const Corners<N, T>& corners, const int corner, const int axes) {
+  T weight = 1;
+  for (int axis = 0; axis < N; ++axis) {
+    const int side = (corner >> axis) & 1;
+    weight *= ((axes >> axis) & 1) != 0 ? (side != 0 ? T(1) : T(-1)) : corners.along[axis][side];
+  }
+  return weight;
+}
+
+// `interpolate`, differentiated likewise.
+template <int N, class T>
+T derivative(const T* const image, const Corners<N, T>& corners, const T cval, const int axes) {
   T sum = 0;
   for (int corner = 0; corner < corners.count; ++corner) {
-    T weight = ((corner >> axis) & 1) != 0 ? T(1) : T(-1);
-    for (int other = 0; other < N; ++other) {
-      if (other != axis) weight *= corners.along[other][(corner >> other) & 1];
-    }
-    sum += weight * value_at<N>(image, corners.place[corner], cval);
+    sum += weight_derivative<N>(corners, corner, axes) *
+           value_at<N>(image, corners.place[corner], cval);
   }
   return sum;
 }
@@ -120,17 +129,22 @@ T slope(const T* const image, const Corners<N, T>& corners, const T cval, const 
 // linear interpolation cut at 1/2.
 template <int N, class L, class T>
 L heaviest_label(const L* const image, const Corners<N, T>& corners, const L cval) {
-  L best = 0;
+  L label[Corners<N, T>::count];
+  bool same = true;
+  for (int corner = 0; corner < corners.count; ++corner) {
+    label[corner] = value_at<N>(image, corners.place[corner], cval);
+    same = same && label[corner] == label[0];
+  }
+  L best = label[0];
+  if (same) return best;
   T best_weight = -1;
   for (int corner = 0; corner < corners.count; ++corner) {
-    const L label = corners.place[corner] == outside ? cval : image[corners.place[corner]];
     T weight = 0;
     for (int other = 0; other < corners.count; ++other) {
-      const L neighbour = corners.place[other] == outside ? cval : image[corners.place[other]];
-      if (neighbour == label) weight += corners.weight[other];
+      if (label[other] == label[corner]) weight += corners.weight[other];
     }
-    if (weight > best_weight || (weight == best_weight && label > best)) {
-      best = label;
+    if (weight > best_weight || (weight == best_weight && label[corner] > best)) {
+      best = label[corner];
       best_weight = weight;
     }
   }

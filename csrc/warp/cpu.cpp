@@ -134,35 +134,43 @@ void run_warp_label(const L* const input, const T* const displacement, L* const 
       });
 }
 
-// Two voxels may be read from one place, so the scatter into the input's gradient is serial within
-// an image: one thread takes a whole (entry, channel), in the order of the voxels, and the sum is
-// the same bits for any number of threads.
+// Calls visit(image, place, position) for every voxel of every image (entry * channels + channel).
+// Two voxels may be read from one place, so a scatter into an image is serial: one thread takes
+// all of it, in the order of the voxels, and sums are the same bits for any number of threads.
+template <int N, class T, class Visit>
+void walk_images(const T* const displacement, const WarpGeometry& geometry, const Visit& visit) {
+  const Shape<N> shape = shape_of<N>(geometry);
+  const int64_t volume = volume_of(shape);
+  parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
+    for (int64_t image = first; image < last; ++image) {
+      const T* const field = displacement + image / geometry.channels * N * volume;
+      walk<N>(shape, field, 0, volume, [&](const int64_t place, const T(&position)[N]) {
+        if (is_number(position)) visit(image, place, position);
+      });
+    }
+  });
+}
+
 template <int N, class T>
 void spread_gradient(const T* const gradient, const T* const displacement, T* const input_gradient,
                      const WarpGeometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
-    for (int64_t item = first; item < last; ++item) {
-      const T* const source = gradient + item * volume;
-      T* const target = input_gradient + item * volume;
-      const T* const field = displacement + item / geometry.channels * N * volume;
-      const auto visit = [&](const int64_t place, const T(&position)[N]) {
-        if (!is_number(position)) return;
-        if (geometry.linear) {
-          const auto corners = linear_corners<N>(position, shape, geometry.extension);
-          for (int corner = 0; corner < corners.count; ++corner) {
-            if (corners.place[corner] == outside) continue;
-            target[corners.place[corner]] += corners.weight[corner] * source[place];
-          }
-        } else {
-          const int64_t nearest = nearest_place<N>(position, shape, geometry.extension);
-          if (nearest != outside) target[nearest] += source[place];
-        }
-      };
-      walk<N>(shape, field, 0, volume, visit);
+  const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
+    const T source = gradient[image * volume + place];
+    T* const target = input_gradient + image * volume;
+    if (geometry.linear) {
+      const auto corners = linear_corners<N>(position, shape, geometry.extension);
+      for (int corner = 0; corner < corners.count; ++corner) {
+        if (corners.place[corner] == outside) continue;
+        target[corners.place[corner]] += corners.weight[corner] * source;
+      }
+    } else {
+      const int64_t nearest = nearest_place<N>(position, shape, geometry.extension);
+      if (nearest != outside) target[nearest] += source;
     }
-  });
+  };
+  walk_images<N>(displacement, geometry, visit);
 }
 
 template <int N, class T>
@@ -181,12 +189,94 @@ void steer_gradient(const T* const gradient, const T* const input, const T* cons
             const auto corners = linear_corners<N>(position, shape, geometry.extension);
             for (int64_t c = 0; c < geometry.channels; ++c) {
               for (int axis = 0; axis < N; ++axis) {
-                sum[axis] +=
-                    source[c * volume + place] * slope<N>(images + c * volume, corners, cval, axis);
+                sum[axis] += source[c * volume + place] *
+                             derivative<N>(images + c * volume, corners, cval, 1 << axis);
               }
             }
           }
           for (int axis = 0; axis < N; ++axis) target[axis * volume + place] = sum[axis];
+        };
+        walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
+      });
+}
+
+// Second derivatives. With g the gradient, I the input, w_k the weight of corner k, d_i the
+// derivative along axis i, and A, B the weights given to the two results of warp_backward, it is
+//   S = sum_v g(v) [ sum_k w_k A[k] + sum_i B_i(v) sum_k d_i w_k I[k] ]
+// that is differentiated, summed over the channels too. Outside, A is 0 and I is cval.
+
+// dS/dI[k] = sum_v g(v) sum_i B_i(v) d_i w_k.
+template <int N, class T>
+void spread_second(const T* const gradient, const T* const displacement_weight,
+                   const T* const displacement, T* const second_input,
+                   const WarpGeometry& geometry) {
+  const Shape<N> shape = shape_of<N>(geometry);
+  const int64_t volume = volume_of(shape);
+  const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
+    const T source = gradient[image * volume + place];
+    const T* const along = displacement_weight + image / geometry.channels * N * volume + place;
+    T* const target = second_input + image * volume;
+    const auto corners = linear_corners<N>(position, shape, geometry.extension);
+    for (int corner = 0; corner < corners.count; ++corner) {
+      if (corners.place[corner] == outside) continue;
+      T weight = 0;
+      for (int axis = 0; axis < N; ++axis) {
+        weight += along[axis * volume] * weight_derivative<N>(corners, corner, 1 << axis);
+      }
+      target[corners.place[corner]] += weight * source;
+    }
+  };
+  walk_images<N>(displacement, geometry, visit);
+}
+
+// dS/dg = sum_k w_k A[k] + sum_i B_i sum_k d_i w_k I[k], and
+// dS/dX_j = sum_channels g [ sum_k d_j w_k A[k] + sum_{i != j} B_i sum_k d_i d_j w_k I[k] ].
+template <int N, class T>
+void steer_second(const T* const input_weight, const T* const displacement_weight,
+                  const T* const gradient, const T* const input, const T* const displacement,
+                  T* const second_gradient, T* const second_displacement,
+                  const WarpGeometry& geometry, const T cval) {
+  const Shape<N> shape = shape_of<N>(geometry);
+  const int64_t volume = volume_of(shape);
+  parallel_voxels(
+      geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
+        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+          const T* const along = displacement_weight + entry * N * volume + place;
+          T sum[N] = {};
+          Corners<N, T> corners{};
+          int64_t nearest = outside;
+          const bool number = is_number(position);
+          if (number && geometry.linear) {
+            corners = linear_corners<N>(position, shape, geometry.extension);
+          } else if (number) {
+            nearest = nearest_place<N>(position, shape, geometry.extension);
+          }
+          for (int64_t c = 0; c < geometry.channels; ++c) {
+            const int64_t image = entry * geometry.channels + c;
+            const T* const weights = input_weight + image * volume;
+            const T* const values = input + entry * geometry.input_stride + c * volume;
+            T response = 0;
+            if (number && geometry.linear) {
+              const T source = gradient[image * volume + place];
+              response = interpolate<N>(weights, corners, T(0));
+              for (int j = 0; j < N; ++j) {
+                T slope = derivative<N>(weights, corners, T(0), 1 << j);
+                for (int i = 0; i < N; ++i) {
+                  if (i == j) continue;
+                  slope +=
+                      along[i * volume] * derivative<N>(values, corners, cval, (1 << i) | (1 << j));
+                }
+                sum[j] += source * slope;
+                response += along[j * volume] * derivative<N>(values, corners, cval, 1 << j);
+              }
+            } else {
+              response = value_at<N>(weights, nearest, T(0));
+            }
+            second_gradient[image * volume + place] = response;
+          }
+          for (int axis = 0; axis < N; ++axis) {
+            second_displacement[(entry * N + axis) * volume + place] = sum[axis];
+          }
         };
         walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
       });
@@ -234,6 +324,29 @@ void warp_backward(const uintptr_t gradient, const uintptr_t input, const uintpt
       steer_gradient<axes.value>(source, reinterpret_cast<const T*>(input), field,
                                  reinterpret_cast<T*>(displacement_gradient), geometry,
                                  static_cast<T>(cval));
+    });
+  });
+}
+
+void warp_double_backward(const uintptr_t input_weight, const uintptr_t displacement_weight,
+                          const uintptr_t gradient, const uintptr_t input,
+                          const uintptr_t displacement, const uintptr_t second_gradient,
+                          const uintptr_t second_input, const uintptr_t second_displacement,
+                          const Dtype dtype, const WarpGeometry& geometry, const double cval) {
+  dispatch_axes(geometry, [&](const auto axes) {
+    dispatch_floating(dtype, [&](const auto type) {
+      using T = typename decltype(type)::type;
+      const auto* const source = reinterpret_cast<const T*>(gradient);
+      const auto* const field = reinterpret_cast<const T*>(displacement);
+      const auto* const along = reinterpret_cast<const T*>(displacement_weight);
+      if (geometry.linear) {
+        spread_second<axes.value>(source, along, field, reinterpret_cast<T*>(second_input),
+                                  geometry);
+      }
+      steer_second<axes.value>(
+          reinterpret_cast<const T*>(input_weight), along, source,
+          reinterpret_cast<const T*>(input), field, reinterpret_cast<T*>(second_gradient),
+          reinterpret_cast<T*>(second_displacement), geometry, static_cast<T>(cval));
     });
   });
 }

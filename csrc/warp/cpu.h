@@ -34,4 +34,12 @@ void warp_backward(uintptr_t gradient, uintptr_t input, uintptr_t displacement,
                    uintptr_t input_gradient, uintptr_t displacement_gradient, Dtype dtype,
                    const WarpGeometry& geometry, double cval);
 
+// The gradients of <input_gradient, input_weight> + <displacement_gradient, displacement_weight>
+// of warp_backward, with respect to its gradient, input and displacement. `input_weight` is
+// contiguous; `second_input` (of the input's shape without stride 0) is zeroed by the caller.
+void warp_double_backward(uintptr_t input_weight, uintptr_t displacement_weight, uintptr_t gradient,
+                          uintptr_t input, uintptr_t displacement, uintptr_t second_gradient,
+                          uintptr_t second_input, uintptr_t second_displacement, Dtype dtype,
+                          const WarpGeometry& geometry, double cval);
+
 }  // namespace marginseg

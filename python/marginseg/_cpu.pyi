@@ -65,6 +65,24 @@ def warp_backward(
     linear: bool,
     cval: float,
 ) -> None: ...
+def warp_double_backward(
+    input_weight: int,
+    displacement_weight: int,
+    gradient: int,
+    input: int,
+    displacement: int,
+    second_gradient: int,
+    second_input: int,
+    second_displacement: int,
+    dtype: int,
+    batch: int,
+    channels: int,
+    shape: list[int],
+    input_stride: int,
+    extension: int,
+    linear: bool,
+    cval: float,
+) -> None: ...
 def dice_threshold(
     values: int,
     dtype: int,

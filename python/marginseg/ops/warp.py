@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from numbers import Real
 from typing import Any, TypeAlias
 
 import torch
@@ -48,8 +48,8 @@ def warp(
             its linear interpolation cut at ½.
         displacement: X, shape (*batch, n, *spatial), floating, in voxels, component i along
             spatial axis i. Its batch axes are the input's first axes; the axes of the input that
-            stand between are channels, which share the field. An input expanded along one batch
-            axis is not copied.
+            stand between are channels, which share the field. An input expanded along its batch
+            axes is not copied.
         interpolation: ``"linear"`` or ``"nearest"``.
         mode: What lies beyond the ends: ``"constant"``, ``"nearest"``, ``"reflect"``,
             ``"mirror"`` or ``"wrap"``.
@@ -58,10 +58,11 @@ def warp(
 
     Returns:
         Tensor of the input's shape and dtype. Where X is NaN: NaN, or ``cval`` in a label.
-        Floating: computed in float32, or float64 for a float64 input. Differentiable with respect
-        to input and displacement, twice for ``"linear"``; the derivative with respect to the
-        displacement is 0 for ``"nearest"``. Sums are taken in one order: gradients have the same
-        bits for any number of threads.
+        Floating: computed in float32, or float64 for a float64 input; a label's positions are
+        computed in the displacement's dtype, half types in float32. Differentiable twice with
+        respect to input and displacement; the derivative with respect to the displacement is 0
+        for ``"nearest"``. Sums are taken in one order: gradients have the same bits for any
+        number of threads.
 
     Raises:
         TypeError: A dtype does not fit.
@@ -79,24 +80,72 @@ def warp(
     for name, value in (("input", input), ("displacement", displacement)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    if input.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES):
-        raise TypeError(f"input: expected a floating, bool or integer dtype, got {input.dtype}")
-    if displacement.dtype not in FLOATING_DTYPES:
-        raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
+    if not isinstance(cval, Real):
+        raise TypeError(f"cval: expected a number, got {type(cval).__name__}")
+    if spatial_dims not in (None, 1, 2, 3):
+        raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims!r}")
     if input.device != displacement.device:
         raise ValueError(
             f"displacement: expected the input's device {input.device}, got {displacement.device}"
         )
+    n = _spatial_dims(input.shape, displacement.shape, spatial_dims)
+    _check(input, displacement, n, interpolation, mode, cval)
+    value = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
+    return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, value)
+
+
+def _fits(n: int, input: torch.Size, displacement: torch.Size) -> bool:
+    batch = len(displacement) - n - 1
+    return (
+        1 <= n <= 3
+        and 0 <= batch <= len(input) - n
+        and tuple(displacement) == (*input[:batch], n, *input[-n:])
+    )
+
+
+def _spatial_dims(input: torch.Size, displacement: torch.Size, spatial_dims: int | None) -> int:
+    candidates = (1, 2, 3) if spatial_dims is None else (spatial_dims,)
+    fitting = [n for n in candidates if _fits(n, input, displacement)]
+    if not fitting:
+        raise ValueError(
+            f"displacement: expected shape (*batch, n, *spatial) for an input of shape "
+            f"{tuple(input)}, got {tuple(displacement)}"
+        )
+    if len(fitting) > 1:
+        raise ValueError(
+            f"spatial_dims: the shapes {tuple(input)} and {tuple(displacement)} fit {fitting}; "
+            "say which"
+        )
+    return fitting[0]
+
+
+def _check(
+    input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
+) -> None:
+    """Refuse what the core cannot read. The kernels call it too: nothing else guards its memory."""
+    if input.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES):
+        raise TypeError(f"input: expected a floating, bool or integer dtype, got {input.dtype}")
+    if displacement.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected linear or nearest, got {interpolation!r}")
+    checked_mode(mode)
     if input.dtype in LABEL_DTYPES:
         low, high = (0, 1) if input.dtype is torch.bool else _range(input.dtype)
-        if not (math.isfinite(cval) and int(cval) == cval and low <= cval <= high):
+        if not (low <= cval <= high and int(cval) == cval):
             raise ValueError(f"cval: expected an integer of {input.dtype}, got {cval}")
-    n = _spatial_dims(tuple(input.shape), tuple(displacement.shape), spatial_dims)
-    return torch.ops.marginseg.warp(
-        input, displacement, n, interpolation, checked_mode(mode), float(cval)
-    )
+    if not _fits(n, input.shape, displacement.shape):
+        raise ValueError(
+            f"displacement: expected shape (*batch, {n}, *spatial), {n} spatial axes, for an input "
+            f"of shape {tuple(input.shape)}, got {tuple(displacement.shape)}"
+        )
+
+
+def _check_derivative(name: str, tensor: Tensor, like: Tensor) -> None:
+    if not like.dtype.is_floating_point:
+        raise TypeError(f"input: expected a floating dtype, got {like.dtype}")
+    if tensor.shape != like.shape:
+        raise ValueError(f"{name}: expected shape {tuple(like.shape)}, got {tuple(tensor.shape)}")
 
 
 def _range(dtype: torch.dtype) -> tuple[int, int]:
@@ -104,77 +153,60 @@ def _range(dtype: torch.dtype) -> tuple[int, int]:
     return limits.min, limits.max
 
 
-def _spatial_dims(
-    input: tuple[int, ...], displacement: tuple[int, ...], spatial_dims: int | None
-) -> int:
-    fitting = [
-        n
-        for n in ((1, 2, 3) if spatial_dims is None else (spatial_dims,))
-        if 1 <= n <= 3
-        and len(displacement) > n
-        and len(input) >= len(displacement) - 1
-        and displacement[-n - 1] == n
-        and displacement[-n:] == input[-n:]
-        and displacement[: -n - 1] == input[: len(displacement) - n - 1]
-    ]
-    if not fitting:
-        raise ValueError(
-            f"displacement: expected shape (*batch, n, *spatial) for an input of shape "
-            f"{input}, got {displacement}"
-        )
-    if len(fitting) > 1:
-        raise ValueError(
-            f"spatial_dims: the shapes {input} and {displacement} fit {fitting}; say which"
-        )
-    return fitting[0]
-
-
+# A Scalar, not a float: cval can be any int64 label.
+_OPTIONS = "int spatial_dims, str interpolation, str mode, Scalar cval"
+library.define(f"warp(Tensor input, Tensor displacement, {_OPTIONS}) -> Tensor")
 library.define(
-    "warp(Tensor input, Tensor displacement, int spatial_dims, str interpolation, str mode,"
-    " float cval) -> Tensor"
+    f"warp_backward(Tensor gradient, Tensor input, Tensor displacement, {_OPTIONS})"
+    " -> (Tensor, Tensor)"
 )
 library.define(
-    "warp_backward(Tensor gradient, Tensor input, Tensor displacement, int spatial_dims,"
-    " str interpolation, str mode, float cval) -> (Tensor, Tensor)"
+    "warp_double_backward(Tensor input_weight, Tensor displacement_weight, Tensor gradient,"
+    f" Tensor input, Tensor displacement, {_OPTIONS}) -> (Tensor, Tensor, Tensor)"
 )
 
 
 def _geometry(
-    input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str
+    input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, dtype: torch.dtype
 ) -> tuple[Tensor, Geometry]:
-    """Return the input as the core reads it, and the geometry's arguments."""
+    """Return the input as the core reads it, in ``dtype``, and the geometry's arguments."""
     shape = list(input.shape[-n:])
     batch = math.prod(displacement.shape[: -n - 1])
     channels = math.prod(input.shape[displacement.ndim - n - 1 : -n])
     images = input.reshape(batch, channels, *shape)
+    if batch > 1 and images.stride(0) == 0:
+        images = images[:1]
+    images = images.to(dtype)
     expected = [math.prod(shape[axis:]) for axis in range(len(shape) + 1)]
-    strides = images.stride()[1:]
     packed = all(
         size == 1 or stride == wanted
-        for size, stride, wanted in zip(images.shape[1:], strides, expected, strict=True)
+        for size, stride, wanted in zip(
+            images.shape[1:], images.stride()[1:], expected, strict=True
+        )
     )
     if not packed:
         images = images.contiguous()
-    stride = images.stride(0) if batch > 1 else 0
+    stride = images.stride(0) if images.shape[0] > 1 else 0
     return images, (batch, channels, shape, stride, MODES[mode], interpolation == "linear")
 
 
 def _forward(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
 ) -> Tensor:
+    _check(input, displacement, n, interpolation, mode, cval)
     label = input.dtype in LABEL_DTYPES
     computing = computing_dtype(displacement.dtype if label else input.dtype)
     field = displacement.to(computing).contiguous()
-    source = input if label else input.to(computing)
-    images, geometry = _geometry(source, field, n, interpolation, mode)
-    output = torch.empty(input.shape, dtype=images.dtype, device=input.device)
+    dtype = input.dtype if label else computing
+    images, geometry = _geometry(input, field, n, interpolation, mode, dtype)
+    output = torch.empty(input.shape, dtype=dtype, device=input.device)
     if output.numel():
         source_at, field_at, output_at = images.data_ptr(), field.data_ptr(), output.data_ptr()
-        field_code, code = DTYPE_CODES[computing], DTYPE_CODES[images.dtype]
+        field_code, code = DTYPE_CODES[computing], DTYPE_CODES[dtype]
         if label:
             _cpu.warp_label(source_at, field_at, output_at, code, field_code, *geometry, int(cval))
         else:
-            _cpu.warp(source_at, field_at, output_at, code, *geometry, cval)
+            _cpu.warp(source_at, field_at, output_at, code, *geometry, float(cval))
     return output.to(input.dtype)
 
 
@@ -187,10 +219,12 @@ def _backward_kernel(
     mode: str,
     cval: float,
 ) -> tuple[Tensor, Tensor]:
+    _check(input, displacement, n, interpolation, mode, cval)
+    _check_derivative("gradient", gradient, input)
     computing = computing_dtype(input.dtype)
     field = displacement.to(computing).contiguous()
     source = gradient.to(computing).contiguous()
-    images, geometry = _geometry(input.to(computing), field, n, interpolation, mode)
+    images, geometry = _geometry(input, field, n, interpolation, mode, computing)
     input_gradient = torch.zeros(input.shape, dtype=computing, device=input.device)
     displacement_gradient = torch.zeros_like(field)
     if input.numel():
@@ -202,59 +236,52 @@ def _backward_kernel(
             displacement_gradient.data_ptr(),
             DTYPE_CODES[computing],
             *geometry,
-            cval,
+            float(cval),
         )
     return input_gradient.to(input.dtype), displacement_gradient.to(displacement.dtype)
 
 
-def _interpolate(input: Tensor, displacement: Tensor, n: int, mode: str, cval: float) -> Tensor:
-    """The linear warp as torch ops: what the double backward differentiates.
-
-    Positions are differentiated, the voxels around them are not: ω + X = ⌊ω + X⌋ + t.
-    """
-    shape = list(input.shape[-n:])
-    batch = math.prod(displacement.shape[: -n - 1])
-    images = input.reshape(batch, -1, math.prod(shape))
-    field = displacement.reshape(batch, n, *shape)
-    total = torch.zeros_like(images)
-    fractions, floors = [], []
-    for axis, size in enumerate(shape):
-        view = [1] * n
-        view[axis] = size
-        grid = torch.arange(size, dtype=field.dtype, device=field.device).reshape(view)
-        position = grid + field[:, axis]
-        floor = position.detach().floor()
-        fractions.append((position - floor).reshape(batch, 1, -1))
-        floors.append(floor.long().reshape(batch, 1, -1))
-    for sides in itertools.product((0, 1), repeat=n):
-        weight: Tensor | float = 1.0
-        place = torch.zeros_like(floors[0])
-        outside = torch.zeros_like(floors[0], dtype=torch.bool)
-        for axis, side in enumerate(sides):
-            size = shape[axis]
-            weight = weight * (fractions[axis] if side else 1 - fractions[axis])
-            index, beyond = _extended(floors[axis] + side, size, mode)
-            outside = outside | beyond
-            place = place * size + index
-        value = images.gather(2, place.expand(images.shape))
-        total = total + weight * torch.where(outside, cval, value)
-    return total.reshape(input.shape)
-
-
-def _extended(index: Tensor, size: int, mode: str) -> tuple[Tensor, Tensor]:
-    """Return the index that stands at ``index`` of the extended axis, and whether none does."""
-    beyond = torch.zeros_like(index, dtype=torch.bool)
-    if mode == "constant":
-        beyond = (index < 0) | (index >= size)
-        return index.clamp(0, size - 1), beyond
-    if mode == "nearest":
-        return index.clamp(0, size - 1), beyond
-    if mode == "wrap":
-        return index.remainder(size), beyond
-    period = 2 * size if mode == "reflect" else max(2 * size - 2, 1)
-    phase = index.remainder(period)
-    last = period - 1 if mode == "reflect" else period
-    return torch.where(phase < size, phase, last - phase), beyond
+def _double_backward_kernel(
+    input_weight: Tensor,
+    displacement_weight: Tensor,
+    gradient: Tensor,
+    input: Tensor,
+    displacement: Tensor,
+    n: int,
+    interpolation: str,
+    mode: str,
+    cval: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check(input, displacement, n, interpolation, mode, cval)
+    _check_derivative("gradient", gradient, input)
+    _check_derivative("input_weight", input_weight, input)
+    _check_derivative("displacement_weight", displacement_weight, displacement)
+    computing = computing_dtype(input.dtype)
+    across, along, source, field = (
+        tensor.to(computing).contiguous()
+        for tensor in (input_weight, displacement_weight, gradient, displacement)
+    )
+    images, geometry = _geometry(input, field, n, interpolation, mode, computing)
+    results = torch.zeros_like(source), torch.zeros_like(source), torch.zeros_like(field)
+    if input.numel():
+        _cpu.warp_double_backward(
+            across.data_ptr(),
+            along.data_ptr(),
+            source.data_ptr(),
+            images.data_ptr(),
+            field.data_ptr(),
+            results[0].data_ptr(),
+            results[1].data_ptr(),
+            results[2].data_ptr(),
+            DTYPE_CODES[computing],
+            *geometry,
+            float(cval),
+        )
+    return (
+        results[0].to(gradient.dtype),
+        results[1].to(input.dtype),
+        results[2].to(displacement.dtype),
+    )
 
 
 def _fake(input: Tensor, *_: object) -> Tensor:
@@ -264,11 +291,18 @@ def _fake(input: Tensor, *_: object) -> Tensor:
 def _backward_fake(
     gradient: Tensor, input: Tensor, displacement: Tensor, *_: object
 ) -> tuple[Tensor, Tensor]:
-    layout = torch.contiguous_format
-    return (
-        torch.empty_like(input, memory_format=layout),
-        torch.empty_like(displacement, memory_format=layout),
-    )
+    return _fake(input), _fake(displacement)
+
+
+def _double_backward_fake(
+    input_weight: Tensor,
+    displacement_weight: Tensor,
+    gradient: Tensor,
+    input: Tensor,
+    displacement: Tensor,
+    *_: object,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake(gradient), _fake(input), _fake(displacement)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -288,27 +322,24 @@ def _remember_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _double_backward(
-    ctx: Any, towards_input: Tensor, towards_displacement: Tensor
+    ctx: Any, input_weight: Tensor, displacement_weight: Tensor
 ) -> tuple[Tensor | None, ...]:
-    gradient, input, displacement = ctx.saved_tensors
-    n, interpolation, mode, cval = ctx.arguments
-    if interpolation == "nearest":
-        # out = P input for a 0-1 matrix P that the displacement changes only in jumps.
-        warped = torch.ops.marginseg.warp(towards_input, displacement, n, interpolation, mode, 0.0)
-        return warped, None, None, None, None, None, None
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (gradient, input, displacement)]
-        warped = _interpolate(leaves[1], leaves[2], n, mode, cval)
-        first = torch.autograd.grad(warped, leaves[1:], leaves[0], create_graph=True)
-        dot = (first[0] * towards_input).sum() + (first[1] * towards_displacement).sum()
-        second = torch.autograd.grad(dot, leaves)
+    second = torch.ops.marginseg.warp_double_backward(
+        input_weight, displacement_weight, *ctx.saved_tensors, *ctx.arguments
+    )
     return *second, None, None, None, None
+
+
+def _third_derivative(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+    raise NotImplementedError("warp: differentiable twice, a third derivative was asked for")
 
 
 library.impl("warp", _forward, "CPU")
 library.impl("warp_backward", _backward_kernel, "CPU")
+library.impl("warp_double_backward", _double_backward_kernel, "CPU")
 torch.library.register_fake("marginseg::warp", _fake, lib=library)
 torch.library.register_fake("marginseg::warp_backward", _backward_fake, lib=library)
+torch.library.register_fake("marginseg::warp_double_backward", _double_backward_fake, lib=library)
 torch.library.register_autograd("marginseg::warp", _backward, setup_context=_remember, lib=library)
 torch.library.register_autograd(
     "marginseg::warp_backward",
@@ -316,3 +347,4 @@ torch.library.register_autograd(
     setup_context=_remember_backward,
     lib=library,
 )
+torch.library.register_autograd("marginseg::warp_double_backward", _third_derivative, lib=library)
