@@ -52,6 +52,60 @@ def test_both_methods_give_the_exact_maximum_to_the_last_bit(drawn):
         assert abs(rounded - volume) <= sum(Fraction(v) == expected / 2 for v in values)
 
 
+def _assert_exact(values, dtype=torch.float64):
+    expected, _ = _exact(values)
+    rounded = sum(v >= float(expected) / 2 for v in values)
+    for method in ("iterate", "sort"):
+        best = dice_threshold(torch.tensor(values, dtype=dtype), spatial_dims=1, method=method)
+        assert best.dice.item() == float(expected)
+        assert best.volume.item() == rounded
+
+
+def test_values_within_a_few_roundings_of_the_threshold():
+    # Values next to t* hardly change Dice, so that an iteration may stop short of it.
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        certain = (generator.random(generator.integers(1, 6)) ** 0.3).tolist()
+        threshold = float(_exact(certain)[0]) / 2
+        for count in (1, 20, 200):
+            steps = generator.integers(-4, 5, size=count)
+            close = [threshold * (1 + int(step) * 2.0**-52) for step in steps]
+            _assert_exact(certain + close)
+
+
+def test_maps_of_subnormal_values():
+    generator = np.random.default_rng(1)
+    for scale in (5e-324, 1e-310, 1e-300):
+        for _ in range(40):
+            _assert_exact([*(generator.integers(0, 9, size=6) * scale).tolist(), scale])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", ["tied", "dense", "sparse", "ramp", "constant", "tiny", "steps"])
+def test_large_maps_of_every_kind(shape, dtype):
+    # The map is surveyed in blocks, with a guess of t* from a sample; here the guess often fails.
+    generator = torch.Generator().manual_seed(7)
+    size = 150_001
+    uniform = torch.rand(size, generator=generator, dtype=torch.float64)
+    m = {
+        # Half of the map lies exactly at what is near t*.
+        "tied": torch.where(uniform < 0.5, 0.4142, uniform),
+        "dense": uniform,
+        "sparse": torch.where(torch.arange(size) % 50_000 == 3, uniform, torch.zeros(())),
+        "ramp": torch.linspace(0, 1, size, dtype=torch.float64) ** 9,
+        "constant": torch.full((size,), 0.3, dtype=torch.float64),
+        "tiny": uniform * 1e-30,
+        # Two regions; one holds all that decides.
+        "steps": torch.where(torch.arange(size) > 149_000, 0.9 * uniform, 1e-3 * uniform),
+    }[shape].to(dtype)
+    best = dice_threshold(m, spatial_dims=1)
+    reference = dice_threshold(m, spatial_dims=1, method="sort")
+    assert [float(x) for x in best] == [float(x) for x in reference]
+    values = np.sort(m.double().numpy())[::-1].astype(np.longdouble)
+    dice = 2 * np.cumsum(values) / (values.sum() + np.arange(1, size + 1))
+    assert float(best.dice) == pytest.approx(float(dice.max()), rel=1e-15)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_methods_orders_and_threads_agree_on_large_maps(dtype):
     generator = torch.Generator().manual_seed(0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -84,3 +85,10 @@ def test_bad_arguments_are_named():
         optimal_segmentation(torch.zeros(3), "jaccard")
     with pytest.raises(ValueError, match="^spatial_dims"):
         optimal_segmentation(torch.zeros(3), spatial_dims=2)
+
+
+def test_a_map_that_requires_grad_is_cut_without_a_warning():
+    probabilities = torch.tensor([0.9, 0.4, 0.1], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert optimal_segmentation(probabilities).tolist() == [True, True, False]

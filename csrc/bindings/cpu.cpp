@@ -6,6 +6,7 @@
 
 #include "common/dtype.h"
 #include "common/extension.h"
+#include "common/instruction_set.h"
 #include "common/parallel.h"
 #include "gaussian_field/cpu.h"
 #include "gaussian_filter/cpu.h"
@@ -19,6 +20,9 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("version") = MARGINSEG_VERSION;
 
   const auto release = py::call_guard<py::gil_scoped_release>();
+
+  instruction_set();  // an unknown MARGINSEG_SIMD is told when the package is imported
+  m.def("instruction_set", [] { return name_of(instruction_set()); });
 
   m.def("set_parallel_for", [](const uintptr_t address) {
     torch_parallel_for() = reinterpret_cast<ParallelFor>(address);

@@ -2,59 +2,66 @@
 //
 // Masses are sums of two doubles (Knuth's TwoSum), some 106 bits: whatever the order of the values,
 // the mass and the Dice rounded from it are the same. That is why the iteration and the sorted scan
-// agree to the last bit, on any number of threads.
+// agree to the last bit, on any number of threads and with any instruction set.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
+
+#include "common/instruction_set.h"
 
 namespace marginseg::dice {
 
-// An unevaluated sum high + low, |low| <= ulp(high) / 2.
+// An unevaluated sum high + low.
 struct Sum {
-  double high = 0.0;
-  double low = 0.0;
-
-  void add(const double value) {
-    const double total = high + value;
-    const double shadow = total - high;
-    low += (high - (total - shadow)) + (value - shadow);
-    high = total;
-  }
-
-  void add(const Sum& other) {
-    add(other.high);
-    low += other.low;
-  }
-
-  Sum normalised() const {
-    const double total = high + low;
-    return {total, low - (total - high)};
-  }
+  double high;
+  double low;
 };
 
 // What {m >= t} holds.
 struct Cut {
   Sum mass;
-  int64_t volume = 0;
-
-  void add(const Cut& other) {
-    mass.add(other.mass);
-    volume += other.volume;
-  }
+  int64_t volume;
 };
+
+inline namespace MARGINSEG_INSTRUCTION_SET {
+
+constexpr Cut empty_cut{{0.0, 0.0}, 0};
+
+inline void add(Sum& sum, const double value) {
+  const double total = sum.high + value;
+  const double shadow = total - sum.high;
+  sum.low += (sum.high - (total - shadow)) + (value - shadow);
+  sum.high = total;
+}
+
+inline void add(Sum& sum, const Sum& other) {
+  add(sum, other.high);
+  sum.low += other.low;
+}
+
+inline void add(Cut& cut, const Cut& other) {
+  add(cut.mass, other.mass);
+  cut.volume += other.volume;
+}
+
+// The same sum with |low| <= ulp(high) / 2.
+inline Sum normalised(const Sum& sum) {
+  const double total = sum.high + sum.low;
+  return {total, sum.low - (total - sum.high)};
+}
 
 // D = 2 A / (S + n): A the mass within the cut, n its volume, S the mass of the whole map.
 inline double dice_of(const Cut& cut, const Sum& whole) {
   Sum denominator = whole;
-  denominator.add(static_cast<double>(cut.volume));
-  const Sum below = denominator.normalised();
-  const Sum mass = cut.mass.normalised();
+  add(denominator, static_cast<double>(cut.volume));
+  const Sum below = normalised(denominator);
+  const Sum mass = normalised(cut.mass);
   const Sum above{2.0 * mass.high, 2.0 * mass.low};
   const double quotient = above.high / below.high;
   const double remainder =
-      std::fma(-quotient, below.high, above.high) + (above.low - quotient * below.low);
+      __builtin_fma(-quotient, below.high, above.high) + (above.low - quotient * below.low);
   return quotient + remainder / below.high;
 }
 
+}  // namespace MARGINSEG_INSTRUCTION_SET
 }  // namespace marginseg::dice

@@ -1,26 +1,26 @@
 #include "dice_threshold/cpu.h"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <vector>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
-#include "dice_threshold/body.h"
+#include "dice_threshold/simd.h"
 
 namespace marginseg {
 namespace {
 
 using dice::Cut;
 using dice::dice_of;
+using dice::Estimate;
+using dice::largest_block;
 using dice::Sum;
-
-template <class T>
-struct Values {
-  const T* data;
-  int64_t size;
-  const T* begin() const { return data; }
-  const T* end() const { return data + size; }
-};
+using dice::Survey;
+using dice::Values;
 
 struct Optimum {
   double dice;
@@ -33,88 +33,78 @@ constexpr Optimum nothing{1.0, 0};
 // What a map with NaN gets.
 constexpr Optimum unknown{std::numeric_limits<double>::quiet_NaN(), 0};
 
-constexpr int64_t values_per_task = 32768;
-constexpr int lanes = 8;
+bool is_known(const Sum& whole) { return std::isfinite(whole.high); }
 
+// The smallest T that is not below `bound`, and not 0.
 template <class T>
-Cut cut_serially(const Values<T> values, const double threshold) {
-  Sum masses[lanes];
-  int64_t volumes[lanes] = {};
-  const int64_t whole = values.size / lanes * lanes;
-  for (int64_t i = 0; i < whole; i += lanes) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      const double value = values.data[i + lane];
-      const bool inside = value >= threshold;
-      masses[lane].add(inside ? value : 0.0);
-      volumes[lane] += inside ? 1 : 0;
-    }
-  }
-  Cut cut;
-  for (int lane = 0; lane < lanes; ++lane) cut.add({masses[lane], volumes[lane]});
-  for (int64_t i = whole; i < values.size; ++i) {
-    const double value = values.data[i];
-    if (value >= threshold) cut.add({{value, 0.0}, 1});
-  }
-  return cut;
+T rounded_up(const double bound) {
+  constexpr T smallest = std::numeric_limits<T>::denorm_min();
+  if (!(bound > static_cast<double>(smallest))) return smallest;
+  const T rounded = static_cast<T>(bound);
+  if (static_cast<double>(rounded) >= bound) return rounded;
+  return std::nextafter(rounded, std::numeric_limits<T>::infinity());
 }
 
-// {m >= threshold}, in blocks that do not depend on the number of threads.
+// What a whole map holds, given a bracket: the Survey of its blocks.
 template <class T>
-Cut cut_at(const Values<T> values, const double threshold) {
-  const int64_t blocks = (values.size + values_per_task - 1) / values_per_task;
-  if (blocks <= 1) return cut_serially(values, threshold);
-  std::vector<Cut> cuts(blocks);
+struct Pass {
+  Sum whole{0.0, 0.0};
+  Cut above = dice::empty_cut;
+  std::vector<T> kept;
+  bool complete = true;  // all values within the bracket are kept
+};
+
+// Blocks are taken by any thread, and their sums added in the order of the blocks.
+template <class T>
+Pass<T> survey(const Values<T> values, const double low, const double high,
+               const int64_t room_per_block) {
+  const auto& kernels = kernels_in_use<dice::Simd<T>>();
+  const int64_t blocks = (values.size + largest_block - 1) / largest_block;
+  const int64_t stride = room_per_block + dice::spare;
+  std::vector<Survey<T>> surveys(blocks);
+  const std::unique_ptr<T[]> kept(new T[blocks * stride]);
   parallel_for(blocks, 1, [&](const int64_t begin, const int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
-      const int64_t first = block * values_per_task;
-      const int64_t size = std::min(values_per_task, values.size - first);
-      cuts[block] = cut_serially(Values<T>{values.data + first, size}, threshold);
+      const int64_t first = block * largest_block;
+      surveys[block] = {
+          rounded_up<T>(low), rounded_up<T>(high), kept.get() + block * stride, room_per_block, 0,
+          {0.0, 0.0},         dice::empty_cut};
+      kernels.survey({values.data + first, std::min(largest_block, values.size - first)},
+                     surveys[block]);
     }
   });
-  Cut total;
-  for (const Cut& cut : cuts) total.add(cut);
-  return total;
-}
-
-template <class T>
-bool has_nan(const Values<T> values) {
-  return std::any_of(values.begin(), values.end(), [](const T value) { return value != value; });
-}
-
-// D -> 2 A(D/2) / (S + n(D/2)) grows until D = sup D and stays there (Dinkelbach's method for
-// max 2 A(s) - D (S + n(s)), whose maximiser is {m >= D/2}).
-template <class T>
-Optimum iterate(const Values<T> values) {
-  const Cut all = cut_at(values, -std::numeric_limits<double>::infinity());
-  if (all.mass.high == 0.0) return nothing;
-  Optimum best{dice_of(all, all.mass), all.volume};
-  while (true) {
-    const Cut cut = cut_at(values, best.dice / 2.0);
-    const double dice = dice_of(cut, all.mass);
-    best.volume = cut.volume;
-    if (!(dice > best.dice)) return best;
-    best.dice = dice;
+  Pass<T> pass;
+  int64_t count = 0;
+  for (const Survey<T>& block : surveys) count += std::min(block.count, room_per_block);
+  pass.kept.reserve(count);
+  for (const Survey<T>& block : surveys) {
+    add(pass.whole, block.whole);
+    add(pass.above, block.above);
+    pass.complete = pass.complete && block.count <= room_per_block;
+    pass.kept.insert(pass.kept.end(), block.kept,
+                     block.kept + std::min(block.count, room_per_block));
   }
+  return pass;
 }
 
+// The values in descending order; NaN last, so that the order stays a strict one.
 template <class T>
 std::vector<T> descending(const Values<T> values) {
-  std::vector<T> sorted(values.begin(), values.end());
-  // NaN last: the order stays a strict one.
+  std::vector<T> sorted(values.data, values.data + values.size);
   std::sort(sorted.begin(), sorted.end(),
             [](const T a, const T b) { return a > b || (a == a && b != b); });
   return sorted;
 }
 
-// Calls visit(first, last, cut) for each run [first, last) of equal values, in descending order.
+// Calls visit(first, last, cut) for each run [first, last) of equal values, in descending order;
+// `cut` grows from what it holds already.
 template <class T, class Visit>
-void scan(const std::vector<T>& sorted, const Visit& visit) {
+void scan(const std::vector<T>& sorted, Cut cut, const Visit& visit) {
   const auto size = static_cast<int64_t>(sorted.size());
-  Cut cut;
   for (int64_t first = 0; first < size;) {
     int64_t last = first;
     do {
-      cut.add({{static_cast<double>(sorted[last]), 0.0}, 1});
+      add(cut, {{static_cast<double>(sorted[last]), 0.0}, 1});
       ++last;
     } while (last < size && sorted[last] == sorted[first]);
     visit(first, last, cut);
@@ -123,22 +113,141 @@ void scan(const std::vector<T>& sorted, const Visit& visit) {
 }
 
 template <class T>
-Optimum sort_and_scan(const Values<T> values) {
-  const std::vector<T> sorted = descending(values);
-  Sum whole;
-  for (const T value : sorted) whole.add(static_cast<double>(value));
-  if (whole.high == 0.0) return nothing;
-  Optimum best{0.0, 0};
-  scan(sorted, [&](int64_t, int64_t, const Cut& cut) {
-    best.dice = std::max(best.dice, dice_of(cut, whole));
-  });
-  const double threshold = best.dice / 2.0;
+int64_t count_at_least(const std::vector<T>& sorted, const double threshold) {
   const auto below = std::partition_point(sorted.begin(), sorted.end(), [&](const T value) {
     return static_cast<double>(value) >= threshold;
   });
-  best.volume = below - sorted.begin();
-  return best;
+  return below - sorted.begin();
 }
+
+template <class T>
+Sum mass_of(const std::vector<T>& values) {
+  Sum mass{0.0, 0.0};
+  for (const T value : values) dice::add(mass, static_cast<double>(value));
+  return mass;
+}
+
+// sup D of a map of mass `whole`, whose values are `certain`, which are all above t*, and
+// `values`, and others below t*. `start` is a guess of t*.
+//
+// D(t) of the cut {m >= t} is <= sup D, and t -> D(t) / 2 climbs to its fixpoint t* (Dinkelbach's
+// method for max 2 A(s) - D (S + n(s)), whose maximiser is {m >= D/2}). It ends where the rounded D
+// no longer grows, within a few roundings of t*; the few cuts around are then compared one by one.
+template <class T>
+Optimum climb(const Values<T> values, const Cut& certain, const Sum& whole, const double start) {
+  const auto above = [&](const Pass<T>& pass) {
+    Cut cut = certain;
+    add(cut, pass.above);
+    return cut;
+  };
+  double best = 0.0;
+  for (double threshold = start;;) {
+    for (;;) {
+      const double dice = dice_of(above(survey(values, threshold, threshold, 0)), whole);
+      if (!(dice > best)) break;
+      best = dice;
+      threshold = dice / 2.0;
+    }
+    threshold = best / 2.0;
+    const double margin =
+        std::max(std::ldexp(threshold, -40), 16.0 * std::numeric_limits<double>::denorm_min());
+    const double high = threshold + margin;
+    Pass<T> around = survey(values, threshold - margin, high, std::min(values.size, largest_block));
+    Cut cut = above(around);
+    best = dice_of(cut, whole);
+    threshold = best / 2.0;
+    if (threshold >= high) continue;
+    std::sort(around.kept.begin(), around.kept.end(), std::greater<T>());
+    const int64_t volume = cut.volume;
+    scan(around.kept, cut,
+         [&](int64_t, int64_t, const Cut& wider) { best = std::max(best, dice_of(wider, whole)); });
+    return {best, volume + count_at_least(around.kept, best / 2.0)};
+  }
+}
+
+// Where t* lies, most likely.
+struct Guess {
+  double low;
+  double threshold;
+  double high;
+};
+
+// From runs of neighbours, one at a random place of each of equal parts of the map: not at regular
+// places, because the map's rows are regular.
+template <class T>
+Guess guess(const Values<T> values) {
+  constexpr int64_t run = dice::sample_run;
+  const int64_t runs = std::clamp<int64_t>(values.size / (32 * run), 512, 4096) /
+                       dice::sample_groups * dice::sample_groups;
+  const int64_t part = values.size / runs;
+  std::vector<T> sample(runs * run);
+  uint64_t state = 0x9e3779b97f4a7c15u;
+  for (int64_t i = 0; i < runs; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    const auto jump = static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - run + 1));
+    std::copy_n(values.data + i * part + jump, run, sample.data() + i * run);
+  }
+  const auto& kernels = kernels_in_use<dice::Simd<T>>();
+  const Values<T> drawn{sample.data(), static_cast<int64_t>(sample.size())};
+  double threshold = 0.25;
+  Estimate estimate = kernels.estimate(drawn, static_cast<T>(threshold));
+  if (!(estimate.whole > 0.0)) return {0.0, threshold, 0.5};
+  for (int pass = 0; pass < 16; ++pass) {
+    const double previous = threshold;
+    threshold = estimate.mass / (estimate.whole + estimate.volume);
+    estimate = kernels.estimate(drawn, rounded_up<T>(threshold));
+    if (std::abs(threshold - previous) <= 1e-4 * threshold) break;
+  }
+  // t* solves mass - t (whole + volume) = 0, whose slope is -(whole + volume).
+  const double error = estimate.error / (estimate.whole + estimate.volume);
+  const double reach = 5.0 * error + 1e-3 * threshold;
+  return {threshold - reach, threshold, threshold + reach};
+}
+
+// Below this a sample saves nothing.
+constexpr int64_t smallest_sampled = 1 << 15;
+
+// Enough for the values near t* of most maps.
+constexpr int64_t usual_room = largest_block / 8;
+
+template <class T>
+Optimum iterate(const Values<T> values) {
+  if (values.size < smallest_sampled) {
+    const Pass<T> pass = survey(values, 1.0, 1.0, 0);
+    if (!is_known(pass.whole)) return unknown;
+    if (pass.whole.high <= 0.0) return nothing;
+    return climb(values, dice::empty_cut, pass.whole, 0.25);
+  }
+  const Guess first = guess(values);
+  const Pass<T> pass = survey(values, first.low, first.high, usual_room);
+  if (!is_known(pass.whole)) return unknown;
+  if (pass.whole.high <= 0.0) return nothing;
+  if (pass.complete) {
+    const Values<T> kept{pass.kept.data(), static_cast<int64_t>(pass.kept.size())};
+    // t <= t* where D(t) / 2 >= t.
+    const bool below = dice_of(pass.above, pass.whole) / 2.0 < first.high;
+    Cut wider = pass.above;
+    add(wider, survey(kept, first.low, first.low, 0).above);
+    const bool above = dice_of(wider, pass.whole) / 2.0 >= first.low;
+    if (below && above) return climb(kept, pass.above, pass.whole, first.threshold);
+  }
+  return climb(values, dice::empty_cut, pass.whole, dice_of(pass.above, pass.whole) / 2.0);
+}
+
+template <class T>
+Optimum sort_and_scan(const Values<T> values) {
+  const std::vector<T> sorted = descending(values);
+  const Sum whole = mass_of(sorted);
+  if (!is_known(whole)) return unknown;
+  if (whole.high <= 0.0) return nothing;
+  double best = 0.0;
+  scan(sorted, dice::empty_cut,
+       [&](int64_t, int64_t, const Cut& cut) { best = std::max(best, dice_of(cut, whole)); });
+  return {best, count_at_least(sorted, best / 2.0)};
+}
+
+// So many maps keep the threads busy one by one; fewer are shared out in blocks.
+constexpr int64_t enough_maps = 16;
 
 }  // namespace
 
@@ -151,13 +260,12 @@ void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t o
     const auto* const bounds = reinterpret_cast<const int64_t*>(offsets);
     const auto solve = [&](const int64_t segment) {
       const Values<T> map{all + bounds[segment], bounds[segment + 1] - bounds[segment]};
-      const Optimum best = has_nan(map) ? unknown : sorted ? sort_and_scan(map) : iterate(map);
+      const Optimum best = sorted ? sort_and_scan(map) : iterate(map);
       reinterpret_cast<double*>(threshold)[segment] = best.dice / 2.0;
       reinterpret_cast<double*>(dice)[segment] = best.dice;
       reinterpret_cast<int64_t*>(volume)[segment] = best.volume;
     };
-    const int64_t total = segments > 0 ? bounds[segments] - bounds[0] : 0;
-    if (total / std::max<int64_t>(1, segments) >= 8 * values_per_task) {
+    if (segments < enough_maps) {
       for (int64_t segment = 0; segment < segments; ++segment) solve(segment);
     } else {
       parallel_for(segments, 1, [&](const int64_t begin, const int64_t end) {
@@ -178,9 +286,8 @@ void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, 
         auto* const volumes = reinterpret_cast<int64_t*>(volume) + map * size;
         const std::vector<T> order = descending(Values<T>{source, size});
         std::copy(order.begin(), order.end(), reinterpret_cast<T*>(sorted) + map * size);
-        Sum whole;
-        for (const T value : order) whole.add(static_cast<double>(value));
-        scan(order, [&](const int64_t first, const int64_t last, const Cut& cut) {
+        const Sum whole = mass_of(order);
+        scan(order, dice::empty_cut, [&](const int64_t first, const int64_t last, const Cut& cut) {
           std::fill(curve + first, curve + last, dice_of(cut, whole));
           std::fill(volumes + first, volumes + last, cut.volume);
         });

@@ -1,5 +1,6 @@
 version: str
 
+def instruction_set() -> str: ...
 def set_parallel_for(address: int) -> None: ...
 def gaussian_filter_axis(
     input: int,

@@ -104,7 +104,7 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
     if probabilities.numel():
-        low, high = (float(bound) for bound in torch.aminmax(probabilities))
+        low, high = (float(bound) for bound in torch.aminmax(probabilities.detach()))
         if not (low >= 0.0 and high <= 1.0):  # NaN fails too
             raise ValueError(
                 f"probabilities: expected values within [0, 1], got {low:g} to {high:g}"

@@ -47,12 +47,10 @@ def info() -> None:
         f"cuda:{index} ({torch.cuda.get_device_name(index)})"
         for index in range(torch.cuda.device_count())
     ]
-    # Without kernels for several instruction sets the core is compiled for the base set.
-    instruction_set = getattr(_cpu, "instruction_set", lambda: "base")()
     cuda_built = importlib.util.find_spec("marginseg._cuda") is not None
     rows = {
         "marginseg": marginseg.__version__,
-        "instruction set": instruction_set,
+        "instruction set": _cpu.instruction_set(),
         "CUDA kernels": "built" if cuda_built else "not built",
         "torch": torch.__version__,
         "torch CUDA": torch.version.cuda or "no",

@@ -1,0 +1,112 @@
+// Which lanes of a pack are meant. AVX-512 has registers for it; elsewhere it is a pack of zeros and
+// ones.
+#pragma once
+
+#include <cstdint>
+
+#include "common/simd.h"
+
+namespace marginseg {
+inline namespace MARGINSEG_INSTRUCTION_SET {
+
+#if defined(__AVX512F__)
+
+template <class T>
+struct MaskOf;
+template <>
+struct MaskOf<float> {
+  using type = __mmask16;
+};
+template <>
+struct MaskOf<double> {
+  using type = __mmask8;
+};
+template <class T>
+using Mask = typename MaskOf<T>::type;
+
+inline Mask<float> at_least(const Pack<float> values, const Pack<float> bound) {
+  return _mm512_cmp_ps_mask(values, bound, _CMP_GE_OQ);
+}
+
+inline Mask<double> at_least(const Pack<double> values, const Pack<double> bound) {
+  return _mm512_cmp_pd_mask(values, bound, _CMP_GE_OQ);
+}
+
+inline Pack<float> where(const Mask<float> mask, const Pack<float> values) {
+  return _mm512_maskz_mov_ps(mask, values);
+}
+
+inline Pack<double> where(const Mask<double> mask, const Pack<double> values) {
+  return _mm512_maskz_mov_pd(mask, values);
+}
+
+// Lane i as bit i.
+template <class T>
+uint32_t bits(const Mask<T> mask) {
+  return mask;
+}
+
+#else
+
+template <class T>
+using Mask = decltype(Pack<T>{} < Pack<T>{});
+
+inline Mask<float> at_least(const Pack<float> values, const Pack<float> bound) {
+  return values >= bound;
+}
+
+inline Mask<double> at_least(const Pack<double> values, const Pack<double> bound) {
+  return values >= bound;
+}
+
+inline Pack<float> where(const Mask<float> mask, const Pack<float> values) {
+  return mask ? values : Pack<float>{};
+}
+
+inline Pack<double> where(const Mask<double> mask, const Pack<double> values) {
+  return mask ? values : Pack<double>{};
+}
+
+template <class T>
+uint32_t bits(const Mask<T> mask) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
+  } else {
+    return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
+  }
+#elif defined(__SSE2__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
+  } else {
+    return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
+  }
+#else
+  uint32_t result = 0;
+  for (int i = 0; i < lanes<T>; ++i) result |= static_cast<uint32_t>(mask[i] & 1) << i;
+  return result;
+#endif
+}
+
+#endif
+
+template <class T>
+constexpr uint32_t all_lanes = (uint32_t{1} << lanes<T>)-1;
+
+// Writes the lanes of `chosen` (a bit each) of the pack at `values` side by side to `target`, which
+// has room for a whole pack.
+template <class T>
+void compress(uint32_t chosen, const T* const values, T* target) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    _mm512_storeu_ps(target, _mm512_maskz_compress_ps(chosen, load(values)));
+  } else {
+    _mm512_storeu_pd(target, _mm512_maskz_compress_pd(chosen, load(values)));
+  }
+#else
+  for (; chosen != 0; chosen &= chosen - 1) *target++ = values[__builtin_ctz(chosen)];
+#endif
+}
+
+}  // namespace MARGINSEG_INSTRUCTION_SET
+}  // namespace marginseg
