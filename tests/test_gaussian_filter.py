@@ -145,3 +145,42 @@ def test_no_tensor_and_complex_are_refused():
         gaussian_filter(np.zeros(3), 1.0)
     with pytest.raises(TypeError, match="^input"):
         gaussian_filter(torch.zeros(3, dtype=torch.complex64), 1.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_sparse_inputs_of_any_shape_against_scipy(data):
+    # Mostly 0, as labels are: what is far from the rest is not computed, and labels go by runs.
+    shape = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3), label="shape")
+    sigma = data.draw(
+        st.lists(st.sampled_from([0.0, 0.4, 1.0, 2.7, 9.0]), min_size=1, max_size=len(shape)),
+        label="sigma",
+    )
+    mode = data.draw(st.sampled_from(["constant", "nearest", "reflect", "mirror", "wrap"]))
+    cval = data.draw(st.sampled_from([0.0, 1.0, -0.3])) if mode == "constant" else 0.0
+    dtype = data.draw(st.sampled_from([np.float32, np.float64, np.uint8, np.bool_]))
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), label="seed"))
+    values = np.zeros(shape)
+    for _ in range(data.draw(st.integers(0, 3), label="boxes")):
+        corners = [np.sort(generator.integers(0, size + 1, size=2)) for size in shape]
+        box = tuple(slice(low, high) for low, high in corners)
+        values[box] = generator.integers(0, 4) if dtype == np.uint8 else generator.random()
+    values = (values > 0.5 if dtype == np.bool_ else values).astype(dtype)
+    result = gaussian_filter(torch.from_numpy(values), sigma, mode=mode, cval=cval)
+    axes = tuple(range(len(shape) - len(sigma), len(shape)))
+    expected = scipy.ndimage.gaussian_filter(
+        values.astype(np.float64), sigma, mode=mode, cval=cval, axes=axes
+    )
+    assert result.dtype is (torch.float64 if dtype == np.float64 else torch.float32)
+    tolerance = 1e-12 if dtype == np.float64 else 2e-6
+    np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=tolerance)
+
+
+def test_nan_spreads_as_far_as_the_kernel():
+    values = torch.zeros(4, 30, 40)
+    values[1, 10, 20] = math.nan
+    result = gaussian_filter(values, (0.0, 1.0, 0.5))  # radii 0, 4, 2
+    expected = torch.zeros(4, 30, 40, dtype=torch.bool)
+    expected[1, 6:15, 18:23] = True
+    assert torch.equal(result.isnan(), expected)
+    assert torch.equal(result.nan_to_num(), torch.zeros(4, 30, 40))

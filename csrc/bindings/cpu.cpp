@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
+
 #include "common/dtype.h"
 #include "common/extension.h"
 #include "common/instruction_set.h"
@@ -46,12 +48,17 @@ PYBIND11_MODULE(_cpu, m) {
       release);
 
   m.def(
-      "gaussian_filter_axis",
-      [](const uintptr_t input, const uintptr_t output, const int dtype, const int64_t outer,
-         const int64_t size, const int64_t inner, const uintptr_t weights, const int64_t radius,
-         const int extension, const double cval, const bool adjoint) {
-        gaussian_filter_axis(input, output, Dtype{dtype}, outer, size, inner, weights, radius,
-                             Extension{extension}, cval, adjoint);
+      "gaussian_filter",
+      [](const uintptr_t input, const int input_dtype, const uintptr_t output, const int dtype,
+         const int64_t batch, const std::array<int64_t, 3>& shape,
+         const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
+         const int extension, const double cval) {
+        std::array<FilterAxis, 3> axes;
+        for (int axis = 0; axis < 3; ++axis) {
+          axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
+        }
+        gaussian_filter(input, Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
+                        Extension{extension}, cval);
       },
       release);
 

@@ -1,5 +1,5 @@
-// Which lanes of a pack are meant. AVX-512 has registers for it; elsewhere it is a pack of zeros and
-// ones.
+// Which lanes of a pack are meant. AVX-512 has registers for it; elsewhere it is a pack of zeros
+// and ones.
 #pragma once
 
 #include <cstdint>

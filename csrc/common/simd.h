@@ -1,7 +1,7 @@
 // Vectors of the instruction set that a source file is compiled for.
 //
-// Each `simd.cpp` is compiled once for every set, with the flags in CMakeLists.txt, and the set that
-// the processor has is chosen when the module is loaded (common/dispatch.h).
+// Each `simd.cpp` is compiled once for every set, with the flags in CMakeLists.txt, and the set
+// that the processor has is chosen when the module is loaded (common/dispatch.h).
 #pragma once
 
 #include <cstdint>
@@ -32,9 +32,24 @@ using Pack = typename PackOf<T>::type;
 template <class T>
 constexpr int lanes = vector_bytes / static_cast<int>(sizeof(T));
 
+template <int i>
+struct Index {
+  static constexpr int value = i;
+};
+
+// Calls function(Index<0>{}) .. function(Index<count - 1>{}): an array of packs that is only
+// indexed by constants stays in registers.
+template <int count, int i = 0, class Function>
+inline __attribute__((always_inline)) void unrolled(const Function& function) {
+  if constexpr (i < count) {
+    function(Index<i>{});
+    unrolled<count, i + 1>(function);
+  }
+}
+
 template <class T>
 Pack<T> broadcast(const T value) {
-  return Pack<T>{} + value;
+  return value - Pack<T>{};
 }
 
 template <class T>

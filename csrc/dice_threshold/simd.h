@@ -39,7 +39,8 @@ struct Estimate {
   double whole;
   double mass;
   double volume;
-  double error;  // of mass - t (whole + volume): its standard deviation, from `sample_groups` groups
+  double
+      error;  // of mass - t (whole + volume): its standard deviation, from `sample_groups` groups
 };
 
 // Packs of `sample_run` values belong to the groups in turn.

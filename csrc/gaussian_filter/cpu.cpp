@@ -1,124 +1,122 @@
 #include "gaussian_filter/cpu.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "common/parallel.h"
-#include "gaussian_filter/body.h"
+#include "gaussian_filter/runs.h"
+#include "gaussian_filter/support.h"
+#include "gaussian_filter/tile.h"
 
 namespace marginseg {
 namespace {
 
-using gaussian_filter::Bundle;
-using gaussian_filter::lanes;
+using namespace filtering;
 
-// The lines along one axis of a contiguous array seen as (outer, size, inner).
+// Item `index` of `count` zeroes its share of the rows outside the support.
 template <class T>
-struct Lines {
-  T* data;
-  int64_t size;
-  int64_t inner;
-  T& operator()(const int64_t line, const int64_t position) const {
-    return data[(line / inner * size + position) * inner + line % inner];
-  }
-};
-
-struct Kernel {
-  const double* weights;
-  int64_t radius;
-  Extension extension;
-  double cval;
-};
-
-template <class T>
-void load(const Lines<const T> input, const int64_t first, const int64_t count,
-          const int64_t position, double* const row) {
-  for (int64_t lane = 0; lane < count; ++lane) row[lane] = input(first + lane, position);
-}
-
-template <class T>
-void store(const Lines<T> output, const int64_t first, const int64_t count, const int64_t position,
-           const double* const row) {
-  for (int64_t lane = 0; lane < count; ++lane) {
-    output(first + lane, position) = static_cast<T>(row[lane]);
+void zero_outside(T* const output, const Filter<T>& filter, const Support& support,
+                  const int64_t index, const int64_t count) {
+  const int64_t height = filter.axes[1].size;
+  const int64_t rows = filter.axes[0].size * height;
+  const int64_t width = filter.axes[2].size;
+  for (int64_t row = rows * index / count; row < rows * (index + 1) / count; ++row) {
+    if (support.output[0].holds(row / height) && support.output[1].holds(row % height)) continue;
+    std::fill_n(output + row * width, width, T{0});
   }
 }
 
-template <class T>
-void filter_bundle(const Lines<const T> input, const Lines<T> output, const int64_t first,
-                   const int64_t count, const Kernel& kernel, std::vector<double>& memory) {
-  const int64_t radius = kernel.radius;
-  memory.resize((input.size + 2 * radius) * lanes);
-  const Bundle bundle{memory.data()};
-  for (int64_t position = -radius; position < input.size + radius; ++position) {
-    double* const row = bundle[position + radius];
-    const int64_t source = extend(position, input.size, kernel.extension);
-    if (source == outside) {
-      std::fill(row, row + lanes, kernel.cval);
-    } else {
-      load(input, first, count, source, row);
+constexpr int64_t voxels_per_task = 16384;
+
+template <class L, class T>
+void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
+                const Support& support) {
+  const std::vector<Tile> tiles = tiles_of(filter, support);
+  const auto count = static_cast<int64_t>(tiles.size());
+  const int64_t items = std::max<int64_t>(1, count);
+  const int64_t grain = std::max<int64_t>(1, voxels_per_task * items / filter.volume());
+  parallel_for(items, grain, [&](const int64_t begin, const int64_t end) {
+    TileFilter<L, T> tile_filter(input, output, filter, support);
+    for (int64_t item = begin; item < end; ++item) {
+      if (item < count) tile_filter.run(tiles[item]);
+      zero_outside(output, filter, support, item, items);
+    }
+  });
+}
+
+template <class L, class T>
+void filter_image(const L* const input, T* const output, const Filter<T>& filter) {
+  const Support support = support_of(input, filter);
+  if constexpr (sizeof(L) == 1) {
+    if (filter.zero_outside()) {
+      const std::vector<T> lines = filter_runs(input, filter, support);
+      Filter<T> rest = filter;
+      rest.axes[2].radius = 0;
+      rest.axes[2].weights = {T{1}};
+      const std::array<Range, 3> box{support.input[0], support.input[1], support.output[2]};
+      filter_box<T>({lines.data(), box[0], box[1], box[2]}, output, rest, {box, support.output});
+      return;
     }
   }
-  double filtered[lanes];
-  for (int64_t position = 0; position < output.size; ++position) {
-    gaussian_filter::correlate(bundle, position + radius, kernel.weights, radius, filtered);
-    store(output, first, count, position, filtered);
-  }
+  const auto& [z, y, x] = filter.axes;
+  filter_box<L>({input, z.whole(), y.whole(), x.whole()}, output, filter, support);
 }
 
-// The transposed map: spread each value over the extended line, then fold the extension back.
 template <class T>
-void spread_bundle(const Lines<const T> input, const Lines<T> output, const int64_t first,
-                   const int64_t count, const Kernel& kernel, std::vector<double>& memory) {
-  const int64_t size = input.size;
-  const int64_t radius = kernel.radius;
-  const int64_t padding = 2 * radius;
-  const int64_t padded = size + 2 * padding;
-  memory.assign((padded + size) * lanes, 0.0);
-  const Bundle spread{memory.data()};
-  const Bundle folded{memory.data() + padded * lanes};
-  for (int64_t position = 0; position < size; ++position) {
-    load(input, first, count, position, spread[position + padding]);
+Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Extension extension,
+                      const double cval) {
+  // Axes that are not filtered need no tiles of their own.
+  if (axes[0].radius == 0) {
+    axes[0].size *= batch;
+    batch = 1;
+    if (axes[1].radius == 0) {
+      axes[1].size *= axes[0].size;
+      axes[0].size = 1;
+    }
   }
-  double filtered[lanes];
-  for (int64_t position = -radius; position < size + radius; ++position) {
-    const int64_t target = extend(position, size, kernel.extension);
-    if (target == outside) continue;
-    gaussian_filter::correlate(spread, position + padding, kernel.weights, radius, filtered);
-    for (int64_t lane = 0; lane < lanes; ++lane) folded[target][lane] += filtered[lane];
+  Filter<T> filter{{}, extension, static_cast<T>(cval)};
+  for (int axis = 0; axis < 3; ++axis) {
+    const FilterAxis& source = axes[axis];
+    Axis<T>& target = filter.axes[axis];
+    target.size = source.size;
+    target.radius = source.radius;
+    for (int64_t k = -source.radius; k <= source.radius; ++k) {
+      target.weights.push_back(static_cast<T>(source.weights[std::abs(k)]));
+    }
   }
-  for (int64_t position = 0; position < size; ++position) {
-    store(output, first, count, position, folded[position]);
-  }
+  return filter;
+}
+
+// So many images keep the threads busy one by one; fewer are shared out in tiles.
+constexpr int64_t enough_images = 16;
+
+template <class L, class T>
+void filter_images(const L* const input, T* const output, const Filter<T>& filter,
+                   const int64_t batch) {
+  const int64_t volume = filter.volume();
+  const int64_t grain = batch < enough_images ? batch : 1;
+  parallel_for(batch, grain, [&](const int64_t begin, const int64_t end) {
+    for (int64_t image = begin; image < end; ++image) {
+      filter_image(input + image * volume, output + image * volume, filter);
+    }
+  });
 }
 
 }  // namespace
 
-void gaussian_filter_axis(const uintptr_t input, const uintptr_t output, const Dtype dtype,
-                          const int64_t outer, const int64_t size, const int64_t inner,
-                          const uintptr_t weights, const int64_t radius, const Extension extension,
-                          const double cval, const bool adjoint) {
+void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintptr_t output,
+                     const Dtype dtype, int64_t batch, const std::array<FilterAxis, 3>& axes,
+                     const Extension extension, const double cval) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
-    const Lines<const T> source{reinterpret_cast<const T*>(input), size, inner};
-    const Lines<T> target{reinterpret_cast<T*>(output), size, inner};
-    const Kernel kernel{reinterpret_cast<const double*>(weights), radius, extension, cval};
-    const int64_t lines = outer * inner;
-    const int64_t bundles = (lines + lanes - 1) / lanes;
-    const int64_t work = std::max<int64_t>(1, lanes * size * (radius + 1));
-    const int64_t grain = std::max<int64_t>(1, 65536 / work);
-    parallel_for(bundles, grain, [&](const int64_t begin, const int64_t end) {
-      std::vector<double> memory;
-      for (int64_t bundle = begin; bundle < end; ++bundle) {
-        const int64_t first = bundle * lanes;
-        const int64_t count = std::min(lanes, lines - first);
-        if (adjoint) {
-          spread_bundle(source, target, first, count, kernel, memory);
-        } else {
-          filter_bundle(source, target, first, count, kernel, memory);
-        }
-      }
-    });
+    const Filter<T> filter = read_filter<T>(batch, axes, extension, cval);
+    auto* const target = reinterpret_cast<T*>(output);
+    if (input_dtype == Dtype::uint8) {
+      filter_images(reinterpret_cast<const uint8_t*>(input), target, filter, batch);
+    } else {
+      filter_images(reinterpret_cast<const T*>(input), target, filter, batch);
+    }
   });
 }
 

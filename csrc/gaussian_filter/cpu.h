@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "common/dtype.h"
@@ -7,14 +8,17 @@
 
 namespace marginseg {
 
-// One axis of the separable filter. The array is seen as (outer, size, inner), contiguous;
-// `weights` are the radius + 1 weights w[0..radius] of the symmetric kernel. `input` may be
-// `output`: every line is read whole before it is written.
-//
-// forward:  output[i] = sum_k w[|k|] input[extend(i + k)]
-// adjoint:  output[j] = sum_{i, k: extend(i + k) = j} w[|k|] input[i], the transposed map
-void gaussian_filter_axis(uintptr_t input, uintptr_t output, Dtype dtype, int64_t outer,
-                          int64_t size, int64_t inner, uintptr_t weights, int64_t radius,
-                          Extension extension, double cval, bool adjoint);
+// One axis of the filter: its size and the radius + 1 weights w[0..radius] of the symmetric kernel.
+struct FilterAxis {
+  int64_t size;
+  const double* weights;
+  int64_t radius;
+};
+
+// output[i] = sum_k w[|k|] input[extend(i + k)] along each of three axes, for `batch` contiguous
+// images. The output has `dtype`, and the input the same or uint8 (then `dtype` is float32).
+void gaussian_filter(uintptr_t input, Dtype input_dtype, uintptr_t output, Dtype dtype,
+                     int64_t batch, const std::array<FilterAxis, 3>& axes, Extension extension,
+                     double cval);
 
 }  // namespace marginseg

@@ -1,19 +1,20 @@
+from collections.abc import Sequence
+
 version: str
 
 def instruction_set() -> str: ...
 def set_parallel_for(address: int) -> None: ...
-def gaussian_filter_axis(
+def gaussian_filter(
     input: int,
+    input_dtype: int,
     output: int,
     dtype: int,
-    outer: int,
-    size: int,
-    inner: int,
-    weights: int,
-    radius: int,
+    batch: int,
+    shape: Sequence[int],
+    weights: Sequence[int],
+    radii: Sequence[int],
     extension: int,
     cval: float,
-    adjoint: bool,
 ) -> None: ...
 def gaussian_field(
     coefficients: int,

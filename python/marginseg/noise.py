@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import LABEL_DTYPES
+from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
 from marginseg.ops.gaussian_field import gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.warp import warp
@@ -18,8 +18,9 @@ UNITS = ("extent", "mm", "voxel")
 #: The paper's code: a filter of 0.15 of the extent, so b = 0.15·√2.
 DEFAULT_LENGTH_SCALE = 0.15 * math.sqrt(2.0)
 
-#: Standard deviations that the marginals' kernel reaches; a Gaussian has 2e-9 beyond.
-TRUNCATE = 6.0
+#: Standard deviations that the marginals' kernel reaches, by dtype. Beyond it a Gaussian has 4e-8,
+#: below what a float32 near 1 resolves, and 2e-9.
+TRUNCATE = {torch.float32: 5.5, torch.float64: 6.0}
 
 
 class GaussianFieldNoise:
@@ -246,9 +247,13 @@ class GaussianFieldNoise:
         if classes is not None:
             axis = label.ndim - len(spatial)
             label = torch.stack([label == value for value in classes], dim=axis)
-        soft = self._soft(label)
+        self._check_range(label)
+        dtype = torch.float64 if label.dtype is torch.float64 else torch.float32
         filtered = gaussian_filter(
-            soft, self.std_in_voxels(spatial), truncate=TRUNCATE, kernel="integrated"
+            label if label.dtype in BYTE_DTYPES else label.to(dtype),
+            self.std_in_voxels(spatial),
+            truncate=TRUNCATE[dtype],
+            kernel="integrated",
         )
         # The sum of rounded products can pass 1 by an ulp.
         return filtered.clamp_(0.0, 1.0)
@@ -274,7 +279,8 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
-        kept = self._soft(label).double()
+        self._check_range(label)
+        kept = label.double()
         for size, std in zip(reversed(spatial), reversed(self.std_in_voxels(spatial)), strict=True):
             kept = kept @ _kept_share(size, std).to(kept.device)
         return kept / math.prod(spatial)
@@ -295,7 +301,8 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
-        volume = self._soft(label).double().sum(dim=[*range(-len(spatial), 0)])
+        self._check_range(label)
+        volume = label.double().sum(dim=[*range(-len(spatial), 0)])
         return volume / math.prod(spatial) - self.expected_volume(label)
 
     def _in_voxels(
@@ -322,14 +329,14 @@ class GaussianFieldNoise:
         return spatial
 
     @staticmethod
-    def _soft(label: Tensor) -> Tensor:
-        soft = label if label.dtype is torch.float64 else label.float()
-        # Written so that NaN fails.
-        if label.numel() and not bool(((soft >= 0) & (soft <= 1)).all()):
+    def _check_range(label: Tensor) -> None:
+        if label.dtype is torch.bool or not label.numel():
+            return
+        low, high = torch.aminmax(label.detach())
+        if not (low >= 0 and high <= 1):  # NaN fails too
             raise ValueError(
                 "label: expected values within [0, 1]; name the classes of a multi-label map"
             )
-        return soft
 
 
 def folded_share(displacement: Tensor) -> Tensor:

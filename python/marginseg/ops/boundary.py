@@ -29,6 +29,7 @@ DTYPE_CODES: Final = {
     torch.int64: 5,
 }
 
+BYTE_DTYPES: Final = (torch.uint8, torch.bool)
 LABEL_DTYPES: Final = (torch.uint8, torch.bool, torch.int16, torch.int32, torch.int64)
 FLOATING_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

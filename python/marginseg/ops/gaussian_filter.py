@@ -14,6 +14,7 @@ from torch import Tensor
 
 from marginseg import _cpu
 from marginseg.ops.boundary import (
+    BYTE_DTYPES,
     DTYPE_CODES,
     FLOATING_DTYPES,
     LABEL_DTYPES,
@@ -71,10 +72,8 @@ def gaussian_filter(
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
-    if input.dtype not in FLOATING_DTYPES:
-        if input.dtype not in LABEL_DTYPES:
-            raise TypeError(f"input: expected a real dtype, got {input.dtype}")
-        input = input.to(torch.float32)
+    if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
+        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
     sigmas = [float(sigma)] * input.ndim if isinstance(sigma, int | float) else [*map(float, sigma)]
     if not 1 <= len(sigmas) <= 3:
         raise ValueError(
@@ -126,57 +125,77 @@ library.define(
 )
 
 
-def _run(
-    input: Tensor,
-    sigma: Sequence[float],
-    mode: str,
-    cval: float,
-    truncate: float,
-    kernel: str,
-    adjoint: bool,
-) -> Tensor:
-    source = input.to(computing_dtype(input.dtype)).contiguous()
-    output = torch.empty_like(source)
-    shape = source.shape
-    filtered = False
-    first = source.ndim - len(sigma)
-    for axis, axis_sigma in enumerate(sigma, start=first):
-        if axis_sigma == 0 or source.numel() == 0:
-            continue
-        weights = half_kernel(axis_sigma, truncate, kernel)
-        _cpu.gaussian_filter_axis(
-            (output if filtered else source).data_ptr(),
-            output.data_ptr(),
-            DTYPE_CODES[source.dtype],
-            math.prod(shape[:axis]),
-            shape[axis],
-            math.prod(shape[axis + 1 :]),
-            weights.ctypes.data,
-            len(weights) - 1,
-            MODES[mode],
-            cval,
-            adjoint,
-        )
-        filtered = True
-    if not filtered:
-        output.copy_(source)
-    return output.to(input.dtype)
+#: The weights of an axis that is not filtered.
+_IDENTITY = np.ones(1)
 
 
 def _forward(
     input: Tensor, sigma: Sequence[float], mode: str, cval: float, truncate: float, kernel: str
 ) -> Tensor:
-    return _run(input, sigma, mode, cval, truncate, kernel, adjoint=False)
+    if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
+        source, dtype = input.contiguous(), torch.float32
+    else:
+        dtype = computing_dtype(input.dtype)
+        source = input.to(dtype).contiguous()
+    output = torch.empty(input.shape, dtype=dtype)
+    if output.numel() == 0:
+        return output.to(_result_dtype(input.dtype))
+    shape = input.shape
+    first = len(shape) - len(sigma)
+    sizes = [1] * (3 - len(sigma)) + list(shape[first:])
+    kernels = [_IDENTITY] * (3 - len(sigma)) + [
+        half_kernel(s, truncate, kernel) if s else _IDENTITY for s in sigma
+    ]
+    _cpu.gaussian_filter(
+        source.data_ptr(),
+        DTYPE_CODES[source.dtype],
+        output.data_ptr(),
+        DTYPE_CODES[dtype],
+        math.prod(shape[:first]),
+        sizes,
+        [weights.ctypes.data for weights in kernels],
+        [len(weights) - 1 for weights in kernels],
+        MODES[mode],
+        cval,
+    )
+    return output.to(_result_dtype(input.dtype))
 
 
 def _adjoint(
     input: Tensor, sigma: Sequence[float], mode: str, truncate: float, kernel: str
 ) -> Tensor:
-    return _run(input, sigma, mode, 0.0, truncate, kernel, adjoint=True)
+    """Apply the transposed map.
+
+    The kernel is symmetric, so with zeros outside it is the filter itself. For other modes, filter
+    onto the extended array and add what lands beyond the ends to the voxels it was copied from.
+    """
+    if mode == "constant":
+        return _forward(input, sigma, mode, 0.0, truncate, kernel)
+    radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
+    padding = [width for radius in reversed(radii) for width in (radius, radius)]
+    padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
+    spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel)
+    for axis, radius in enumerate(radii, start=-len(radii)):
+        size = input.shape[axis]
+        sources = _extended(size, radius, mode)
+        shape = list(spread.shape)
+        shape[axis] = size
+        spread = spread.new_zeros(shape).index_add_(axis, sources, spread)
+    return spread.to(input.dtype)
+
+
+def _extended(size: int, radius: int, mode: str) -> Tensor:
+    """Return which voxel stands at each position -radius..size - 1 + radius of an extended axis."""
+    padded = {"nearest": "edge", "reflect": "symmetric", "mirror": "reflect", "wrap": "wrap"}[mode]
+    return torch.from_numpy(np.pad(np.arange(size), radius, mode=padded))  # type: ignore[call-overload]
+
+
+def _result_dtype(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.float32
 
 
 def _fake(input: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(input, memory_format=torch.contiguous_format)
+    return input.new_empty(input.shape, dtype=_result_dtype(input.dtype))
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -1,0 +1,117 @@
+// Where an image is not 0, and where the filtered one is not.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "common/extension.h"
+#include "common/parallel.h"
+#include "gaussian_filter/simd.h"
+
+namespace marginseg::filtering {
+
+// [begin, end) along one axis.
+struct Range {
+  int64_t begin;
+  int64_t end;
+  int64_t size() const { return std::max<int64_t>(0, end - begin); }
+  bool holds(const int64_t index) const { return begin <= index && index < end; }
+};
+
+inline Range hull(const Range a, const Range b) {
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+template <class T>
+struct Axis {
+  int64_t size;
+  int64_t radius;
+  std::vector<T> weights;
+  Weights<T> kernel() const { return {weights.data(), static_cast<int64_t>(weights.size())}; }
+  Range whole() const { return {0, size}; }
+  // As far as values of `range` reach when filtered.
+  Range grown(const Range range) const {
+    if (range.size() == 0) return {0, 0};
+    return {std::max<int64_t>(0, range.begin - radius), std::min(size, range.end + radius)};
+  }
+};
+
+template <class T>
+struct Filter {
+  std::array<Axis<T>, 3> axes;
+  Extension extension;
+  T cval;
+  int64_t volume() const { return axes[0].size * axes[1].size * axes[2].size; }
+  bool zero_outside() const { return extension == Extension::constant && cval == T{0}; }
+};
+
+struct Support {
+  std::array<Range, 3> input;
+  std::array<Range, 3> output;
+};
+
+// The bytes of `row` that are not 0, word by word: rows are mostly 0.
+inline Range nonzero_bytes(const char* const row, const int64_t size) {
+  const auto word = [&](const int64_t at) {
+    uint64_t value;
+    std::memcpy(&value, row + at, sizeof(value));
+    return value;
+  };
+  int64_t begin = 0;
+  while (begin + 32 <= size &&
+         (word(begin) | word(begin + 8) | word(begin + 16) | word(begin + 24)) == 0) {
+    begin += 32;
+  }
+  while (begin < size && row[begin] == 0) ++begin;
+  int64_t end = size;
+  while (end - 8 >= begin && word(end - 8) == 0) end -= 8;
+  while (end > begin && row[end - 1] == 0) --end;
+  return {begin, end};
+}
+
+// The values of `row` with other bits than +0, NaN among them.
+template <class L>
+Range nonzero(const L* const row, const int64_t size) {
+  constexpr auto width = static_cast<int64_t>(sizeof(L));
+  const Range bytes = nonzero_bytes(reinterpret_cast<const char*>(row), size * width);
+  if (bytes.size() == 0) return {size, 0};
+  return {bytes.begin / width, (bytes.end + width - 1) / width};
+}
+
+// A label is mostly 0, and so is what is filtered far from the rest: nothing needs to be computed
+// there. Exact, because the extended array is 0 outside the grown box too; not so where it wraps.
+template <class L, class T>
+Support support_of(const L* const image, const Filter<T>& filter) {
+  const auto& z = filter.axes[0];
+  const auto& y = filter.axes[1];
+  const auto& x = filter.axes[2];
+  const bool copies = filter.extension == Extension::nearest ||
+                      filter.extension == Extension::reflect ||
+                      filter.extension == Extension::mirror;
+  std::array<Range, 3> input{z.whole(), y.whole(), x.whole()};
+  if (filter.zero_outside() || copies) {
+    const Range none[] = {{z.size, 0}, {y.size, 0}, {x.size, 0}};
+    std::vector<std::array<Range, 3>> boxes(z.size, {none[0], none[1], none[2]});
+    const int64_t grain = std::max<int64_t>(1, 65536 / (y.size * x.size));
+    parallel_for(z.size, grain, [&](const int64_t begin, const int64_t end) {
+      for (int64_t plane = begin; plane < end; ++plane) {
+        for (int64_t row = 0; row < y.size; ++row) {
+          const Range set = nonzero(image + (plane * y.size + row) * x.size, x.size);
+          if (set.size() == 0) continue;
+          auto& box = boxes[plane];
+          box = {Range{plane, plane + 1}, hull(box[1], {row, row + 1}), hull(box[2], set)};
+        }
+      }
+    });
+    input = {none[0], none[1], none[2]};
+    for (const auto& box : boxes) {
+      for (int axis = 0; axis < 3; ++axis) input[axis] = hull(input[axis], box[axis]);
+    }
+  }
+  return {input, {z.grown(input[0]), y.grown(input[1]), x.grown(input[2])}};
+}
+
+}  // namespace marginseg::filtering
