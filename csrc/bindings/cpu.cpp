@@ -12,6 +12,7 @@
 #include "common/parallel.h"
 #include "gaussian_field/cpu.h"
 #include "gaussian_filter/cpu.h"
+#include "sample/cpu.h"
 #include "warp/cpu.h"
 
 namespace py = pybind11;
@@ -68,6 +69,17 @@ PYBIND11_MODULE(_cpu, m) {
          const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
          const std::vector<uintptr_t>& factors) {
         evaluate_gaussian_field(coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
+      },
+      release);
+
+  m.def(
+      "sample",
+      [](const uintptr_t label, const int dtype, const uintptr_t coefficients,
+         const uintptr_t output, const int64_t samples, const int64_t batch, const int64_t channels,
+         const std::vector<int64_t>& shape, const bool linear, const std::vector<int64_t>& ranks,
+         const std::vector<uintptr_t>& factors) {
+        sample(label, Dtype{dtype}, coefficients, output, {samples, batch, channels, shape, linear},
+               ranks, factors);
       },
       release);
 

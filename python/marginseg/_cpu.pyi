@@ -25,6 +25,19 @@ def gaussian_field(
     shape: list[int],
     factors: list[int],
 ) -> None: ...
+def sample(
+    label: int,
+    dtype: int,
+    coefficients: int,
+    output: int,
+    samples: int,
+    batch: int,
+    channels: int,
+    shape: Sequence[int],
+    linear: bool,
+    ranks: Sequence[int],
+    factors: Sequence[int],
+) -> None: ...
 def warp(
     input: int,
     displacement: int,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
-from marginseg.ops.gaussian_field import gaussian_field
+from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
-from marginseg.ops.warp import warp
+from marginseg.ops.sample import sample
 
 UNITS = ("extent", "mm", "voxel")
 
@@ -202,20 +202,16 @@ class GaussianFieldNoise:
         leading = label.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
-        displacement = gaussian_field(
+        coefficients, factors = draw_coefficients(
             spatial,
             self.std_in_voxels(spatial),
             self.length_scale_in_voxels(spatial),
             generator=generator,
             batch_shape=(n, *label.shape[:batch_dims]),
+            dtype=torch.float32,
             device=label.device,
         )
-        return warp(
-            label.expand(n, *label.shape),
-            displacement,
-            interpolation=self.interpolation,
-            spatial_dims=len(spatial),
-        )
+        return sample(label, coefficients, factors, interpolation=self.interpolation)
 
     def marginals(self, label: Tensor, *, classes: Sequence[int] | None = None) -> Tensor:
         r"""Return the probability of every voxel under the noise (Theorem 1).

@@ -88,29 +88,75 @@ def gaussian_field(
         source = coefficients if coefficients is not None else generator
         device = source.device if source is not None else torch.get_default_device()
     computing = computing_dtype(dtype)
-    amplitude = torch.tensor(stds, dtype=computing, device=device).reshape(n, *(1,) * n)
     if method == "convolution":
         if coefficients is not None:
             raise ValueError('coefficients: expected none with method="convolution"')
         field = _convolved(sizes, scales, (*batch_shape, n), generator, computing, device)
-        return (field * amplitude).to(dtype)
-    factors = [
-        torch.from_numpy(axis_factor(size, scale, TOLERANCE[computing])).to(device, computing)
-        for size, scale in zip(sizes, scales, strict=True)
-    ]
-    ranks = [factor.shape[1] for factor in factors]
-    if coefficients is None:
-        coefficients = torch.randn(
-            (*batch_shape, n, *ranks), generator=generator, dtype=computing, device=device
-        )
-    elif coefficients.shape != (*batch_shape, n, *ranks):
-        raise ValueError(
-            f"coefficients: expected shape {(*batch_shape, n, *ranks)}, "
-            f"got {tuple(coefficients.shape)}"
-        )
-    scaled = coefficients.to(device, computing) * amplitude
+        return (field * _amplitude(stds, computing, torch.device(device))).to(dtype)
+    scaled, factors = draw_coefficients(
+        sizes,
+        stds,
+        scales,
+        generator=generator,
+        batch_shape=batch_shape,
+        coefficients=coefficients,
+        dtype=computing,
+        device=device,
+    )
     field = torch.ops.marginseg.gaussian_field(scaled, factors)
     return field.to(dtype)
+
+
+def draw_coefficients(
+    shape: Sequence[int],
+    std: tuple[float, ...],
+    length_scale: tuple[float, ...],
+    *,
+    generator: torch.Generator | None,
+    batch_shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    coefficients: Tensor | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the scaled coefficients ξ of a field, and its factors.
+
+    Args:
+        shape: The n spatial sizes.
+        std: a of each component, in voxels.
+        length_scale: b along each axis, in voxels.
+        generator: Source of the normals.
+        batch_shape: Of independent draws.
+        dtype: float32 or float64.
+        device: Where.
+        coefficients: Standard normals, instead of drawing them.
+
+    Returns:
+        a ξ of shape (*batch_shape, n, *ranks), and n matrices (size, rank).
+
+    """
+    where = torch.device(device)
+    factors = [
+        _factor(size, scale, dtype, where) for size, scale in zip(shape, length_scale, strict=True)
+    ]
+    expected = (*batch_shape, len(factors), *(factor.shape[1] for factor in factors))
+    if coefficients is None:
+        coefficients = torch.randn(expected, generator=generator, dtype=dtype, device=where)
+    elif coefficients.shape != expected:
+        raise ValueError(
+            f"coefficients: expected shape {expected}, got {tuple(coefficients.shape)}"
+        )
+    return coefficients.to(where, dtype) * _amplitude(std, dtype, where), factors
+
+
+@lru_cache(maxsize=64)
+def _factor(size: int, length_scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(axis_factor(size, length_scale, TOLERANCE[dtype])).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _amplitude(std: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    n = len(std)
+    return torch.tensor(std, dtype=dtype, device=device).reshape(n, *(1,) * n)
 
 
 def gaussian_field_ranks(

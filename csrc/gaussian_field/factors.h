@@ -1,0 +1,82 @@
+// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ, one axis at a time: the coefficients of a plane, of a
+// row within it, and the row itself.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "common/dispatch.h"
+#include "gaussian_field/simd.h"
+
+namespace marginseg::gaussian_field {
+
+// Volumes of fewer than three axes are volumes whose first axes have size and rank 1.
+template <class T>
+class Factors {
+ public:
+  // The factors are contiguous (shape[i], ranks[i]) matrices at `addresses`.
+  Factors(const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
+          const std::vector<uintptr_t>& addresses) {
+    const size_t missing = 3 - shape.size();
+    for (size_t i = 0; i < shape.size(); ++i) {
+      const auto* const source = reinterpret_cast<const T*>(addresses[i]);
+      size_[missing + i] = shape[i];
+      rank_[missing + i] = ranks[i];
+      rows_[missing + i].assign(source, source + shape[i] * ranks[i]);
+    }
+    columns_.resize(rank_[2] * padded(size_[2]));
+    for (int64_t column = 0; column < size_[2]; ++column) {
+      for (int64_t r = 0; r < rank_[2]; ++r) {
+        columns_[r * padded(size_[2]) + column] = rows_[2][column * rank_[2] + r];
+      }
+    }
+  }
+
+  const std::array<int64_t, 3>& size() const { return size_; }
+  int64_t coefficient_count() const { return rank_[0] * rank_[1] * rank_[2]; }
+  // The sizes of what plane(), row() and expand() write.
+  int64_t plane_size() const { return rank_[1] * padded(rank_[2]); }
+  int64_t row_size() const { return padded(rank_[2]); }
+  int64_t expanded_size() const { return padded(size_[2]); }
+
+  // ξ with its rows padded, as plane() reads it.
+  std::vector<T> prepared(const T* const coefficients) const {
+    std::vector<T> result(rank_[0] * plane_size());
+    for (int64_t row = 0; row < rank_[0] * rank_[1]; ++row) {
+      std::copy_n(coefficients + row * rank_[2], rank_[2], result.data() + row * row_size());
+    }
+    return result;
+  }
+
+  void plane(const T* const prepared, const int64_t position, T* const output) const {
+    contract(rows_[0].data() + position * rank_[0], {prepared, rank_[0], plane_size()},
+             plane_size(), output);
+  }
+
+  void row(const T* const plane, const int64_t position, T* const output) const {
+    contract(rows_[1].data() + position * rank_[1], {plane, rank_[1], row_size()}, row_size(),
+             output);
+  }
+
+  // Columns [begin, end) of the row, multiples of `padding`, to output[begin .. end).
+  void expand(const T* const row, const int64_t begin, const int64_t end, T* const output) const {
+    contract(row, {columns_.data() + begin, rank_[2], expanded_size()}, end - begin,
+             output + begin);
+  }
+
+ private:
+  void contract(const T* const weights, const Matrix<T> matrix, const int64_t columns,
+                T* const output) const {
+    kernels_.contract(weights, matrix, columns, output);
+  }
+
+  const Kernels<T>& kernels_ = kernels_in_use<Simd<T>>();
+  std::array<int64_t, 3> size_{1, 1, 1};
+  std::array<int64_t, 3> rank_{1, 1, 1};
+  std::array<std::vector<T>, 3> rows_{std::vector<T>{1}, std::vector<T>{1}, std::vector<T>{1}};
+  std::vector<T> columns_;  // the last factor, transposed
+};
+
+}  // namespace marginseg::gaussian_field

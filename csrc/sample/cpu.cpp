@@ -1,0 +1,201 @@
+#include "sample/cpu.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "common/dispatch.h"
+#include "common/parallel.h"
+#include "gaussian_field/factors.h"
+#include "sample/extents.h"
+#include "warp/body.h"
+#include "warp/simd.h"
+
+namespace marginseg {
+namespace {
+
+using gaussian_field::Factors;
+using sampling::Extents;
+
+constexpr int64_t voxels_per_task = 8192;
+
+// What lies farther is outside any label.
+constexpr double farthest = 1e9;
+
+// How far a component moves a voxel at most, in whole voxels, with room for rounding and for the
+// second corner: |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
+int64_t reach_of(const std::vector<float>& coefficients) {
+  double squares = 0.0;
+  for (const float value : coefficients) squares += static_cast<double>(value) * value;
+  const double bound = std::sqrt(squares);
+  if (!(bound < farthest)) return static_cast<int64_t>(farthest);
+  return static_cast<int64_t>(bound * (1.0 + 1e-4)) + 2;
+}
+
+Range around(const int64_t index, const int64_t reach) {
+  return {index - reach, index + reach + 1};
+}
+
+// One sample of one label, plane by plane, in memory of its own.
+template <class L>
+class PlaneSampler {
+ public:
+  PlaneSampler(const Factors<float>& factors, const SampleGeometry& geometry)
+      : factors_(factors),
+        channels_(geometry.channels),
+        components_(static_cast<int>(geometry.shape.size())),
+        linear_(geometry.linear),
+        places_(factors.expanded_size()) {
+    const auto& size = factors.size();
+    for (int axis = 0; axis < 3; ++axis) {
+      shape_.size[axis] = size[axis];
+      volume_.size[axis] = static_cast<int32_t>(size[axis]);
+      of_plane_[axis].assign(factors.plane_size(), 0.0f);
+      of_row_[axis].assign(factors.row_size(), 0.0f);
+      displacement_[axis].assign(factors.expanded_size(), 0.0f);
+    }
+    fits_ = size[0] * size[1] * size[2] < (int64_t{1} << 31);
+  }
+
+  // Coefficients of shape (n, *ranks).
+  void begin_sample(const float* const coefficients) {
+    for (int i = 0; i < components_; ++i) {
+      prepared_[axis_of(i)] = factors_.prepared(coefficients + i * factors_.coefficient_count());
+    }
+  }
+
+  void run(const L* const label, const Extents& extents, const int64_t plane, L* const output) {
+    const auto& [planes, rows, columns] = factors_.size();
+    const Range all_rows{0, rows};
+    for (int i = 0; i < components_; ++i) {
+      const int axis = axis_of(i);
+      factors_.plane(prepared_[axis].data(), plane, of_plane_[axis].data());
+    }
+    const Range nearby = around(plane, reach_of(of_plane_[0]));
+    const bool empty = extents.within(nearby, all_rows).size() == 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const Range active = empty ? Range{0, 0} : displace_row(extents, plane, row);
+      for (int64_t channel = 0; channel < channels_; ++channel) {
+        const int64_t volume = planes * rows * columns;
+        L* const target = output + channel * volume + (plane * rows + row) * columns;
+        std::fill(target, target + active.begin, L{0});
+        std::fill(target + active.end, target + columns, L{0});
+        look_up(label + channel * volume, plane, row, active, target);
+      }
+    }
+  }
+
+ private:
+  // Component i belongs to axis i of the volume, whose missing axes come first.
+  int axis_of(const int component) const { return 3 - components_ + component; }
+
+  // Evaluates the field on the columns of a row that can see what is not 0, and returns them.
+  Range displace_row(const Extents& extents, const int64_t plane, const int64_t row) {
+    int64_t reach[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      if (axis >= 3 - components_) {
+        factors_.row(of_plane_[axis].data(), row, of_row_[axis].data());
+      }
+      reach[axis] = reach_of(of_row_[axis]);
+    }
+    const Range seen = extents.within(around(plane, reach[0]), around(row, reach[1]));
+    if (seen.size() == 0) return {0, 0};
+    constexpr int64_t step = gaussian_field::padding;
+    const int64_t columns = factors_.size()[2];
+    const int64_t begin = std::max<int64_t>(0, seen.begin - reach[2]) / step * step;
+    const int64_t end = std::min(columns, seen.end + reach[2]);
+    for (int axis = 3 - components_; axis < 3; ++axis) {
+      factors_.expand(of_row_[axis].data(), begin, gaussian_field::padded(end),
+                      displacement_[axis].data());
+    }
+    return {begin, end};
+  }
+
+  void look_up(const L* const label, const int64_t plane, const int64_t row, const Range active,
+               L* const output) {
+    if (active.size() == 0) return;
+    if (!linear_ && fits_) {
+      const warping::Row moved{
+          static_cast<int32_t>(plane),
+          static_cast<int32_t>(row),
+          active.begin,
+          active.end,
+          {displacement_[0].data(), displacement_[1].data(), displacement_[2].data()}};
+      kernels_.nearest(volume_, moved, places_.data());
+      for (int64_t x = active.begin; x < active.end; ++x) {
+        const int32_t place = places_[x];
+        const L value = label[std::max(place, 0)];
+        output[x] = place < 0 ? L{0} : value;
+      }
+      return;
+    }
+    for (int64_t x = active.begin; x < active.end; ++x) {
+      const float position[3] = {static_cast<float>(plane) + displacement_[0][x],
+                                 static_cast<float>(row) + displacement_[1][x],
+                                 static_cast<float>(x) + displacement_[2][x]};
+      if (!warping::is_number(position)) {
+        output[x] = L{0};
+      } else if (linear_) {
+        const auto corners = warping::linear_corners<3>(position, shape_, Extension::constant);
+        output[x] = warping::heaviest_label<3>(label, corners, L{0});
+      } else {
+        const int64_t place = warping::nearest_place<3>(position, shape_, Extension::constant);
+        output[x] = warping::value_at<3>(label, place, L{0});
+      }
+    }
+  }
+
+  const Factors<float>& factors_;
+  const warping::Kernels& kernels_ = kernels_in_use<warping::Simd>();
+  int64_t channels_;
+  int components_;
+  bool linear_;
+  bool fits_;
+  warping::Shape<3> shape_;
+  warping::Volume volume_;
+  std::array<std::vector<float>, 3> prepared_;
+  std::array<std::vector<float>, 3> of_plane_;
+  std::array<std::vector<float>, 3> of_row_;
+  std::array<std::vector<float>, 3> displacement_;
+  std::vector<int32_t> places_;
+};
+
+template <class L>
+void run_samples(const L* const label, const float* const coefficients, L* const output,
+                 const SampleGeometry& geometry, const Factors<float>& factors) {
+  const auto& [planes, rows, columns] = factors.size();
+  const int64_t label_size = geometry.channels * planes * rows * columns;
+  const int64_t field_size =
+      static_cast<int64_t>(geometry.shape.size()) * factors.coefficient_count();
+  std::vector<Extents> extents;
+  for (int64_t entry = 0; entry < geometry.batch; ++entry) {
+    extents.emplace_back(label + entry * label_size, geometry.channels, planes, rows, columns);
+  }
+  const int64_t grain = std::max<int64_t>(1, voxels_per_task / (rows * columns));
+  const int64_t count = geometry.samples * geometry.batch * planes;
+  parallel_for(count, grain, [&, planes = planes](const int64_t begin, const int64_t end) {
+    PlaneSampler<L> sampler(factors, geometry);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t volume = item / planes;
+      const int64_t plane = item % planes;
+      const int64_t entry = volume % geometry.batch;
+      if (item == begin || plane == 0) sampler.begin_sample(coefficients + volume * field_size);
+      sampler.run(label + entry * label_size, extents[entry], plane, output + volume * label_size);
+    }
+  });
+}
+
+}  // namespace
+
+void sample(const uintptr_t label, const Dtype dtype, const uintptr_t coefficients,
+            const uintptr_t output, const SampleGeometry& geometry,
+            const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& addresses) {
+  const Factors<float> factors(ranks, geometry.shape, addresses);
+  dispatch_label(dtype, [&](const auto type) {
+    using L = typename decltype(type)::type;
+    run_samples(reinterpret_cast<const L*>(label), reinterpret_cast<const float*>(coefficients),
+                reinterpret_cast<L*>(output), geometry, factors);
+  });
+}
+
+}  // namespace marginseg

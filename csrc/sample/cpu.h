@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/dtype.h"
+
+namespace marginseg {
+
+// `samples` noisy versions of `batch` labels of `channels` channels each, of up to three axes. Each
+// version of each label has a field of its own, which its channels share.
+struct SampleGeometry {
+  int64_t samples;
+  int64_t batch;
+  int64_t channels;
+  std::vector<int64_t> shape;
+  bool linear;
+};
+
+// output(w) = label(w + X(w)), 0 outside, X = (F_1 ⊗ … ⊗ F_n) ξ. Contiguous arrays:
+//   label         (batch, channels, *shape)
+//   coefficients  (samples, batch, n, *ranks), float32
+//   output        (samples, batch, channels, *shape)
+//   factors       (shape[i], ranks[i]) each, float32
+void sample(uintptr_t label, Dtype dtype, uintptr_t coefficients, uintptr_t output,
+            const SampleGeometry& geometry, const std::vector<int64_t>& ranks,
+            const std::vector<uintptr_t>& factors);
+
+}  // namespace marginseg

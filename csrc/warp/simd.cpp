@@ -1,0 +1,177 @@
+#include "warp/simd.h"
+
+#include "common/simd.h"
+
+namespace marginseg::warping {
+inline namespace MARGINSEG_INSTRUCTION_SET {
+namespace {
+
+constexpr int width = lanes<float>;
+
+typedef int32_t Integers __attribute__((vector_size(vector_bytes)));
+
+Pack<float> floor(const Pack<float> values) {
+#if defined(__AVX512F__)
+  return _mm512_roundscale_ps(values, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+  return _mm256_floor_ps(values);
+#else
+  Pack<float> result;
+  for (int lane = 0; lane < width; ++lane) result[lane] = __builtin_floorf(values[lane]);
+  return result;
+#endif
+}
+
+// Truncated; what no int32 can hold becomes its smallest.
+Integers to_integers(const Pack<float> values) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Integers>(_mm512_cvttps_epi32(values));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Integers>(_mm256_cvttps_epi32(values));
+#elif defined(__SSE2__)
+  return reinterpret_cast<Integers>(_mm_cvttps_epi32(values));
+#else
+  Integers result;
+  for (int lane = 0; lane < width; ++lane) {
+    const bool fits = values[lane] >= -0x1p31f && values[lane] < 0x1p31f;
+    result[lane] = fits ? static_cast<int32_t>(values[lane]) : INT32_MIN;
+  }
+  return result;
+#endif
+}
+
+Pack<float> gather(const float* const image, const Integers places) {
+#if defined(__AVX512F__)
+  return _mm512_i32gather_ps(reinterpret_cast<__m512i>(places), image, 4);
+#elif defined(__AVX2__)
+  return _mm256_i32gather_ps(image, reinterpret_cast<__m256i>(places), 4);
+#else
+  Pack<float> result;
+  for (int lane = 0; lane < width; ++lane) result[lane] = image[places[lane]];
+  return result;
+#endif
+}
+
+// Lanes with 0 <= index < size are all ones.
+Integers inside(const Integers index, const int32_t size) {
+  typedef uint32_t Unsigned __attribute__((vector_size(vector_bytes)));
+  return reinterpret_cast<Unsigned>(index) < static_cast<uint32_t>(size);
+}
+
+bool all(const Integers mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) == 0xffff;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) == 0xff;
+#elif defined(__SSE2__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) == 0xf;
+#else
+  bool result = true;
+  for (int lane = 0; lane < width; ++lane) result = result && mask[lane] != 0;
+  return result;
+#endif
+}
+
+// `count` values from `address`; the other lanes are 0.
+Pack<float> load_some(const float* const address, const int64_t count) {
+  if (count == width) return load(address);
+  Pack<float> pack{};
+  std::memcpy(&pack, address, count * sizeof(float));
+  return pack;
+}
+
+// 0, 1, 2, ... up to the lanes.
+Pack<float> ramp() {
+  Pack<float> result{};
+  for (int lane = 0; lane < width; ++lane) result[lane] = static_cast<float>(lane);
+  return result;
+}
+
+struct Position {
+  Pack<float> along[3];
+};
+
+Position position_at(const Row& row, const int64_t x, const int64_t count, const Pack<float> ramp) {
+  return {broadcast(static_cast<float>(row.plane)) + load_some(row.displacement[0] + x, count),
+          broadcast(static_cast<float>(row.row)) + load_some(row.displacement[1] + x, count),
+          broadcast(static_cast<float>(x)) + ramp + load_some(row.displacement[2] + x, count)};
+}
+
+int64_t lanes_left(const Row& row, const int64_t x) {
+  return row.end - x < width ? row.end - x : width;
+}
+
+void nearest(const Volume& volume, const Row& row, int32_t* const places) {
+  const Pack<float> steps = ramp();
+  const Pack<float> half = broadcast(0.5f);
+  for (int64_t x = row.begin; x < row.end; x += width) {
+    const int64_t count = lanes_left(row, x);
+    const Position position = position_at(row, x, count, steps);
+    Integers place{};
+    Integers valid = Integers{} - 1;
+    unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
+      const Integers index = to_integers(floor(position.along[axis.value] + half));
+      valid &= inside(index, volume.size[axis.value]);
+      place = place * volume.size[axis.value] + index;
+    });
+    const Integers result = valid ? place : Integers{} - 1;
+    std::memcpy(places + x, &result, count * sizeof(int32_t));
+  }
+}
+
+int64_t linear(const float* const image, const Volume& volume, const Row& row, float* const output,
+               int64_t* const left) {
+  const Pack<float> steps = ramp();
+  const int32_t strides[3] = {volume.size[1] * volume.size[2], volume.size[2], 1};
+  int64_t count_left = 0;
+  for (int64_t x = row.begin; x < row.end; x += width) {
+    const int64_t count = lanes_left(row, x);
+    const Position position = position_at(row, x, count, steps);
+    Pack<float> after[3];  // the weight of the corners behind, along each axis
+    Pack<float> before[3];
+    Integers place{};
+    Integers valid = Integers{} - 1;
+    unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
+      constexpr int i = decltype(axis)::value;
+      const Pack<float> first = floor(position.along[i]);
+      after[i] = position.along[i] - first;
+      before[i] = 1.0f - after[i];
+      const Integers index = to_integers(first);
+      // An axis of one voxel has no second corner; a displacement of 0 gives it no weight.
+      const int32_t corners = volume.size[i] > 1 ? volume.size[i] - 1 : 1;
+      valid &= inside(index, corners);
+      if (volume.size[i] == 1) valid &= after[i] == 0.0f;
+      place += index * strides[i];
+    });
+    if (!all(valid)) {
+      for (int64_t lane = 0; lane < count; ++lane) left[count_left++] = x + lane;
+      continue;
+    }
+    Pack<float> sum{};
+    unrolled<4>([&](const auto line) __attribute__((always_inline)) {
+      constexpr int z = decltype(line)::value / 2;
+      constexpr int y = decltype(line)::value % 2;
+      const int32_t beside_z = volume.size[0] > 1 ? z * strides[0] : 0;
+      const int32_t beside_y = volume.size[1] > 1 ? y * strides[1] : 0;
+      const int32_t beside_x = volume.size[2] > 1 ? 1 : 0;
+      const Integers start = place + (beside_z + beside_y);
+      const Pack<float> weight = (z == 0 ? before[0] : after[0]) * (y == 0 ? before[1] : after[1]);
+      sum +=
+          weight * (before[2] * gather(image, start) + after[2] * gather(image, start + beside_x));
+    });
+    std::memcpy(output + x, &sum, count * sizeof(float));
+  }
+  return count_left;
+}
+
+constexpr Kernels table{nearest, linear};
+
+}  // namespace
+}  // namespace MARGINSEG_INSTRUCTION_SET
+
+template <>
+const Kernels& Simd::kernels<this_set>() {
+  return table;
+}
+
+}  // namespace marginseg::warping

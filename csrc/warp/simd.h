@@ -1,0 +1,39 @@
+// Positions of one row of voxels, compiled for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "common/instruction_set.h"
+
+namespace marginseg::warping {
+
+// A volume of less than 2^31 voxels; missing axes have size 1.
+struct Volume {
+  int32_t size[3];
+};
+
+// The voxels (plane, row, begin .. end) and where each is moved: displacement[i][x] along axis i.
+struct Row {
+  int32_t plane;
+  int32_t row;
+  int64_t begin;
+  int64_t end;
+  const float* displacement[3];
+};
+
+struct Kernels {
+  // places[x] = the voxel nearest to where x is moved, floor(position + 1/2) along each axis, or -1
+  // where that is outside or not a number.
+  void (*nearest)(const Volume& volume, const Row& row, int32_t* places);
+  // output[x] = `image` interpolated where x is moved, but for packs of which a corner lies
+  // outside: their x are written to `left` (room for all), and their number returned.
+  int64_t (*linear)(const float* image, const Volume& volume, const Row& row, float* output,
+                    int64_t* left);
+};
+
+struct Simd {
+  template <InstructionSet set>
+  static const Kernels& kernels();
+};
+
+}  // namespace marginseg::warping

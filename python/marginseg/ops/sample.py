@@ -1,0 +1,119 @@
+"""Labels deformed by low-rank Gaussian fields that never reach memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from marginseg import _cpu
+from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES
+from marginseg.ops.library import library
+
+INTERPOLATIONS = ("nearest", "linear")
+
+
+def sample(
+    label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], *, interpolation: str
+) -> Tensor:
+    r"""Return out(ω) = label(ω + X(ω)), 0 outside, with :math:`X = (F_1 \otimes \dots)\,\xi`.
+
+    The same as :func:`marginseg.warp` of the label by the displacement that
+    :func:`marginseg.gaussian_field` makes of the coefficients, bit for bit. But X is evaluated row
+    by row where it is needed: a row of voxels that no displacement can bring to a voxel other
+    than 0 is not computed.
+
+    Args:
+        label: (*batch, *channel, *spatial), bool or integer, n = 1, 2 or 3 spatial axes.
+        coefficients: ξ, (samples, *batch, n, *ranks), float32, in voxels.
+        factors: The n matrices F_i, (size, rank), float32, with rows of norm 1.
+        interpolation: ``"nearest"`` or ``"linear"``, as for :func:`marginseg.warp`.
+
+    Returns:
+        Tensor of shape (samples, *label.shape), of the label's dtype.
+
+    Raises:
+        TypeError: A dtype does not fit.
+        ValueError: A shape or the interpolation does not fit; the message names it.
+
+    Example:
+        >>> import torch
+        >>> label = torch.tensor([0, 0, 1, 1, 0])
+        >>> sample(label, torch.tensor([[[1.0]]]), [torch.ones(5, 1)], interpolation="nearest")
+        tensor([[0, 1, 1, 0, 0]])
+
+    """
+    result: Tensor = torch.ops.marginseg.sample(label, coefficients, factors, interpolation)
+    return result
+
+
+def _check(
+    label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
+) -> None:
+    n = len(factors)
+    if not 1 <= n <= 3:
+        raise ValueError(f"factors: expected 1 to 3 matrices, got {n}")
+    if label.dtype not in LABEL_DTYPES:
+        raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation: expected nearest or linear, got {interpolation!r}")
+    for tensor in (coefficients, *factors):
+        if tensor.dtype is not torch.float32:
+            raise TypeError(f"coefficients and factors: expected float32, got {tensor.dtype}")
+    shape, given = label.shape, coefficients.shape
+    batch = len(given) - n - 2
+    fits = (
+        0 <= batch <= len(shape) - n
+        and all(factor.ndim == 2 for factor in factors)
+        and [*given[1:]] == [*shape[:batch], n, *(factor.shape[1] for factor in factors)]
+        and [*shape[-n:]] == [factor.shape[0] for factor in factors]
+    )
+    if not fits:
+        raise ValueError(
+            f"coefficients: expected shape (samples, *batch, {n}, *ranks) for a label of shape "
+            f"{tuple(shape)} and factors {[tuple(factor.shape) for factor in factors]}, "
+            f"got {tuple(given)}"
+        )
+
+
+library.define(
+    "sample(Tensor label, Tensor coefficients, Tensor[] factors, str interpolation) -> Tensor"
+)
+
+
+def _forward(
+    label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
+) -> Tensor:
+    _check(label, coefficients, factors, interpolation)
+    n = len(factors)
+    shape = label.shape
+    batch = coefficients.ndim - n - 2
+    source = label.contiguous()
+    drawn = coefficients.contiguous()
+    matrices = [factor.contiguous() for factor in factors]
+    output = torch.empty((drawn.shape[0], *shape), dtype=label.dtype)
+    if output.numel():
+        _cpu.sample(
+            source.data_ptr(),
+            DTYPE_CODES[label.dtype],
+            drawn.data_ptr(),
+            output.data_ptr(),
+            drawn.shape[0],
+            math.prod(shape[:batch]),
+            math.prod(shape[batch:-n]),
+            shape[-n:],
+            interpolation == "linear",
+            drawn.shape[-n:],
+            [matrix.data_ptr() for matrix in matrices],
+        )
+    return output
+
+
+def _fake(label: Tensor, coefficients: Tensor, *_: object) -> Tensor:
+    return label.new_empty((coefficients.shape[0], *label.shape))
+
+
+library.impl("sample", _forward, "CPU")
+torch.library.register_fake("marginseg::sample", _fake, lib=library)
