@@ -12,24 +12,32 @@ using gaussian_field::Factors;
 
 constexpr int64_t voxels_per_task = 8192;
 
+// Rows expanded together share the loads of the factor.
+constexpr int64_t rows_at_once = 8;
+
 // Planes [begin, end) of all fields, the fields' planes one after another.
 template <class T>
 void evaluate_planes(const Factors<T>& factors, const T* const coefficients, T* const output,
                      const int64_t begin, const int64_t end) {
   const auto& [planes, rows, columns] = factors.size();
-  std::vector<T> prepared;
-  std::vector<T> of_plane(factors.plane_size());
-  std::vector<T> of_row(factors.row_size());
-  std::vector<T> expanded(factors.expanded_size());
+  AlignedVector<T> prepared;
+  AlignedVector<T> of_plane(factors.plane_size());
+  AlignedVector<T> of_rows(rows * factors.row_size());
+  AlignedVector<T> expanded(rows_at_once * factors.expanded_size());
   for (int64_t plane = begin; plane < end; ++plane) {
     if (plane == begin || plane % planes == 0) {
       prepared = factors.prepared(coefficients + plane / planes * factors.coefficient_count());
     }
     factors.plane(prepared.data(), plane % planes, of_plane.data());
-    for (int64_t row = 0; row < rows; ++row) {
-      factors.row(of_plane.data(), row, of_row.data());
-      factors.expand(of_row.data(), 0, factors.expanded_size(), expanded.data());
-      std::copy_n(expanded.data(), columns, output + (plane * rows + row) * columns);
+    factors.rows(of_plane.data(), of_rows.data(), factors.row_size());
+    for (int64_t row = 0; row < rows; row += rows_at_once) {
+      const int64_t count = std::min(rows_at_once, rows - row);
+      factors.expand(of_rows.data() + row * factors.row_size(), count, 0, factors.expanded_size(),
+                     expanded.data());
+      for (int64_t i = 0; i < count; ++i) {
+        std::copy_n(expanded.data() + i * factors.expanded_size(), columns,
+                    output + (plane * rows + row + i) * columns);
+      }
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/aligned.h"
 #include "common/dispatch.h"
 #include "gaussian_field/simd.h"
 
@@ -36,14 +37,14 @@ class Factors {
 
   const std::array<int64_t, 3>& size() const { return size_; }
   int64_t coefficient_count() const { return rank_[0] * rank_[1] * rank_[2]; }
-  // The sizes of what plane(), row() and expand() write.
+  // The sizes of what plane() and rows() write for one plane and one row, and of an expanded row.
   int64_t plane_size() const { return rank_[1] * padded(rank_[2]); }
   int64_t row_size() const { return padded(rank_[2]); }
   int64_t expanded_size() const { return padded(size_[2]); }
 
   // ξ with its rows padded, as plane() reads it.
-  std::vector<T> prepared(const T* const coefficients) const {
-    std::vector<T> result(rank_[0] * plane_size());
+  AlignedVector<T> prepared(const T* const coefficients) const {
+    AlignedVector<T> result(rank_[0] * plane_size());
     for (int64_t row = 0; row < rank_[0] * rank_[1]; ++row) {
       std::copy_n(coefficients + row * rank_[2], rank_[2], result.data() + row * row_size());
     }
@@ -51,32 +52,31 @@ class Factors {
   }
 
   void plane(const T* const prepared, const int64_t position, T* const output) const {
-    contract(rows_[0].data() + position * rank_[0], {prepared, rank_[0], plane_size()},
-             plane_size(), output);
+    kernels_.multiply({rows_[0].data() + position * rank_[0], 1, rank_[0]},
+                      {prepared, rank_[0], plane_size()}, {output, 1, plane_size()}, plane_size());
   }
 
-  void row(const T* const plane, const int64_t position, T* const output) const {
-    contract(rows_[1].data() + position * rank_[1], {plane, rank_[1], row_size()}, row_size(),
-             output);
+  // All rows of a plane, `stride` apart.
+  void rows(const T* const plane, T* const output, const int64_t stride) const {
+    kernels_.multiply({rows_[1].data(), size_[1], rank_[1]}, {plane, rank_[1], row_size()},
+                      {output, size_[1], stride}, row_size());
   }
 
-  // Columns [begin, end) of the row, multiples of `padding`, to output[begin .. end).
-  void expand(const T* const row, const int64_t begin, const int64_t end, T* const output) const {
-    contract(row, {columns_.data() + begin, rank_[2], expanded_size()}, end - begin,
-             output + begin);
+  // Columns [begin, end), multiples of `padding`, of `count` rows of what rows() wrote, row_size()
+  // apart, to output[begin .. end) and on, expanded_size() apart.
+  void expand(const T* const rows, const int64_t count, const int64_t begin, const int64_t end,
+              T* const output) const {
+    kernels_.multiply({rows, count, row_size()},
+                      {columns_.data() + begin, rank_[2], expanded_size()},
+                      {output + begin, count, expanded_size()}, end - begin);
   }
 
  private:
-  void contract(const T* const weights, const Matrix<T> matrix, const int64_t columns,
-                T* const output) const {
-    kernels_.contract(weights, matrix, columns, output);
-  }
-
   const Kernels<T>& kernels_ = kernels_in_use<Simd<T>>();
   std::array<int64_t, 3> size_{1, 1, 1};
   std::array<int64_t, 3> rank_{1, 1, 1};
   std::array<std::vector<T>, 3> rows_{std::vector<T>{1}, std::vector<T>{1}, std::vector<T>{1}};
-  std::vector<T> columns_;  // the last factor, transposed
+  AlignedVector<T> columns_;  // the last factor, transposed
 };
 
 }  // namespace marginseg::gaussian_field

@@ -6,36 +6,63 @@ namespace marginseg::gaussian_field {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
-template <int packs, class T>
-void contract_tile(const T* const weights, const Matrix<T> matrix, const int64_t column,
-                   T* const output) {
-  Pack<T> sum[packs] = {};
-  const T* row = matrix.data + column;
-  for (int64_t r = 0; r < matrix.rows; ++r, row += matrix.stride) {
-    const Pack<T> weight = broadcast(weights[r]);
+// A tile of the product, `rows` x `packs`, in registers.
+template <int rows, int packs, class T>
+void multiply_tile(const T* const left, const int64_t left_stride, const Matrix<const T> right,
+                   T* const product, const int64_t stride) {
+  Pack<T> sum[rows][packs] = {};
+  const T* values = right.data;
+  for (int64_t r = 0; r < right.rows; ++r, values += right.stride) {
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
-      sum[p.value] += weight * load(row + p.value * lanes<T>);
+      const Pack<T> pack = load(values + p.value * lanes<T>);
+      unrolled<rows>([&](const auto i) __attribute__((always_inline)) {
+        const Pack<T> factor = broadcast(left[i.value * left_stride + r]);
+        sum[i.value][p.value] = multiply_add(factor, pack, sum[i.value][p.value]);
+      });
     });
   }
-  unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
-    store(output + column + p.value * lanes<T>, sum[p.value]);
+  unrolled<rows>([&](const auto i) __attribute__((always_inline)) {
+    unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
+      store(product + i.value * stride + p.value * lanes<T>, sum[i.value][p.value]);
+    });
   });
 }
 
-template <class T>
-void contract(const T* const weights, const Matrix<T> matrix, const int64_t columns,
-              T* const output) {
-  // Additions take some cycles: enough independent sums hide them.
-  constexpr int packs = 4;
+template <int rows, class T>
+void multiply_rows(const T* const left, const int64_t left_stride, Matrix<const T> right,
+                   T* const product, const int64_t stride, const int64_t columns) {
+  constexpr int packs = this_set == InstructionSet::avx512 ? 4 : 2;
+  const T* const data = right.data;
   int64_t column = 0;
   for (; column + packs * lanes<T> <= columns; column += packs * lanes<T>) {
-    contract_tile<packs>(weights, matrix, column, output);
+    right.data = data + column;
+    multiply_tile<rows, packs>(left, left_stride, right, product + column, stride);
   }
-  for (; column < columns; column += lanes<T>) contract_tile<1>(weights, matrix, column, output);
+  for (; column < columns; column += lanes<T>) {
+    right.data = data + column;
+    multiply_tile<rows, 1>(left, left_stride, right, product + column, stride);
+  }
 }
 
 template <class T>
-constexpr Kernels<T> table{contract<T>};
+void multiply(const Matrix<const T> left, const Matrix<const T> right, const Matrix<T> product,
+              const int64_t columns) {
+  const T* from = left.data;
+  T* to = product.data;
+  const auto step = [&](const auto rows) {
+    multiply_rows<decltype(rows)::value>(from, left.stride, right, to, product.stride, columns);
+    from += rows.value * left.stride;
+    to += rows.value * product.stride;
+  };
+  int64_t count = left.rows;
+  for (; count >= 4; count -= 4) step(Index<4>{});
+  if (count == 3) step(Index<3>{});
+  if (count == 2) step(Index<2>{});
+  if (count == 1) step(Index<1>{});
+}
+
+template <class T>
+constexpr Kernels<T> table{multiply<T>};
 
 }  // namespace
 }  // namespace MARGINSEG_INSTRUCTION_SET

@@ -47,10 +47,14 @@ void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
 
 template <class L, class T>
 void filter_image(const L* const input, T* const output, const Filter<T>& filter) {
-  const Support support = support_of(input, filter);
+  Support support = support_of(input, filter);
   if constexpr (sizeof(L) == 1) {
     if (filter.zero_outside()) {
-      const std::vector<T> lines = filter_runs(input, filter, support);
+      // Whole cache lines: what is more is 0.
+      Range& columns = support.output[2];
+      columns = {columns.begin / padding * padding,
+                 std::min(filter.axes[2].size, padded(columns.end))};
+      const AlignedVector<T> lines = filter_runs(input, filter, support);
       Filter<T> rest = filter;
       rest.axes[2].radius = 0;
       rest.axes[2].weights = {T{1}};

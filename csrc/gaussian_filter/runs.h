@@ -55,14 +55,14 @@ void for_each_run(const uint8_t* const row, const Range range, const Visit& visi
 
 // The support of a label, filtered along its last axis: a box of the columns of the output.
 template <class T>
-std::vector<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
-                           const Support& support) {
+AlignedVector<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
+                             const Support& support) {
   const auto& [planes, rows, inside] = support.input;
   const Range columns = support.output[2];
   const Axis<T>& axis = filter.axes[2];
   const int64_t row_count = rows.size();
   const FilteredStep<T> step(axis, columns.size() + axis.radius);
-  std::vector<T> filtered(planes.size() * row_count * columns.size());
+  AlignedVector<T> filtered(planes.size() * row_count * columns.size());
   const auto& kernels = kernels_in_use<Simd<T>>();
   const int64_t grain = std::max<int64_t>(1, 16384 / columns.size());
   parallel_for(planes.size() * row_count, grain,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/aligned.h"
 #include "common/dispatch.h"
 #include "gaussian_filter/support.h"
 
@@ -104,7 +105,8 @@ class TileFilter {
     const int64_t depth = tile.planes.size();
     const int64_t first = tile.rows.begin - y.radius;
     const int64_t count = tile.rows.size() + 2 * y.radius;
-    filtered_.resize(count * depth * length_);
+    const int64_t stride = padded(length_);
+    filtered_.resize(count * depth * stride);
     rows_.resize(depth * count);
     planes_.resize(depth + 2 * z.radius);
     sources_.resize(planes_.size());
@@ -117,7 +119,7 @@ class TileFilter {
       const int64_t row = extend(first + i, y.size, filter_.extension);
       const bool inside = row != outside && support_.input[1].holds(row);
       for (int64_t plane = 0; plane < depth; ++plane) {
-        targets_[plane] = filtered_.data() + (i * depth + plane) * length_;
+        targets_[plane] = filtered_.data() + (i * depth + plane) * stride;
         rows_[plane * count + i] = inside           ? targets_[plane]
                                    : row == outside ? constant_row_.data()
                                                     : zero_row_.data();
@@ -189,12 +191,12 @@ class TileFilter {
   int64_t length_;
   int64_t padded_begin_;
   int64_t padded_size_;
-  std::vector<T> padded_;
+  AlignedVector<T> padded_;
   std::vector<L> constant_source_;
   std::vector<L> zero_source_;
   std::vector<T> constant_row_;
   std::vector<T> zero_row_;
-  std::vector<T> filtered_;  // rows filtered along the first axis
+  AlignedVector<T> filtered_;  // rows filtered along the first axis
   std::vector<int64_t> planes_;
   std::vector<const T*> rows_;
   std::vector<const L*> sources_;

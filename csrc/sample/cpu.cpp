@@ -20,16 +20,19 @@ using sampling::Extents;
 constexpr int64_t voxels_per_task = 8192;
 
 // What lies farther is outside any label.
-constexpr double farthest = 1e9;
+constexpr float farthest = 1e9f;
 
 // How far a component moves a voxel at most, in whole voxels, with room for rounding and for the
 // second corner: |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
-int64_t reach_of(const std::vector<float>& coefficients) {
-  double squares = 0.0;
-  for (const float value : coefficients) squares += static_cast<double>(value) * value;
-  const double bound = std::sqrt(squares);
+int64_t reach_of(const float* const coefficients, const int64_t count) {
+  static_assert(padding % 4 == 0);
+  float squares[4] = {};
+  for (int64_t i = 0; i < count; i += 4) {
+    for (int k = 0; k < 4; ++k) squares[k] += coefficients[i + k] * coefficients[i + k];
+  }
+  const float bound = std::sqrt(squares[0] + squares[1] + squares[2] + squares[3]);
   if (!(bound < farthest)) return static_cast<int64_t>(farthest);
-  return static_cast<int64_t>(bound * (1.0 + 1e-4)) + 2;
+  return static_cast<int64_t>(bound * 1.0001f) + 2;
 }
 
 Range around(const int64_t index, const int64_t reach) {
@@ -50,10 +53,10 @@ class PlaneSampler {
     for (int axis = 0; axis < 3; ++axis) {
       shape_.size[axis] = size[axis];
       volume_.size[axis] = static_cast<int32_t>(size[axis]);
-      of_plane_[axis].assign(factors.plane_size(), 0.0f);
-      of_row_[axis].assign(factors.row_size(), 0.0f);
-      displacement_[axis].assign(factors.expanded_size(), 0.0f);
     }
+    of_plane_.resize(3 * factors.plane_size());
+    of_rows_.resize(3 * size[1] * factors.row_size());
+    displacement_.resize(3 * factors.expanded_size());
     fits_ = size[0] * size[1] * size[2] < (int64_t{1} << 31);
   }
 
@@ -67,12 +70,16 @@ class PlaneSampler {
   void run(const L* const label, const Extents& extents, const int64_t plane, L* const output) {
     const auto& [planes, rows, columns] = factors_.size();
     const Range all_rows{0, rows};
-    for (int i = 0; i < components_; ++i) {
-      const int axis = axis_of(i);
-      factors_.plane(prepared_[axis].data(), plane, of_plane_[axis].data());
+    const int64_t plane_size = factors_.plane_size();
+    for (int axis = 3 - components_; axis < 3; ++axis) {
+      factors_.plane(prepared_[axis].data(), plane, of_plane_.data() + axis * plane_size);
     }
-    const Range nearby = around(plane, reach_of(of_plane_[0]));
+    const Range nearby = around(plane, reach_of(of_plane_.data(), plane_size));
     const bool empty = extents.within(nearby, all_rows).size() == 0;
+    for (int axis = 3 - components_; axis < 3 && !empty; ++axis) {
+      factors_.rows(of_plane_.data() + axis * plane_size,
+                    of_rows_.data() + axis * factors_.row_size(), 3 * factors_.row_size());
+    }
     for (int64_t row = 0; row < rows; ++row) {
       const Range active = empty ? Range{0, 0} : displace_row(extents, plane, row);
       for (int64_t channel = 0; channel < channels_; ++channel) {
@@ -91,37 +98,36 @@ class PlaneSampler {
 
   // Evaluates the field on the columns of a row that can see what is not 0, and returns them.
   Range displace_row(const Extents& extents, const int64_t plane, const int64_t row) {
+    const int64_t row_size = factors_.row_size();
+    const float* const of_row = of_rows_.data() + row * 3 * row_size;
     int64_t reach[3];
-    for (int axis = 0; axis < 3; ++axis) {
-      if (axis >= 3 - components_) {
-        factors_.row(of_plane_[axis].data(), row, of_row_[axis].data());
-      }
-      reach[axis] = reach_of(of_row_[axis]);
-    }
+    for (int axis = 0; axis < 3; ++axis) reach[axis] = reach_of(of_row + axis * row_size, row_size);
     const Range seen = extents.within(around(plane, reach[0]), around(row, reach[1]));
     if (seen.size() == 0) return {0, 0};
-    constexpr int64_t step = gaussian_field::padding;
+    constexpr int64_t step = padding;
     const int64_t columns = factors_.size()[2];
     const int64_t begin = std::max<int64_t>(0, seen.begin - reach[2]) / step * step;
     const int64_t end = std::min(columns, seen.end + reach[2]);
-    for (int axis = 3 - components_; axis < 3; ++axis) {
-      factors_.expand(of_row_[axis].data(), begin, gaussian_field::padded(end),
-                      displacement_[axis].data());
-    }
+    const int64_t first = 3 - components_;
+    factors_.expand(of_row + first * row_size, components_, begin, padded(end),
+                    displacement_.data() + first * factors_.expanded_size());
     return {begin, end};
   }
 
   void look_up(const L* const label, const int64_t plane, const int64_t row, const Range active,
                L* const output) {
     if (active.size() == 0) return;
+    const float* const moved[] = {displacement_.data(),
+                                  displacement_.data() + factors_.expanded_size(),
+                                  displacement_.data() + 2 * factors_.expanded_size()};
     if (!linear_ && fits_) {
-      const warping::Row moved{
-          static_cast<int32_t>(plane),
-          static_cast<int32_t>(row),
-          active.begin,
-          active.end,
-          {displacement_[0].data(), displacement_[1].data(), displacement_[2].data()}};
-      kernels_.nearest(volume_, moved, places_.data());
+      kernels_.nearest(volume_,
+                       {static_cast<int32_t>(plane),
+                        static_cast<int32_t>(row),
+                        active.begin,
+                        active.end,
+                        {moved[0], moved[1], moved[2]}},
+                       places_.data());
       for (int64_t x = active.begin; x < active.end; ++x) {
         const int32_t place = places_[x];
         const L value = label[std::max(place, 0)];
@@ -130,9 +136,9 @@ class PlaneSampler {
       return;
     }
     for (int64_t x = active.begin; x < active.end; ++x) {
-      const float position[3] = {static_cast<float>(plane) + displacement_[0][x],
-                                 static_cast<float>(row) + displacement_[1][x],
-                                 static_cast<float>(x) + displacement_[2][x]};
+      const float position[3] = {static_cast<float>(plane) + moved[0][x],
+                                 static_cast<float>(row) + moved[1][x],
+                                 static_cast<float>(x) + moved[2][x]};
       if (!warping::is_number(position)) {
         output[x] = L{0};
       } else if (linear_) {
@@ -153,10 +159,11 @@ class PlaneSampler {
   bool fits_;
   warping::Shape<3> shape_;
   warping::Volume volume_;
-  std::array<std::vector<float>, 3> prepared_;
-  std::array<std::vector<float>, 3> of_plane_;
-  std::array<std::vector<float>, 3> of_row_;
-  std::array<std::vector<float>, 3> displacement_;
+  std::array<AlignedVector<float>, 3> prepared_;
+  // One part for each axis; those of missing axes stay 0.
+  AlignedVector<float> of_plane_;
+  AlignedVector<float> of_rows_;  // row by row
+  AlignedVector<float> displacement_;
   std::vector<int32_t> places_;
 };
 

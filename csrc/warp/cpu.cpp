@@ -4,9 +4,12 @@
 #include <limits>
 #include <stdexcept>
 #include <type_traits>
+#include <vector>
 
+#include "common/dispatch.h"
 #include "common/parallel.h"
 #include "warp/body.h"
+#include "warp/simd.h"
 
 namespace marginseg {
 namespace {
@@ -62,13 +65,27 @@ void walk(const Shape<N>& shape, const T* const displacement, const int64_t begi
   }
 }
 
+// The same for the voxels first + offsets[0 .. count).
+template <int N, class T, class Visit>
+void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t first,
+               const int64_t* const offsets, const int64_t count, const Visit& visit) {
+  for (int64_t i = 0; i < count; ++i) {
+    walk<N>(shape, displacement, first + offsets[i], first + offsets[i] + 1, visit);
+  }
+}
+
 constexpr int64_t voxels_per_task = 4096;
+
+// Of blocks of at most voxels_per_task: small volumes are not worth another thread.
+int64_t grain_of(const int64_t volume) {
+  return std::max<int64_t>(1, voxels_per_task / std::max<int64_t>(1, volume));
+}
 
 // Calls task(batch entry, begin, end) on ranges of voxels that cover all entries.
 template <class Task>
 void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task) {
   const int64_t blocks = (volume + voxels_per_task - 1) / voxels_per_task;
-  parallel_for(batch * blocks, 1, [&](const int64_t first, const int64_t last) {
+  parallel_for(batch * blocks, grain_of(volume), [&](const int64_t first, const int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const int64_t begin = item % blocks * voxels_per_task;
       task(item / blocks, begin, std::min(volume, begin + voxels_per_task));
@@ -76,62 +93,150 @@ void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task
   });
 }
 
-template <int N, class T>
-void run_warp(const T* const input, const T* const displacement, T* const output,
-              const WarpGeometry& geometry, const T cval) {
+// The rows of a volume as the vector kernels see them: of three axes, the first of size 1 where
+// there are fewer.
+template <int N>
+class Rows {
+ public:
+  Rows(const Shape<N>& shape, const float* const displacement)
+      : displacement_(displacement), length_(shape.size[N - 1]), still_(N < 3 ? length_ : 0) {
+    for (int axis = 0; axis < 3; ++axis) {
+      volume_.size[axis] = axis < 3 - N ? 1 : static_cast<int32_t>(shape.size[axis - (3 - N)]);
+    }
+    size_ = volume_of(shape);
+  }
+
+  static bool fits(const Shape<N>& shape) { return volume_of(shape) < (int64_t{1} << 31); }
+
+  const Volume& volume() const { return volume_; }
+  int64_t length() const { return length_; }
+
+  // Row `number` of all rows, counted along the first axes.
+  Row operator[](const int64_t number) const {
+    Row row{static_cast<int32_t>(number / volume_.size[1]),
+            static_cast<int32_t>(number % volume_.size[1]),
+            0,
+            length_,
+            {still_.data(), still_.data(), still_.data()}};
+    for (int i = 0; i < N; ++i) {
+      row.displacement[3 - N + i] = displacement_ + i * size_ + number * length_;
+    }
+    return row;
+  }
+
+ private:
+  const float* displacement_;
+  int64_t length_;
+  std::vector<float> still_;  // the displacement along a missing axis
+  Volume volume_;
+  int64_t size_;
+};
+
+// Calls task(batch entry, first, last) on ranges of rows that cover all entries.
+template <class Task>
+void parallel_rows(const int64_t batch, const int64_t volume, const int64_t length,
+                   const Task& task) {
+  const int64_t rows = volume / length;
+  const int64_t height = std::max<int64_t>(1, voxels_per_task / length);
+  const int64_t blocks = (rows + height - 1) / height;
+  parallel_for(batch * blocks, grain_of(volume), [&](const int64_t first, const int64_t last) {
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t begin = item % blocks * height;
+      task(item / blocks, begin, std::min(rows, begin + height));
+    }
+  });
+}
+
+// One image or label, warped voxel by voxel: what no vector kernel does.
+template <int N, class V, class T>
+V warped_value(const V* const image, const T (&position)[N], const Shape<N>& shape,
+               const Extension extension, const bool linear, const V cval) {
+  if (!is_number(position)) {
+    if constexpr (std::is_floating_point_v<V>) return std::numeric_limits<V>::quiet_NaN();
+    return cval;
+  }
+  if (!linear) return value_at<N>(image, nearest_place<N>(position, shape, extension), cval);
+  const auto corners = linear_corners<N>(position, shape, extension);
+  if constexpr (std::is_floating_point_v<V>) {
+    return interpolate<N>(image, corners, cval);
+  } else {
+    return heaviest_label<N>(image, corners, cval);
+  }
+}
+
+template <int N, class V, class T>
+void warp_voxels(const V* const input, const T* const displacement, V* const output,
+                 const WarpGeometry& geometry, const V cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
-        const T* const images = input + entry * geometry.input_stride;
-        T* const warped = output + entry * geometry.channels * volume;
+        const V* const images = input + entry * geometry.input_stride;
+        V* const warped = output + entry * geometry.channels * volume;
         const auto visit = [&](const int64_t place, const T(&position)[N]) {
-          if (!is_number(position)) {
-            for (int64_t c = 0; c < geometry.channels; ++c) {
-              warped[c * volume + place] = std::numeric_limits<T>::quiet_NaN();
-            }
-          } else if (geometry.linear) {
-            const auto corners = linear_corners<N>(position, shape, geometry.extension);
-            for (int64_t c = 0; c < geometry.channels; ++c) {
-              warped[c * volume + place] = interpolate<N>(images + c * volume, corners, cval);
-            }
-          } else {
-            const int64_t source = nearest_place<N>(position, shape, geometry.extension);
-            for (int64_t c = 0; c < geometry.channels; ++c) {
-              warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
-            }
+          for (int64_t c = 0; c < geometry.channels; ++c) {
+            warped[c * volume + place] = warped_value<N>(images + c * volume, position, shape,
+                                                         geometry.extension, geometry.linear, cval);
           }
         };
         walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
       });
 }
 
-template <int N, class L, class T>
-void run_warp_label(const L* const input, const T* const displacement, L* const output,
-                    const WarpGeometry& geometry, const L cval) {
+// The same for float positions, a row at a time; voxels that see beyond the ends come one by one.
+template <int N, class V>
+void warp_rows(const V* const input, const float* const displacement, V* const output,
+               const WarpGeometry& geometry, const V cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
-  parallel_voxels(
-      geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
-        const L* const images = input + entry * geometry.input_stride;
-        L* const warped = output + entry * geometry.channels * volume;
-        const auto visit = [&](const int64_t place, const T(&position)[N]) {
-          if (geometry.linear && is_number(position)) {
-            const auto corners = linear_corners<N>(position, shape, geometry.extension);
-            for (int64_t c = 0; c < geometry.channels; ++c) {
-              warped[c * volume + place] = heaviest_label<N>(images + c * volume, corners, cval);
-            }
-          } else {
-            const int64_t source = is_number(position)
-                                       ? nearest_place<N>(position, shape, geometry.extension)
-                                       : outside;
-            for (int64_t c = 0; c < geometry.channels; ++c) {
-              warped[c * volume + place] = value_at<N>(images + c * volume, source, cval);
-            }
+  const Kernels& kernels = kernels_in_use<Simd>();
+  const auto task = [&](const int64_t entry, const int64_t first, const int64_t last) {
+    const float* const field = displacement + entry * N * volume;
+    const Rows<N> rows(shape, field);
+    std::vector<int32_t> places(rows.length());
+    std::vector<int64_t> left(rows.length());
+    for (int64_t number = first; number < last; ++number) {
+      const Row row = rows[number];
+      if (!geometry.linear) kernels.nearest(rows.volume(), row, places.data());
+      for (int64_t c = 0; c < geometry.channels; ++c) {
+        const V* const image = input + entry * geometry.input_stride + c * volume;
+        V* const target = output + (entry * geometry.channels + c) * volume;
+        V* const target_row = target + number * rows.length();
+        int64_t count = 0;
+        if constexpr (std::is_same_v<V, float>) {
+          if (geometry.linear) {
+            count = kernels.linear(image, rows.volume(), row, target_row, left.data());
           }
-        };
-        walk<N>(shape, displacement + entry * N * volume, begin, end, visit);
-      });
+        }
+        if (!geometry.linear) {
+          for (int64_t x = 0; x < rows.length(); ++x) {
+            target_row[x] = image[std::max(places[x], 0)];
+            left[count] = x;
+            count += places[x] < 0 ? 1 : 0;
+          }
+        }
+        walk_some<N>(shape, field, number * rows.length(), left.data(), count,
+                     [&](const int64_t place, const float (&position)[N]) {
+                       target[place] = warped_value<N>(image, position, shape, geometry.extension,
+                                                       geometry.linear, cval);
+                     });
+      }
+    }
+  };
+  parallel_rows(geometry.batch, volume, shape.size[N - 1], task);
+}
+
+template <int N, class V, class T>
+void run_warp(const V* const input, const T* const displacement, V* const output,
+              const WarpGeometry& geometry, const V cval) {
+  if constexpr (std::is_same_v<T, float>) {
+    const bool vectors = !geometry.linear || std::is_same_v<V, float>;
+    if (vectors && Rows<N>::fits(shape_of<N>(geometry))) {
+      warp_rows<N>(input, displacement, output, geometry, cval);
+      return;
+    }
+  }
+  warp_voxels<N>(input, displacement, output, geometry, cval);
 }
 
 // Calls visit(image, place, position) for every voxel of every image (entry * channels + channel).
@@ -304,9 +409,9 @@ void warp_label(const uintptr_t input, const uintptr_t displacement, const uintp
       dispatch_floating(displacement_dtype, [&](const auto type) {
         using L = typename decltype(label_type)::type;
         using T = typename decltype(type)::type;
-        run_warp_label<axes.value>(reinterpret_cast<const L*>(input),
-                                   reinterpret_cast<const T*>(displacement),
-                                   reinterpret_cast<L*>(output), geometry, static_cast<L>(cval));
+        run_warp<axes.value>(reinterpret_cast<const L*>(input),
+                             reinterpret_cast<const T*>(displacement), reinterpret_cast<L*>(output),
+                             geometry, static_cast<L>(cval));
       });
     });
   });

@@ -10,18 +10,6 @@ constexpr int width = lanes<float>;
 
 typedef int32_t Integers __attribute__((vector_size(vector_bytes)));
 
-Pack<float> floor(const Pack<float> values) {
-#if defined(__AVX512F__)
-  return _mm512_roundscale_ps(values, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-#elif defined(__AVX2__)
-  return _mm256_floor_ps(values);
-#else
-  Pack<float> result;
-  for (int lane = 0; lane < width; ++lane) result[lane] = __builtin_floorf(values[lane]);
-  return result;
-#endif
-}
-
 // Truncated; what no int32 can hold becomes its smallest.
 Integers to_integers(const Pack<float> values) {
 #if defined(__AVX512F__)
@@ -37,6 +25,18 @@ Integers to_integers(const Pack<float> values) {
     result[lane] = fits ? static_cast<int32_t>(values[lane]) : INT32_MIN;
   }
   return result;
+#endif
+}
+
+// Exact where an int32 can hold the result; elsewhere something that to_integers() makes negative.
+Pack<float> floor(const Pack<float> values) {
+#if defined(__AVX512F__)
+  return _mm512_roundscale_ps(values, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+  return _mm256_floor_ps(values);
+#else
+  const Pack<float> truncated = __builtin_convertvector(to_integers(values), Pack<float>);
+  return truncated > values ? truncated - 1.0f : truncated;
 #endif
 }
 
@@ -80,6 +80,15 @@ Pack<float> load_some(const float* const address, const int64_t count) {
   return pack;
 }
 
+template <class T, class P>
+void store_some(T* const address, const P& pack, const int64_t count) {
+  if (count == width) {
+    std::memcpy(address, &pack, sizeof(pack));
+  } else {
+    std::memcpy(address, &pack, count * sizeof(T));
+  }
+}
+
 // 0, 1, 2, ... up to the lanes.
 Pack<float> ramp() {
   Pack<float> result{};
@@ -114,8 +123,7 @@ void nearest(const Volume& volume, const Row& row, int32_t* const places) {
       valid &= inside(index, volume.size[axis.value]);
       place = place * volume.size[axis.value] + index;
     });
-    const Integers result = valid ? place : Integers{} - 1;
-    std::memcpy(places + x, &result, count * sizeof(int32_t));
+    store_some(places + x, valid ? place : Integers{} - 1, count);
   }
 }
 
@@ -159,7 +167,7 @@ int64_t linear(const float* const image, const Volume& volume, const Row& row, f
       sum +=
           weight * (before[2] * gather(image, start) + after[2] * gather(image, start + beside_x));
     });
-    std::memcpy(output + x, &sum, count * sizeof(float));
+    store_some(output + x, sum, count);
   }
   return count_left;
 }

@@ -1,0 +1,43 @@
+// Memory that begins at a cache line, so that no pack in it lies on two.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <vector>
+
+namespace marginseg {
+
+template <class T>
+struct CacheLineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t alignment{64};
+
+  CacheLineAllocator() = default;
+  template <class U>
+  explicit CacheLineAllocator(const CacheLineAllocator<U>&) {}
+
+  T* allocate(const std::size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), alignment));
+  }
+  void deallocate(T* const memory, std::size_t) { ::operator delete(memory, alignment); }
+
+  template <class U>
+  bool operator==(const CacheLineAllocator<U>&) const {
+    return true;
+  }
+  template <class U>
+  bool operator!=(const CacheLineAllocator<U>&) const {
+    return false;
+  }
+};
+
+template <class T>
+using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
+
+// So many values of any type fill whole cache lines.
+constexpr int64_t padding = 16;
+
+constexpr int64_t padded(const int64_t size) { return (size + padding - 1) / padding * padding; }
+
+}  // namespace marginseg
