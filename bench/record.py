@@ -1,0 +1,49 @@
+"""The results' file: each op's results stay until that op runs again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from marginseg.atomic import write_text
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses and named tuples into what JSON holds, with four significant digits."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(getattr(value, key)) for key in asdict(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: plain(entry) for key, entry in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the results, or none."""
+    try:
+        results: dict[str, Any] = json.loads((folder / "cpu.json").read_text())
+    except FileNotFoundError:
+        return {"machine": {}, "results": {}}
+    return results
+
+
+def write(folder: Path, machine: dict[str, Any], results: dict[str, list[Any]]) -> dict[str, Any]:
+    """Put new results in the place of the old ones of the same ops; return all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    merged = read(folder)
+    merged["machine"] = machine
+    for name, entries in results.items():
+        merged["results"][name] = {
+            "commit": machine["commit"],
+            "date": machine["date"],
+            "rows": plain(entries),
+        }
+    write_text(folder / "cpu.json", json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    return merged
