@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,7 +60,8 @@ def main(
         raise typer.BadParameter(f"unknown {', '.join(unknown)}; there are {', '.join(NAMES)}")
     counts = [int(count) for count in threads.split(",")]
     cubes = [Size.parse(size) for size in sizes.split(",")]
-    console = Console()
+    # A log file has no width of its own.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     machine = description(counts)
     results: dict[str, list[Any]] = {}
     for name in chosen:

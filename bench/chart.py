@@ -11,8 +11,9 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from marginseg.atomic import replacing
 
@@ -47,45 +48,65 @@ def ratios(results: dict[str, Any], path: Path) -> None:
     if not rows:
         return
     threads = max(row["threads"] for row in rows)
+    # An op's first input, and any other that has targets too.
+    first = {row["op"]: row["setting"] for row in reversed(rows)}
+    aimed = {(row["op"], row["setting"]) for row in rows if row["target"]}
     values = {
         (row["op"], row["setting"], row["peer"], row["size"]): row
         for row in rows
         if row["threads"] == threads
+        and ((row["op"], row["setting"]) in aimed or first[row["op"]] == row["setting"])
     }
-    groups = list(dict.fromkeys(key[:3] for key in values))
-    figure, axes = plt.subplots(figsize=(9.0, 0.36 * len(groups) + 1.4), layout="constrained")
-    height = 0.8 / len(COLOURS)
-    for place, (size, colour) in enumerate(COLOURS.items()):
-        for line, group in enumerate(groups):
-            row = values.get((*group, size))
-            if row is None:
-                continue
-            y = line + (place - (len(COLOURS) - 1) / 2) * height
-            axes.barh(y, row["ratio"], height, color=colour, label=size if line == 0 else None)
-            axes.annotate(
-                f"{row['ratio']:.3g}",
-                (row["ratio"], y),
-                (3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7,
-            )
-            if row["target"]:
-                axes.plot([row["target"]] * 2, [y - height / 2, y + height / 2], "k", lw=2)
-    axes.plot([], [], "k", lw=2, label="target")
-    axes.set_yticks(
-        range(len(groups)), [f"{op}, {setting}: {peer}" for op, setting, peer in groups]
-    )
-    axes.invert_yaxis()
+    places = _places(list(dict.fromkeys(key[:3] for key in values)))
+    lowest = max(places.values())
+    figure, axes = plt.subplots(figsize=(9.0, 0.34 * lowest + 1.6), layout="constrained")
     axes.set_xscale("log")
+    for (op, setting, peer, size), row in values.items():
+        _bar(axes, places[op, setting, peer], size, row)
+    for size, colour in COLOURS.items():
+        axes.barh(0, 0, color=colour, label=size)
+    axes.plot([], [], "k", lw=2, label="target")
+    labels = [f"{op}, {setting}: {peer}" for op, setting, peer in places]
+    axes.set_yticks(list(places.values()), labels)
+    axes.set_ylim(lowest + 0.6, -0.6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.axvline(1.0, color="0.5", lw=1)
-    axes.margins(y=0.01)
+    axes.axvline(1.0, color="0.3", lw=1)
+    axes.margins(x=0.12)
     axes.set_xlabel(f"time of the peer / time of marginseg, {threads} threads")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
+
+
+def _places(groups: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], float]:
+    """Return a line for each group, with a gap between ops and their inputs."""
+    places: dict[tuple[str, str, str], float] = {}
+    line, before = 0.0, groups[0][:2]
+    for group in groups:
+        line += 0.5 if group[:2] != before else 0.0
+        places[group] = line
+        line, before = line + 1.0, group[:2]
+    return places
+
+
+def _bar(axes: Axes, line: float, size: str, row: dict[str, Any]) -> None:
+    """Draw a bar from 1, so that its direction says who is faster."""
+    height = 0.8 / len(COLOURS)
+    y = line + (list(COLOURS).index(size) - (len(COLOURS) - 1) / 2) * height
+    ratio = row["ratio"]
+    axes.barh(y, ratio - 1.0, height, left=1.0, color=COLOURS[size])
+    axes.annotate(
+        f"{ratio:.3g}",
+        (ratio, y),
+        (3 if ratio >= 1.0 else -3, 0),
+        textcoords="offset points",
+        va="center",
+        ha="left" if ratio >= 1.0 else "right",
+        fontsize=7,
+    )
+    if row["target"]:
+        axes.plot([row["target"]] * 2, [y - height / 2, y + height / 2], "k", lw=2)
 
 
 def scaling(results: dict[str, Any], path: Path) -> None:
@@ -108,7 +129,7 @@ def scaling(results: dict[str, Any], path: Path) -> None:
     axes.set_yscale("log")
     edges = {row["edge"]: row["voxels"] for row in section["rows"]}
     axes.set_xticks(list(edges.values()), [f"{edge}³" for edge in edges])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("voxels")
     axes.set_ylabel(f"seconds, {first['threads']} threads")
     axes.grid(alpha=0.3)

@@ -16,6 +16,10 @@ SLOW = 1.0
 """A peer slower than this was warmed up enough by its check."""
 
 
+PARTIAL = 0.2
+"""Below the highest thread count, what is slow is left out so much sooner."""
+
+
 @dataclass
 class Row:
     """One pair at one size and thread count; no times where ``left_out`` says why."""
@@ -90,7 +94,8 @@ class Comparison:
                 continue
             row.check = check
             forecast = self._forecast(case, peer, count, size)
-            if forecast > self.limit:
+            limit = self.limit if count == max(threads) else self.limit * PARTIAL
+            if forecast > limit:
                 row.left_out = f"a call would take about {forecast:.0f} s"
                 yield row
                 continue

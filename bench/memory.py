@@ -32,7 +32,8 @@ class Memory:
 
 
 def measure() -> Iterator[Memory]:
-    edge = 512 if _available() > 6e9 else 384
+    available = _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024
+    edge = 512 if available > 6e9 else 384
     for op, (voxel_bytes, target) in TARGETS.items():
         rise = json.loads(
             subprocess.run(
@@ -46,10 +47,6 @@ def measure() -> Iterator[Memory]:
         input_bytes = voxel_bytes * edge**3
         ratio = rise / input_bytes
         yield Memory(op, Size(edge).name, input_bytes, rise, ratio, target, ratio < target)
-
-
-def _available() -> float:
-    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024.0
 
 
 def _kilobytes(path: Path, key: str) -> int:

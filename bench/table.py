@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 HEADINGS = {
     "comparison": (
-        "op",
+        "input",
         "size",
         "threads",
         "peer",
@@ -56,13 +57,24 @@ def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:
         median = row["timing"]["median"]
         texts = [row["op"], f"{row['edge']}³", duration(median)]
         return [*texts, f"{median / row['voxels'] * 1e9:.2f}"], None
-    head = [f"{row['op']}, {row['setting']}", row["size"], str(row["threads"]), row["peer"]]
+    head = [row["setting"], row["size"], str(row["threads"]), row["peer"]]
     if row["left_out"]:
-        return [*head, "", "", row["left_out"], "", ""], None
+        return [*head, *("–",) * 5], None
     ours, theirs = (duration(row[key]["median"]) for key in ("ours", "theirs"))
     target = "" if row["target"] is None else f"{row['target']:.3g}"
     numbers = [f"{row['ratio']:.3g}", target, f"{row['ours_over_floor']:.1f}"]
     return [*head, ours, theirs, *numbers], row["met"]
+
+
+def remarks(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what peers do otherwise, and why some were left out, each said once."""
+    notes: dict[str, None] = {}
+    for row in rows:
+        if row.get("left_out"):
+            notes[f"{row['peer']}, {row['size']}: left out, {row['left_out']}"] = None
+        if row.get("note"):
+            notes[f"{row['peer']}: {row['note']}"] = None
+    return list(notes)
 
 
 def show(name: str, rows: list[dict[str, Any]], console: Console) -> None:
@@ -70,18 +82,19 @@ def show(name: str, rows: list[dict[str, Any]], console: Console) -> None:
     if not rows:
         return
     headings = HEADINGS[kind(name)]
-    table = Table(title=name, title_justify="left")
+    table = Table(title=name, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
-        text = heading in ("op", "peer", "call at 8³")
-        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
-    place = headings.index("target") if "target" in headings else -1
+        text = heading in ("op", "input", "peer", "call at 8³")
+        table.add_column(heading, justify="left" if text else "right")
     for row in rows:
         texts, met = cells(name, row)
         if met is not None:
-            mark = "[green]met[/]" if met else "[red]missed[/]"
-            texts[place] = f"{texts[place]} {mark}"
+            place = headings.index("target")
+            texts[place] += " [green]met[/]" if met else " [red]missed[/]"
         table.add_row(*texts)
     console.print(table)
+    for remark in remarks(rows):
+        console.print(f"  {remark}", style="dim")
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -100,5 +113,5 @@ def markdown(results: dict[str, Any]) -> str:
                 place = headings.index("target")
                 texts[place] += " met" if met else " **missed**"
             lines.append(f"| {' | '.join(texts)} |")
-        lines.append("")
+        lines += ["", *(f"- {remark}" for remark in remarks(section["rows"])), ""]
     return "\n".join(lines)
