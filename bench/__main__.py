@@ -61,7 +61,7 @@ def main(
     counts = [int(count) for count in threads.split(",")]
     cubes = [Size.parse(size) for size in sizes.split(",")]
     # A log file has no width of its own.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = Console() if sys.stdout.isatty() else Console(width=132)
     machine = description(counts)
     results: dict[str, list[Any]] = {}
     for name in chosen:

@@ -1,4 +1,4 @@
-"""``dice_threshold`` against the paper's Listing 3, torch's sort, RankSEG, and one sum."""
+"""``dice_threshold``, and the cut, against Listing 3, torch's sort, RankSEG, and one sum."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ import torch
 from torch import Tensor
 
 from bench.case import Call, Case, DifferenceError, Peer, Size, Work, as_array, optional, organ
-from marginseg import GaussianFieldNoise
+from marginseg import GaussianFieldNoise, optimal_segmentation
 from marginseg.ops.dice_threshold import dice_threshold
 from marginseg.ops.gaussian_filter import gaussian_filter
 
 
 def cases(size: Size) -> Iterator[Case]:
-    """Find t* of a map like a network's, and of one without any structure."""
+    """Find t* of a map like a network's, and of one without any structure; then cut the first."""
     generator = torch.Generator().manual_seed(0)
     grain = gaussian_filter(torch.randn(size.shape, generator=generator), (1.0, 1.0, 1.0))
     marginals = GaussianFieldNoise(std=0.03, spatial_dims=3).marginals(organ(size))
-    yield _case(size, "organ's marginals", (marginals + 0.05 * grain).clamp_(0.0, 1.0))
-    yield _case(size, "uniform", torch.rand(size.shape, generator=generator))
+    realistic = (marginals + 0.05 * grain).clamp_(0.0, 1.0)
+    yield _threshold(size, "organ's marginals", realistic)
+    yield _threshold(size, "uniform", torch.rand(size.shape, generator=generator))
+    yield Case(
+        "optimal_segmentation",
+        "mask of organ's marginals",
+        lambda: optimal_segmentation(realistic, spatial_dims=3),
+        _rankseg_peers(realistic, "also checks its input", {}, {}),
+        Work(9.0 * size.voxels, 3.0 * size.voxels),
+    )
 
 
-def _case(size: Size, setting: str, probabilities: Tensor) -> Case:
-    def both(ratio: float) -> Mapping[int, float]:
-        return {64: ratio, 128: ratio}
-
+def _threshold(size: Size, setting: str, probabilities: Tensor) -> Case:
+    both = {64: 150.0, 128: 150.0}
     return Case(
         "dice_threshold",
         setting,
@@ -35,35 +41,32 @@ def _case(size: Size, setting: str, probabilities: Tensor) -> Case:
         (
             Peer(
                 "NumPy, Listing 3",
-                "np.sort, np.cumsum, argmax, all in float32; one thread",
+                "np.sort, np.cumsum of float32, divided by integer counts; one thread",
                 lambda: listing_3(probabilities),
                 same_dice,
                 note="float32 sums",
-                targets=both(150.0),
+                targets=both,
+            ),
+            Peer(
+                "NumPy, float32 throughout",
+                "the same with float32 counts made beforehand; one thread",
+                lambda: listing_3(probabilities, tuned=True),
+                same_dice,
+                note="float32 sums, counts not made in the call",
             ),
             Peer(
                 "torch sort + cumsum",
-                "torch.sort, torch.cumsum, max, all in float32",
+                "torch.sort, torch.cumsum, max, all in float32; counts made beforehand",
                 lambda: torch_sort(probabilities),
                 same_dice,
                 note="float32 sums",
-                targets=both(150.0),
+                targets=both,
             ),
-            Peer(
-                "RankSEG RMA",
-                "metric dice, multilabel, pruning_prob ½: the defaults",
-                lambda: rankseg(probabilities),
-                nearly_best(probabilities),
-                note="maximises 2A/(S+τ+1); returns the mask, not t*",
-                targets=both(250.0),
-            ),
-            Peer(
-                "RankSEG RMA, auto",
-                'the same with safe_screening="auto"',
-                lambda: rankseg(probabilities, safe_screening="auto"),
-                nearly_best(probabilities),
-                note="maximises 2A/(S+τ+1); returns the mask, not t*",
-                targets=both(15.0),
+            *_rankseg_peers(
+                probabilities,
+                "checks its input; returns the mask, not t*",
+                {64: 250.0, 128: 250.0},
+                {64: 15.0, 128: 15.0},
             ),
             Peer(
                 "torch.sum",
@@ -78,15 +81,45 @@ def _case(size: Size, setting: str, probabilities: Tensor) -> Case:
     )
 
 
-def listing_3(probabilities: Tensor) -> Call:
+def _rankseg_peers(
+    probabilities: Tensor,
+    note: str,
+    targets: Mapping[int, float],
+    auto_targets: Mapping[int, float],
+) -> tuple[Peer, ...]:
+    """Return RankSEG's default solver, and the same without the full sort."""
+    note = f"maximises 2A/(S+τ+1); {note}"
+    check = nearly_best(probabilities)
+    return (
+        Peer(
+            "RankSEG RMA",
+            "metric dice, multilabel, pruning_prob ½: the defaults",
+            lambda: rankseg(probabilities),
+            check,
+            note=note,
+            targets=targets,
+        ),
+        Peer(
+            "RankSEG RMA, auto",
+            'the same with safe_screening="auto"',
+            lambda: rankseg(probabilities, safe_screening="auto"),
+            check,
+            note=note,
+            targets=auto_targets,
+        ),
+    )
+
+
+def listing_3(probabilities: Tensor, *, tuned: bool = False) -> Call:
     maps = probabilities.reshape(-1, probabilities.shape[-1] ** 3).numpy()
-    counts = np.arange(1, maps.shape[1] + 1, dtype=np.float32)
+    ready = np.arange(1, maps.shape[1] + 1, dtype=np.float32)
 
     def call() -> Any:
         results = []
         for values in maps:
             descending = np.sort(values)[::-1]
             inside = np.cumsum(descending)
+            counts = ready if tuned else np.arange(1, len(values) + 1)
             dice = 2.0 * inside / (counts + inside[-1])
             best = np.argmax(dice)
             results.append((dice[best] / 2.0, dice[best]))
@@ -134,7 +167,8 @@ def nearly_best(probabilities: Tensor) -> Any:
         maps = as_array(probabilities.reshape(-1, probabilities.shape[-1] ** 3))
         chosen = as_array(mask).reshape(maps.shape)
         dice = 2.0 * (maps * chosen).sum(axis=1) / (maps.sum(axis=1) + chosen.sum(axis=1))
-        worst = float((as_array(ours.dice).reshape(-1) - dice).max())
+        best = dice_threshold(torch.from_numpy(maps), spatial_dims=1).dice.numpy()
+        worst = float((best - dice).max())
         if not -1e-6 <= worst <= 1e-3:
             raise DifferenceError(f"its mask's Dice is {worst:.2g} below sup D")
         return f"its mask's Dice is {max(worst, 0.0):.0e} below sup D"
