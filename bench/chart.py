@@ -72,7 +72,9 @@ def ratios(results: dict[str, Any], path: Path) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvline(1.0, color="0.3", lw=1)
-    axes.margins(x=0.12)
+    ends = [row[key] for row in values.values() for key in ("ratio", "target") if row[key]]
+    # Room for the numbers beside the bars.
+    axes.set_xlim(min(1.0, *ends) / 2.5, max(1.0, *ends) * 1.6)
     axes.set_xlabel(f"time of the peer / time of marginseg, {threads} threads")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

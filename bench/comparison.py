@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 
 from bench.case import Call, Case, DifferenceError, MissingPeerError, Peer, Size
-from bench.machine import floor_seconds, use_threads
+from bench.machine import BusyElsewhere, floor_seconds, use_threads
 from bench.timing import Timing, alternate, seconds_of
 
 CHECKED_EDGE = 32
@@ -20,9 +23,16 @@ PARTIAL = 0.2
 """Below the highest thread count, what is slow is left out so much sooner."""
 
 
+TRIES, UNDISTURBED = 3, 0.15
+"""How often a pair is timed while others are busy, and how many cores' worth does not count."""
+
+
 @dataclass
 class Row:
-    """One pair at one size and thread count; no times where ``left_out`` says why."""
+    """One pair at one size and thread count; no times where ``left_out`` says why.
+
+    ``disturbed`` is whether other processes kept more cores busy than the threads left free.
+    """
 
     op: str
     setting: str
@@ -41,6 +51,8 @@ class Row:
     target: float | None = None
     met: bool | None = None
     left_out: str = ""
+    busy_elsewhere: float | None = None
+    disturbed: bool = False
 
 
 class Comparison:
@@ -102,14 +114,29 @@ class Comparison:
             row.floor_seconds = floor_seconds(case.work, count)
             use_threads(count)
             call = call or peer.prepare()
-            row.ours, row.theirs = alternate(case.ours, call, self.seconds, warm=forecast < SLOW)
-            self._remember(case, peer, count, size, row.theirs.median)
-            row.ratio = row.theirs.median / row.ours.median
-            row.ours_over_floor = row.ours.median / row.floor_seconds
+            self._time(row, case.ours, call, warm=forecast < SLOW)
+            if row.theirs:
+                self._remember(case, peer, count, size, row.theirs.median)
             if not size.batch and count == max(threads):
                 row.target = peer.targets.get(size.edge)
-                row.met = None if row.target is None else row.ratio >= row.target
+                row.met = None if row.target is None else (row.ratio or 0.0) >= row.target
             yield row
+
+    def _time(self, row: Row, ours: Call, peer: Call, *, warm: bool) -> None:
+        """Fill in the times; while other processes are in the way, try again."""
+        spare = (os.cpu_count() or 1) - row.threads
+        for _ in range(TRIES):
+            start = perf_counter()
+            with BusyElsewhere() as busy:
+                timings = alternate(ours, peer, self.seconds, warm=warm)
+            if row.busy_elsewhere is None or busy.cores < row.busy_elsewhere:
+                row.busy_elsewhere = busy.cores
+                row.ours, row.theirs = timings
+                row.ratio = row.theirs.median / row.ours.median
+                row.ours_over_floor = row.ours.median / (row.floor_seconds or math.nan)
+            row.disturbed = row.busy_elsewhere > spare + UNDISTURBED
+            if not row.disturbed or perf_counter() - start > 3.0 * self.seconds:
+                return
 
     def _remember(self, case: Case, peer: Peer, threads: int, size: Size, seconds: float) -> None:
         key = (case.setting, peer.name, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -10,7 +11,8 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, Self
 
 import torch
 
@@ -36,17 +38,25 @@ def use_threads(threads: int) -> None:
         optional("SimpleITK").ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
 
 
-@cache
+_copies: dict[tuple[int, int], float] = {}
+
+
 def copy_seconds(moved_bytes: int, threads: int) -> float:
     """Return the time in which ``torch.Tensor.copy_`` moves so many bytes, half of them read.
 
-    Repeated on the same two arrays: a size that fits a cache is measured at the cache's speed.
+    Repeated on the same two arrays: a size that fits a cache is measured at the cache's speed. The
+    least of all times of this process counts, so that one busy moment does not raise a floor.
     """
-    torch.set_num_threads(threads)
     source = torch.ones(max(1, moved_bytes // 2), dtype=torch.uint8)
     target = torch.zeros_like(source)
-    repetitions = max(5, min(50, int(4e9 / max(1, moved_bytes))))
-    return min(seconds_of(lambda: target.copy_(source)) for _ in range(repetitions))
+    repetitions = max(3, min(30, int(1e9 / max(1, moved_bytes))))
+    least = math.inf
+    for count in range(1, threads + 1):
+        torch.set_num_threads(count)
+        times = [seconds_of(lambda: target.copy_(source)) for _ in range(repetitions)]
+        least = min(least, *times, _copies.get((moved_bytes, count), math.inf))
+        _copies[moved_bytes, count] = least
+    return least
 
 
 @cache
@@ -62,6 +72,33 @@ def floor_seconds(work: Work, threads: int) -> float:
     """Return the time below which no implementation gets: the larger of moving and computing."""
     moving = copy_seconds(int(work.moved_bytes), threads)
     return max(moving, work.multiply_adds / multiply_adds_per_second(threads))
+
+
+class BusyElsewhere:
+    """How many cores other processes keep busy within a ``with`` block."""
+
+    def __enter__(self) -> Self:
+        self._start = self._now()
+        self.cores = 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        (wall, everyone, mine), (wall_0, everyone_0, mine_0) = self._now(), self._start
+        elsewhere = (everyone - everyone_0) - (mine - mine_0)
+        self.cores = max(0.0, elsewhere / max(wall - wall_0, 1e-9))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Return seconds by the clock, of work on all cores, and of this process's work."""
+        used = os.times()
+        mine = used.user + used.system
+        try:
+            jiffies = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        except OSError:
+            return perf_counter(), mine, mine
+        idle_and_waiting = (3, 4)
+        busy = sum(int(n) for place, n in enumerate(jiffies) if place not in idle_and_waiting)
+        return perf_counter(), busy / os.sysconf("SC_CLK_TCK"), mine
 
 
 def description(threads: list[int]) -> dict[str, Any]:

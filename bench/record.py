@@ -45,5 +45,21 @@ def write(folder: Path, machine: dict[str, Any], results: dict[str, list[Any]]) 
             "date": machine["date"],
             "rows": plain(entries),
         }
-    write_text(folder / "cpu.json", json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "cpu.json", _text(merged))
     return merged
+
+
+def _text(results: dict[str, Any]) -> str:
+    """Return JSON with a line for each row, so that a new run reads well as a difference."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    sections = []
+    for name, section in results["results"].items():
+        rows = ",\n".join(compact(row) for row in section["rows"])
+        head = f'"commit": {compact(section["commit"])}, "date": {compact(section["date"])}'
+        sections.append(f'{compact(name)}: {{{head}, "rows": [\n{rows}\n]}}')
+    machine = json.dumps(results["machine"], ensure_ascii=False, indent=1)
+    everything = ",\n".join(sections)
+    return f'{{"machine": {machine},\n"results": {{\n{everything}\n}}}}\n'

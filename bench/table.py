@@ -62,7 +62,8 @@ def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:
         return [*head, *("–",) * 5], None
     ours, theirs = (duration(row[key]["median"]) for key in ("ours", "theirs"))
     target = "" if row["target"] is None else f"{row['target']:.3g}"
-    numbers = [f"{row['ratio']:.3g}", target, f"{row['ours_over_floor']:.1f}"]
+    mark = "*" if row["disturbed"] else ""
+    numbers = [f"{row['ratio']:.3g}{mark}", target, f"{row['ours_over_floor']:.1f}"]
     return [*head, ours, theirs, *numbers], row["met"]
 
 
@@ -74,6 +75,16 @@ def remarks(rows: list[dict[str, Any]]) -> list[str]:
             notes[f"{row['peer']}, {row['size']}: left out, {row['left_out']}"] = None
         if row.get("note"):
             notes[f"{row['peer']}: {row['note']}"] = None
+        if row.get("target") and not row["yardstick"]:
+            needed = row["theirs"]["median"] / row["target"]
+            if needed < row["floor_seconds"]:
+                where = f"{row['peer']}, {row['setting']}, {row['size']}"
+                limits = f"{duration(needed)}, the floor is {duration(row['floor_seconds'])}"
+                notes[f"{where}: out of reach, the target asks for {limits}"] = None
+        if row.get("disturbed"):
+            notes["*: other processes were busy on cores that the threads of this row needed"] = (
+                None
+            )
     return list(notes)
 
 
