@@ -63,7 +63,6 @@ def main(
     # A log file has no width of its own.
     console = Console() if sys.stdout.isatty() else Console(width=132)
     machine = description(counts)
-    results: dict[str, list[Any]] = {}
     for name in chosen:
         with console.status(name) as status:
             if name in COMPARED:
@@ -81,11 +80,10 @@ def main(
                     if name == "memory"
                     else scaling.measure(max(counts), seconds)
                 )
-        results[name] = rows
         table.show(name, record.plain(rows), console)
-    everything = record.write(output, machine, results)
-    chart.ratios(everything, output / "cpu.png")
-    chart.scaling(everything, output / "scaling.png")
+        everything = record.write(output, machine, name, rows)
+        chart.ratios(everything, output / "cpu.png")
+        chart.scaling(everything, output / "scaling.png")
     console.print(f"results: {output}")
 
 

@@ -23,7 +23,7 @@ PARTIAL = 0.2
 """Below the highest thread count, what is slow is left out so much sooner."""
 
 
-TRIES, UNDISTURBED = 3, 0.15
+TRIES, UNDISTURBED = 2, 0.15
 """How often a pair is timed while others are busy, and how many cores' worth does not count."""
 
 

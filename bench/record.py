@@ -34,17 +34,16 @@ def read(folder: Path) -> dict[str, Any]:
     return results
 
 
-def write(folder: Path, machine: dict[str, Any], results: dict[str, list[Any]]) -> dict[str, Any]:
-    """Put new results in the place of the old ones of the same ops; return all."""
+def write(folder: Path, machine: dict[str, Any], name: str, rows: list[Any]) -> dict[str, Any]:
+    """Put an op's new rows in the place of its old ones; return all results."""
     folder.mkdir(parents=True, exist_ok=True)
     merged = read(folder)
     merged["machine"] = machine
-    for name, entries in results.items():
-        merged["results"][name] = {
-            "commit": machine["commit"],
-            "date": machine["date"],
-            "rows": plain(entries),
-        }
+    merged["results"][name] = {
+        "commit": machine["commit"],
+        "date": machine["date"],
+        "rows": plain(rows),
+    }
     write_text(folder / "cpu.json", _text(merged))
     return merged
 

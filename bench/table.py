@@ -75,7 +75,7 @@ def remarks(rows: list[dict[str, Any]]) -> list[str]:
             notes[f"{row['peer']}, {row['size']}: left out, {row['left_out']}"] = None
         if row.get("note"):
             notes[f"{row['peer']}: {row['note']}"] = None
-        if row.get("target") and not row["yardstick"]:
+        if row.get("theirs") and row["target"] and not row["yardstick"]:
             needed = row["theirs"]["median"] / row["target"]
             if needed < row["floor_seconds"]:
                 where = f"{row['peer']}, {row['setting']}, {row['size']}"
@@ -117,7 +117,10 @@ def markdown(results: dict[str, Any]) -> str:
     lines += [f"{packages}, Python {machine['python']}.", ""]
     for name, section in results["results"].items():
         headings = HEADINGS[kind(name)]
-        lines += [f"### {name}", "", f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        lines += [f"### {name}", ""]
+        if section["commit"] != machine["commit"]:
+            lines += [f"From an earlier run: commit {section['commit']}, {section['date']}.", ""]
+        lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
         for row in section["rows"]:
             texts, met = cells(name, row)
             if met is not None:
