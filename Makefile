@@ -1,10 +1,10 @@
-# `make study` and `make test` need Python, a C++ compiler and pip; each installs what is missing.
+# `make study`, `make test` and `make bench` need Python, a C++ compiler and pip; each installs what is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: study test test-all lint format clean
+.PHONY: study test test-all bench lint format clean
 
 study: $(VENV)/installed
 	$(BIN)/marginseg study --preset quick --output study
@@ -14,6 +14,9 @@ test: $(VENV)/installed
 
 test-all: $(VENV)/installed
 	$(BIN)/pytest
+
+bench: $(VENV)/benchmarks
+	$(BIN)/python -m bench
 
 lint: $(VENV)/linters
 	$(BIN)/ruff check .
@@ -34,6 +37,10 @@ $(VENV)/installed: $(SOURCES)
 
 $(VENV)/linters: $(VENV)/installed
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	touch $@
+
+$(VENV)/benchmarks: $(VENV)/installed
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	touch $@
 
 clean:

@@ -1,0 +1,1 @@
+"""Speed and memory of marginseg's ops, beside other packages and beside what the machine allows."""
