@@ -64,6 +64,36 @@ void store(T* const address, const Pack<T> pack) {
   std::memcpy(address, &pack, sizeof(pack));
 }
 
+// `count` <= lanes values from `address`, or to it; lanes beyond are 0, and nothing beyond is
+// touched.
+template <class T>
+Pack<T> load_some(const T* const address, const int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    return _mm512_maskz_loadu_ps((1u << count) - 1, address);
+  } else {
+    return _mm512_maskz_loadu_pd((1u << count) - 1, address);
+  }
+#else
+  Pack<T> pack{};
+  for (int64_t lane = 0; lane < count; ++lane) pack[lane] = address[lane];
+  return pack;
+#endif
+}
+
+template <class T>
+void store_some(T* const address, const Pack<T> pack, const int64_t count) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(address, (1u << count) - 1, pack);
+  } else {
+    _mm512_mask_storeu_pd(address, (1u << count) - 1, pack);
+  }
+#else
+  for (int64_t lane = 0; lane < count; ++lane) address[lane] = pack[lane];
+#endif
+}
+
 // The first and the second half of the lanes, as doubles.
 struct Halves {
   Pack<double> first;

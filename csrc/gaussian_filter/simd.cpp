@@ -6,19 +6,6 @@ namespace marginseg::filtering {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
-// Reads the pack at `address` as T. `count` says how many of its values exist; the rest is 0.
-template <class T>
-Pack<T> load_some(const T* const address, const int64_t count) {
-  Pack<T> pack{};
-  std::memcpy(&pack, address, count * sizeof(T));
-  return pack;
-}
-
-template <class T>
-void store_some(T* const address, const Pack<T> pack, const int64_t count) {
-  std::memcpy(address, &pack, count * sizeof(T));
-}
-
 template <class T>
 Pack<T> load_as(const T* const address) {
   return load(address);
@@ -40,11 +27,15 @@ Pack<T> load_as(const uint8_t* const address) {
   return pack;
 }
 
-template <class T>
-Pack<T> load_some(const uint8_t* const address, const int64_t count) {
-  Pack<T> pack{};
-  for (int64_t lane = 0; lane < count; ++lane) pack[lane] = static_cast<T>(address[lane]);
-  return pack;
+template <class T, class L>
+Pack<T> load_some_as(const L* const address, const int64_t count) {
+  if constexpr (sizeof(L) == sizeof(T)) {
+    return load_some(address, count);
+  } else {
+    Pack<T> pack{};
+    for (int64_t lane = 0; lane < count; ++lane) pack[lane] = static_cast<T>(address[lane]);
+    return pack;
+  }
 }
 
 // Whether a row may lie beyond the kernel's reach of some outputs.
@@ -66,7 +57,7 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
     Pack<T> values[packs];
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
       const L* const address = rows[j] + x + p.value * lanes<T>;
-      values[p.value] = whole ? load_as<T>(address) : load_some<T>(address, count);
+      values[p.value] = whole ? load_as<T>(address) : load_some_as<T>(address, count);
     });
     unrolled<outputs>([&](const auto i) __attribute__((always_inline)) {
       if (decltype(checked)::value && (j < i.value || j - i.value >= weights.count)) return;

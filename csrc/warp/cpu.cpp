@@ -226,11 +226,15 @@ void warp_rows(const V* const input, const float* const displacement, V* const o
   parallel_rows(geometry.batch, volume, shape.size[N - 1], task);
 }
 
+// In shorter ones a vector does not pay.
+constexpr int64_t shortest_row = 16;
+
 template <int N, class V, class T>
 void run_warp(const V* const input, const T* const displacement, V* const output,
               const WarpGeometry& geometry, const V cval) {
   if constexpr (std::is_same_v<T, float>) {
-    const bool vectors = !geometry.linear || std::is_same_v<V, float>;
+    const bool vectors = (!geometry.linear || std::is_same_v<V, float>) &&
+                         geometry.shape.back() >= shortest_row;
     if (vectors && Rows<N>::fits(shape_of<N>(geometry))) {
       warp_rows<N>(input, displacement, output, geometry, cval);
       return;

@@ -72,23 +72,6 @@ bool all(const Integers mask) {
 #endif
 }
 
-// `count` values from `address`; the other lanes are 0.
-Pack<float> load_some(const float* const address, const int64_t count) {
-  if (count == width) return load(address);
-  Pack<float> pack{};
-  std::memcpy(&pack, address, count * sizeof(float));
-  return pack;
-}
-
-template <class T, class P>
-void store_some(T* const address, const P& pack, const int64_t count) {
-  if (count == width) {
-    std::memcpy(address, &pack, sizeof(pack));
-  } else {
-    std::memcpy(address, &pack, count * sizeof(T));
-  }
-}
-
 // 0, 1, 2, ... up to the lanes.
 Pack<float> ramp() {
   Pack<float> result{};
@@ -101,9 +84,13 @@ struct Position {
 };
 
 Position position_at(const Row& row, const int64_t x, const int64_t count, const Pack<float> ramp) {
-  return {broadcast(static_cast<float>(row.plane)) + load_some(row.displacement[0] + x, count),
-          broadcast(static_cast<float>(row.row)) + load_some(row.displacement[1] + x, count),
-          broadcast(static_cast<float>(x)) + ramp + load_some(row.displacement[2] + x, count)};
+  const auto moved = [&](const int axis) {
+    const float* const address = row.displacement[axis] + x;
+    return count == width ? load(address) : load_some(address, count);
+  };
+  return {broadcast(static_cast<float>(row.plane)) + moved(0),
+          broadcast(static_cast<float>(row.row)) + moved(1),
+          broadcast(static_cast<float>(x)) + ramp + moved(2)};
 }
 
 int64_t lanes_left(const Row& row, const int64_t x) {
@@ -123,7 +110,12 @@ void nearest(const Volume& volume, const Row& row, int32_t* const places) {
       valid &= inside(index, volume.size[axis.value]);
       place = place * volume.size[axis.value] + index;
     });
-    store_some(places + x, valid ? place : Integers{} - 1, count);
+    const Integers result = valid ? place : Integers{} - 1;
+    if (count == width) {
+      std::memcpy(places + x, &result, sizeof(result));
+    } else {
+      for (int64_t lane = 0; lane < count; ++lane) places[x + lane] = result[lane];
+    }
   }
 }
 

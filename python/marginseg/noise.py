@@ -328,8 +328,8 @@ class GaussianFieldNoise:
     def _check_range(label: Tensor) -> None:
         if label.dtype is torch.bool or not label.numel():
             return
-        low, high = torch.aminmax(label.detach())
-        if not (low >= 0 and high <= 1):  # NaN fails too
+        bounds = torch.aminmax(label.detach())
+        if not (bounds.min.item() >= 0 and bounds.max.item() <= 1):  # NaN fails too
             raise ValueError(
                 "label: expected values within [0, 1]; name the classes of a multi-label map"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,13 +38,9 @@ def optimal_threshold(
         0.3333333333333333
 
     """
-    n = _checked(probabilities, metric, spatial_dims)
-    if metric == "accuracy":
-        leading = probabilities.shape[: probabilities.ndim - n]
-        return torch.full(leading, 0.5, dtype=torch.float64, device=probabilities.device)
-    if n == 0:
-        return dice_threshold(probabilities.reshape(1), spatial_dims=1).threshold.reshape(())
-    return dice_threshold(probabilities, spatial_dims=n).threshold
+    return _threshold(
+        probabilities, metric, _checked(probabilities, metric, spatial_dims)
+    )
 
 
 def optimal_segmentation(
@@ -77,19 +74,40 @@ def optimal_segmentation(
 
     """
     n = _checked(probabilities, metric, spatial_dims)
-    threshold = optimal_threshold(probabilities, metric, spatial_dims=spatial_dims)
+    threshold = _threshold(probabilities, metric, n)
+    if threshold.ndim == 0 and probabilities.dtype in _NUMPY_DTYPES:
+        return probabilities >= _rounded_up_number(threshold.item(), probabilities.dtype)
     cut = _rounded_up(threshold, probabilities.dtype)
     return probabilities >= cut.reshape((*threshold.shape, *(1,) * n))
 
 
-def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the smallest number of ``dtype`` that is not below ``threshold``.
+def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
+    if metric == "accuracy":
+        leading = probabilities.shape[: probabilities.ndim - n]
+        return torch.full(leading, 0.5, dtype=torch.float64, device=probabilities.device)
+    if n == 0:
+        return dice_threshold(probabilities.reshape(1), spatial_dims=1).threshold.reshape(())
+    return dice_threshold(probabilities, spatial_dims=n).threshold
 
-    m >= t asks the same of every m of that dtype; t rounded to the nearest could be below t.
-    """
+
+# m >= t asks the same of every m of a dtype as m >= c, c the smallest number of that dtype that is
+# not below t; t rounded to the nearest could be below t, and let a value in between slip in.
+
+
+def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
     rounded = threshold.to(dtype)
     above = torch.nextafter(rounded, torch.full_like(rounded, torch.inf))
     return torch.where(rounded.double() < threshold, above, rounded)
+
+
+_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
+    rounded = _NUMPY_DTYPES[dtype](threshold)
+    if float(rounded) < threshold:
+        rounded = np.nextafter(rounded, _NUMPY_DTYPES[dtype](np.inf))
+    return float(rounded)
 
 
 def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> int:
@@ -104,7 +122,8 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
     if probabilities.numel():
-        low, high = (float(bound) for bound in torch.aminmax(probabilities.detach()))
+        bounds = torch.aminmax(probabilities.detach())
+        low, high = bounds.min.item(), bounds.max.item()
         if not (low >= 0.0 and high <= 1.0):  # NaN fails too
             raise ValueError(
                 f"probabilities: expected values within [0, 1], got {low:g} to {high:g}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES, computing_dtype
-from marginseg.ops.library import library
+from marginseg.ops.library import library, undispatched
 
 METHODS = ("iterate", "sort")
 
@@ -83,7 +86,10 @@ def dice_threshold(
     """
     _check("probabilities", probabilities, method)
     n = _checked_spatial_dims(probabilities, spatial_dims)
-    return DiceThreshold(*torch.ops.marginseg.dice_threshold(probabilities.detach(), n, method))
+    values = probabilities.detach()
+    if undispatched(values):
+        return DiceThreshold(*_regular(values, n, method))
+    return DiceThreshold(*torch.ops.marginseg.dice_threshold(values, n, method))
 
 
 def segment_dice_threshold(
@@ -188,17 +194,19 @@ library.define(
 )
 
 
-def _solve(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
+def _solve(
+    values: Tensor, offsets: int, leading: Sequence[int], method: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve the maps between the int64 offsets at that address."""
     source = values.to(computing_dtype(values.dtype)).contiguous()
-    bounds = offsets.contiguous()
-    segments = len(bounds) - 1
-    threshold, dice = (torch.empty(segments, dtype=torch.float64) for _ in range(2))
-    volume = torch.empty(segments, dtype=torch.int64)
+    threshold = torch.empty(leading, dtype=torch.float64, device=values.device)
+    dice = torch.empty_like(threshold)
+    volume = torch.empty(leading, dtype=torch.int64, device=values.device)
     _cpu.dice_threshold(
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
-        bounds.data_ptr(),
-        segments,
+        offsets,
+        threshold.numel(),
         method == "sort",
         threshold.data_ptr(),
         dice.data_ptr(),
@@ -207,14 +215,20 @@ def _solve(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor
     return threshold, dice, volume
 
 
+@lru_cache(maxsize=64)
+def _equal_offsets(count: int, size: int) -> tuple[int, np.ndarray[Any, Any]]:
+    """Return the address of the offsets of ``count`` maps of ``size``, and the array itself."""
+    offsets = np.arange(count + 1, dtype=np.int64) * size
+    return offsets.ctypes.data, offsets
+
+
 def _regular(
     probabilities: Tensor, spatial_dims: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    leading = probabilities.shape[: probabilities.ndim - spatial_dims]
-    size = math.prod(probabilities.shape[probabilities.ndim - spatial_dims :])
-    offsets = torch.arange(math.prod(leading) + 1) * size
-    threshold, dice, volume = _solve(probabilities, offsets, method)
-    return threshold.reshape(leading), dice.reshape(leading), volume.reshape(leading)
+    split = probabilities.ndim - spatial_dims
+    leading = probabilities.shape[:split]
+    address, _ = _equal_offsets(math.prod(leading), math.prod(probabilities.shape[split:]))
+    return _solve(probabilities, address, leading, method)
 
 
 def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,16 +238,17 @@ def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Te
             f"offsets: expected not decreasing integers within [0, {len(values)}], "
             f"got {offsets.tolist() if len(offsets) <= 8 else 'others'}"
         )
-    return _solve(values, offsets, method)
+    bounds = offsets.contiguous()
+    return _solve(values, bounds.data_ptr(), (len(bounds) - 1,), method)
 
 
 def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
     leading = probabilities.shape[: probabilities.ndim - spatial_dims]
     size = math.prod(probabilities.shape[probabilities.ndim - spatial_dims :])
     source = probabilities.to(computing_dtype(probabilities.dtype)).contiguous()
-    threshold = torch.empty((*leading, size), dtype=source.dtype)
-    dice = torch.empty((*leading, size), dtype=torch.float64)
-    volume = torch.empty((*leading, size), dtype=torch.int64)
+    threshold = torch.empty_like(source).reshape(*leading, size)
+    dice = torch.empty_like(threshold, dtype=torch.float64)
+    volume = torch.empty_like(threshold, dtype=torch.int64)
     _cpu.dice_curve(
         source.data_ptr(),
         DTYPE_CODES[source.dtype],

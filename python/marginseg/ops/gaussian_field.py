@@ -14,7 +14,7 @@ from torch import Tensor
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, computing_dtype
 from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
-from marginseg.ops.library import library
+from marginseg.ops.library import library, undispatched
 
 METHODS = ("exact", "convolution")
 
@@ -86,13 +86,14 @@ def gaussian_field(
         raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
     if device is None:
         source = coefficients if coefficients is not None else generator
-        device = source.device if source is not None else torch.get_default_device()
+        device = (source if source is not None else torch.empty(0)).device
     computing = computing_dtype(dtype)
     if method == "convolution":
         if coefficients is not None:
             raise ValueError('coefficients: expected none with method="convolution"')
         field = _convolved(sizes, scales, (*batch_shape, n), generator, computing, device)
-        return (field * _amplitude(stds, computing, torch.device(device))).to(dtype)
+        amplitude = torch.tensor(stds, dtype=computing, device=device)
+        return (field * amplitude.reshape(n, *(1,) * n)).to(dtype)
     scaled, factors = draw_coefficients(
         sizes,
         stds,
@@ -103,6 +104,9 @@ def gaussian_field(
         dtype=computing,
         device=device,
     )
+    if undispatched(scaled):
+        field = _run(scaled, factors)
+        return field if field.dtype is dtype else field.to(dtype)
     field = torch.ops.marginseg.gaussian_field(scaled, factors)
     return field.to(dtype)
 
@@ -135,28 +139,38 @@ def draw_coefficients(
 
     """
     where = torch.device(device)
-    factors = [
-        _factor(size, scale, dtype, where) for size, scale in zip(shape, length_scale, strict=True)
-    ]
-    expected = (*batch_shape, len(factors), *(factor.shape[1] for factor in factors))
+    # A tensor made under inference mode, or while a graph is traced, would be of no use elsewhere.
+    constants = _remembered_constants if undispatched() else _constants
+    amplitude, factors = constants(tuple(shape), std, length_scale, dtype, where)
+    expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
     if coefficients is None:
-        coefficients = torch.randn(expected, generator=generator, dtype=dtype, device=where)
+        drawn = torch.randn(expected, generator=generator, dtype=dtype, device=where)
     elif coefficients.shape != expected:
         raise ValueError(
             f"coefficients: expected shape {expected}, got {tuple(coefficients.shape)}"
         )
-    return coefficients.to(where, dtype) * _amplitude(std, dtype, where), factors
+    else:
+        drawn = coefficients.to(where, dtype)
+    return drawn * amplitude, factors
 
 
-@lru_cache(maxsize=64)
-def _factor(size: int, length_scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.from_numpy(axis_factor(size, length_scale, TOLERANCE[dtype])).to(device, dtype)
+def _constants(
+    shape: tuple[int, ...],
+    std: tuple[float, ...],
+    length_scale: tuple[float, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, list[Tensor]]:
+    """Return a, shaped as a factor of the coefficients, and the matrices F."""
+    amplitude = torch.tensor(std, dtype=dtype, device=device).reshape(-1, *(1,) * len(std))
+    factors = [
+        torch.from_numpy(axis_factor(size, scale, TOLERANCE[dtype])).to(device, dtype)
+        for size, scale in zip(shape, length_scale, strict=True)
+    ]
+    return amplitude, factors
 
 
-@lru_cache(maxsize=64)
-def _amplitude(std: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    n = len(std)
-    return torch.tensor(std, dtype=dtype, device=device).reshape(n, *(1,) * n)
+_remembered_constants = lru_cache(maxsize=64)(_constants)
 
 
 def gaussian_field_ranks(
@@ -236,6 +250,9 @@ def _checked_shape(shape: Sequence[int]) -> list[int]:
 def _per_axis(
     name: str, value: float | Sequence[float], n: int, *, positive: bool
 ) -> tuple[float, ...]:
+    values: tuple[float, ...]
+    if isinstance(value, float) and math.isfinite(value) and value > 0:
+        return (value,) * n
     values = (float(value),) * n if isinstance(value, int | float) else tuple(map(float, value))
     if len(values) != n:
         raise ValueError(f"{name}: expected one number or {n}, got {len(values)}")
@@ -276,6 +293,10 @@ def _field_shape(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[int, 
 def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     if not 1 <= len(factors) <= 3:
         raise ValueError(f"factors: expected 1 to 3 matrices, got {len(factors)}")
+    return _run(*_checked(coefficients, factors))
+
+
+def _checked(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
     ranks = [factor.shape[1] for factor in factors]
     if list(coefficients.shape[-len(ranks) :]) != ranks:
         raise ValueError(
@@ -288,19 +309,22 @@ def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
             f"factors: expected the coefficients' dtype, float32 or float64, got "
             f"{[factor.dtype for factor in factors]} with {coefficients.dtype}"
         )
+    return coefficients.contiguous(), [factor.contiguous() for factor in factors]
+
+
+def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     shape = _field_shape(coefficients, factors)
-    source = coefficients.contiguous()
-    matrices = [factor.contiguous() for factor in factors]
-    output = torch.empty(shape, dtype=source.dtype, device=source.device)
+    output = torch.empty(shape, dtype=coefficients.dtype, device=coefficients.device)
     if output.numel():
+        n = len(factors)
         _cpu.gaussian_field(
-            source.data_ptr(),
+            coefficients.data_ptr(),
             output.data_ptr(),
-            DTYPE_CODES[source.dtype],
-            math.prod(shape[: -len(matrices)]),
-            ranks,
-            [matrix.shape[0] for matrix in matrices],
-            [matrix.data_ptr() for matrix in matrices],
+            DTYPE_CODES[coefficients.dtype],
+            math.prod(shape[:-n]),
+            coefficients.shape[-n:],
+            shape[-n:],
+            [factor.data_ptr() for factor in factors],
         )
     return output
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from marginseg.ops.boundary import (
     checked_mode,
     computing_dtype,
 )
-from marginseg.ops.library import library
+from marginseg.ops.library import library, undispatched
 
 KERNELS = ("sampled", "integrated")
 
@@ -74,24 +74,33 @@ def gaussian_filter(
         raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
     if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
         raise TypeError(f"input: expected a real dtype, got {input.dtype}")
-    sigmas = [float(sigma)] * input.ndim if isinstance(sigma, int | float) else [*map(float, sigma)]
-    if not 1 <= len(sigmas) <= 3:
-        raise ValueError(
-            f"sigma: expected one number for 1 to 3 axes or a sequence of 1 to 3 numbers, got "
-            f"{len(sigmas)} for an input of shape {tuple(input.shape)}"
-        )
-    if len(sigmas) > input.ndim:
-        raise ValueError(f"sigma: {len(sigmas)} numbers for an input of shape {tuple(input.shape)}")
-    if not all(math.isfinite(s) and s >= 0 for s in sigmas):
-        raise ValueError(f"sigma: expected finite numbers >= 0, got {sigmas}")
+    sigmas = _per_axis(sigma, input.ndim)
     if not (math.isfinite(truncate) and truncate > 0):
         raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
-    result: Tensor = torch.ops.marginseg.gaussian_filter(
-        input, sigmas, checked_mode(mode), float(cval), float(truncate), kernel
-    )
+    arguments = (sigmas, checked_mode(mode), float(cval), float(truncate), kernel)
+    if undispatched(input):
+        return _forward(input, *arguments)
+    result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
     return result
+
+
+def _per_axis(sigma: float | Sequence[float], ndim: int) -> tuple[float, ...]:
+    if isinstance(sigma, int | float):
+        sigmas: tuple[float, ...] = (float(sigma),) * ndim
+    else:
+        sigmas = tuple([float(s) for s in sigma])
+    if not 1 <= len(sigmas) <= 3:
+        raise ValueError(
+            f"sigma: expected one number for 1 to 3 axes or a sequence of 1 to 3 numbers, got "
+            f"{len(sigmas)} for an input of {ndim} axes"
+        )
+    if len(sigmas) > ndim:
+        raise ValueError(f"sigma: {len(sigmas)} numbers for an input of {ndim} axes")
+    if not all(math.isfinite(s) and s >= 0 for s in sigmas):
+        raise ValueError(f"sigma: expected finite numbers >= 0, got {list(sigmas)}")
+    return sigmas
 
 
 @lru_cache(maxsize=256)
@@ -129,6 +138,34 @@ library.define(
 _IDENTITY = np.ones(1)
 
 
+class _Plan(NamedTuple):
+    """What the core needs to know of a shape and a kernel. ``weights`` keeps ``addresses`` valid."""
+
+    batch: int
+    sizes: tuple[int, ...]
+    weights: list[np.ndarray[Any, Any]]
+    addresses: list[int]
+    radii: list[int]
+
+
+@lru_cache(maxsize=256)
+def _plan(
+    shape: tuple[int, ...], sigma: tuple[float, ...], truncate: float, kernel: str
+) -> _Plan:
+    first = len(shape) - len(sigma)
+    missing = 3 - len(sigma)
+    weights = [_IDENTITY] * missing + [
+        half_kernel(s, truncate, kernel) if s else _IDENTITY for s in sigma
+    ]
+    return _Plan(
+        math.prod(shape[:first]),
+        (1,) * missing + shape[first:],
+        weights,
+        [w.ctypes.data for w in weights],
+        [len(w) - 1 for w in weights],
+    )
+
+
 def _forward(
     input: Tensor, sigma: Sequence[float], mode: str, cval: float, truncate: float, kernel: str
 ) -> Tensor:
@@ -137,28 +174,23 @@ def _forward(
     else:
         dtype = computing_dtype(input.dtype)
         source = input.to(dtype).contiguous()
-    output = torch.empty(input.shape, dtype=dtype)
-    if output.numel() == 0:
-        return output.to(_result_dtype(input.dtype))
-    shape = input.shape
-    first = len(shape) - len(sigma)
-    sizes = [1] * (3 - len(sigma)) + list(shape[first:])
-    kernels = [_IDENTITY] * (3 - len(sigma)) + [
-        half_kernel(s, truncate, kernel) if s else _IDENTITY for s in sigma
-    ]
-    _cpu.gaussian_filter(
-        source.data_ptr(),
-        DTYPE_CODES[source.dtype],
-        output.data_ptr(),
-        DTYPE_CODES[dtype],
-        math.prod(shape[:first]),
-        sizes,
-        [weights.ctypes.data for weights in kernels],
-        [len(weights) - 1 for weights in kernels],
-        MODES[mode],
-        cval,
-    )
-    return output.to(_result_dtype(input.dtype))
+    output = torch.empty(input.shape, dtype=dtype, device=input.device)
+    if output.numel():
+        plan = _plan(tuple(input.shape), tuple(sigma), truncate, kernel)
+        _cpu.gaussian_filter(
+            source.data_ptr(),
+            DTYPE_CODES[source.dtype],
+            output.data_ptr(),
+            DTYPE_CODES[dtype],
+            plan.batch,
+            plan.sizes,
+            plan.addresses,
+            plan.radii,
+            MODES[mode],
+            cval,
+        )
+    wanted = _result_dtype(input.dtype)
+    return output if dtype is wanted else output.to(wanted)
 
 
 def _adjoint(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES
-from marginseg.ops.library import library
+from marginseg.ops.library import library, undispatched
 
 INTERPOLATIONS = ("nearest", "linear")
 
@@ -45,6 +45,8 @@ def sample(
         tensor([[0, 1, 1, 0, 0]])
 
     """
+    if undispatched(label, coefficients, *factors):
+        return _forward(label, coefficients, factors, interpolation)
     result: Tensor = torch.ops.marginseg.sample(label, coefficients, factors, interpolation)
     return result
 
@@ -59,17 +61,17 @@ def _check(
         raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected nearest or linear, got {interpolation!r}")
-    for tensor in (coefficients, *factors):
-        if tensor.dtype is not torch.float32:
-            raise TypeError(f"coefficients and factors: expected float32, got {tensor.dtype}")
+    if {coefficients.dtype, *[factor.dtype for factor in factors]} != {torch.float32}:
+        raise TypeError(
+            f"coefficients and factors: expected float32, got {coefficients.dtype} and "
+            f"{[factor.dtype for factor in factors]}"
+        )
     shape, given = label.shape, coefficients.shape
     batch = len(given) - n - 2
-    fits = (
-        0 <= batch <= len(shape) - n
-        and all(factor.ndim == 2 for factor in factors)
-        and [*given[1:]] == [*shape[:batch], n, *(factor.shape[1] for factor in factors)]
-        and [*shape[-n:]] == [factor.shape[0] for factor in factors]
-    )
+    fits = 0 <= batch <= len(shape) - n and all(factor.ndim == 2 for factor in factors)
+    if fits:
+        sizes, ranks = zip(*(factor.shape for factor in factors), strict=True)
+        fits = given[1:] == (*shape[:batch], n, *ranks) and shape[-n:] == sizes
     if not fits:
         raise ValueError(
             f"coefficients: expected shape (samples, *batch, {n}, *ranks) for a label of shape "
@@ -93,7 +95,7 @@ def _forward(
     source = label.contiguous()
     drawn = coefficients.contiguous()
     matrices = [factor.contiguous() for factor in factors]
-    output = torch.empty((drawn.shape[0], *shape), dtype=label.dtype)
+    output = torch.empty((drawn.shape[0], *shape), dtype=label.dtype, device=label.device)
     if output.numel():
         _cpu.sample(
             source.data_ptr(),

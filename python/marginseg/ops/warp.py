@@ -18,7 +18,7 @@ from marginseg.ops.boundary import (
     checked_mode,
     computing_dtype,
 )
-from marginseg.ops.library import library
+from marginseg.ops.library import library, undispatched
 
 INTERPOLATIONS = ("linear", "nearest")
 
@@ -91,6 +91,8 @@ def warp(
     n = _spatial_dims(input.shape, displacement.shape, spatial_dims)
     _check(input, displacement, n, interpolation, mode, cval)
     value = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
+    if undispatched(input, displacement):
+        return _run(input, displacement, n, interpolation, mode, value)
     return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, value)
 
 
@@ -173,27 +175,28 @@ def _geometry(
     shape = list(input.shape[-n:])
     batch = math.prod(displacement.shape[: -n - 1])
     channels = math.prod(input.shape[displacement.ndim - n - 1 : -n])
-    images = input.reshape(batch, channels, *shape)
-    if batch > 1 and images.stride(0) == 0:
-        images = images[:1]
-    images = images.to(dtype)
-    expected = [math.prod(shape[axis:]) for axis in range(len(shape) + 1)]
-    packed = all(
-        size == 1 or stride == wanted
-        for size, stride, wanted in zip(
-            images.shape[1:], images.stride()[1:], expected, strict=True
-        )
-    )
-    if not packed:
+    size = channels * math.prod(shape)
+    images = input
+    if not input.is_contiguous():
+        images = input.reshape(batch, channels, *shape)
+        # The images of one batch entry must lie packed; entries may be the same one.
+        if batch > 1 and images.stride(0) == 0:
+            images, size = images[:1], 0
         images = images.contiguous()
-    stride = images.stride(0) if images.shape[0] > 1 else 0
-    return images, (batch, channels, shape, stride, MODES[mode], interpolation == "linear")
+    images = images.to(dtype)
+    return images, (batch, channels, shape, size, MODES[mode], interpolation == "linear")
 
 
 def _forward(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
 ) -> Tensor:
     _check(input, displacement, n, interpolation, mode, cval)
+    return _run(input, displacement, n, interpolation, mode, cval)
+
+
+def _run(
+    input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
+) -> Tensor:
     label = input.dtype in LABEL_DTYPES
     computing = computing_dtype(displacement.dtype if label else input.dtype)
     field = displacement.to(computing).contiguous()
