@@ -42,7 +42,7 @@ def main(
     ),
     threads: Annotated[str, typer.Option(help="Thread counts.")] = "1,2",
     only: Annotated[str, typer.Option(help=f"Some of {', '.join(NAMES)}.")] = "",
-    seconds: Annotated[float, typer.Option(help="Time budget of a pair.")] = 0.4,
+    seconds: Annotated[float, typer.Option(help="Time budget of a pair.")] = 0.3,
     limit: Annotated[float, typer.Option(help="Leave out peers whose call takes longer.")] = 10.0,
     only_scaling: Annotated[
         bool, typer.Option("--scaling", help="Only time against size.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -23,8 +22,8 @@ PARTIAL = 0.2
 """Below the highest thread count, what is slow is left out so much sooner."""
 
 
-TRIES, UNDISTURBED = 2, 0.15
-"""How often a pair is timed while others are busy, and how many cores' worth does not count."""
+TRIES = 2
+"""How often a pair is timed when other processes disturb it."""
 
 
 @dataclass
@@ -71,8 +70,9 @@ class Comparison:
         for size in sizes:
             self._check_peers(size, threads)
             for case in self.cases(size):
+                floors = {count: floor_seconds(case.work, count) for count in threads}
                 for peer in case.peers:
-                    yield from self._pair(case, peer, size, threads)
+                    yield from self._pair(case, peer, size, floors)
 
     def _check_peers(self, size: Size, threads: list[int]) -> None:
         """Compare the results of each peer with ours, at a small size of the same kind."""
@@ -94,10 +94,10 @@ class Comparison:
                 except (MissingPeerError, DifferenceError) as error:
                     self._checks[key] = f"left out: {error}"
 
-    def _pair(self, case: Case, peer: Peer, size: Size, threads: list[int]) -> Iterator[Row]:
+    def _pair(self, case: Case, peer: Peer, size: Size, floors: dict[int, float]) -> Iterator[Row]:
         check = self._checks[case.setting, peer.name, bool(size.batch)]
         call: Call | None = None
-        for count in threads:
+        for count, floor in floors.items():
             row = Row(case.op, case.setting, size.name, count, peer.name, peer.setting, peer.note)
             row.yardstick = peer.yardstick
             if check.startswith("left out: "):
@@ -106,35 +106,34 @@ class Comparison:
                 continue
             row.check = check
             forecast = self._forecast(case, peer, count, size)
-            limit = self.limit if count == max(threads) else self.limit * PARTIAL
+            limit = self.limit if count == max(floors) else self.limit * PARTIAL
             if forecast > limit:
                 row.left_out = f"a call would take about {forecast:.0f} s"
                 yield row
                 continue
-            row.floor_seconds = floor_seconds(case.work, count)
+            row.floor_seconds = floor
             use_threads(count)
             call = call or peer.prepare()
             self._time(row, case.ours, call, warm=forecast < SLOW)
             if row.theirs:
                 self._remember(case, peer, count, size, row.theirs.median)
-            if not size.batch and count == max(threads):
+            if not size.batch and count == max(floors):
                 row.target = peer.targets.get(size.edge)
                 row.met = None if row.target is None else (row.ratio or 0.0) >= row.target
             yield row
 
     def _time(self, row: Row, ours: Call, peer: Call, *, warm: bool) -> None:
         """Fill in the times; while other processes are in the way, try again."""
-        spare = (os.cpu_count() or 1) - row.threads
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             start = perf_counter()
             with BusyElsewhere() as busy:
-                timings = alternate(ours, peer, self.seconds, warm=warm)
+                timings = alternate(ours, peer, self.seconds, warm=warm and attempt == 0)
             if row.busy_elsewhere is None or busy.cores < row.busy_elsewhere:
                 row.busy_elsewhere = busy.cores
                 row.ours, row.theirs = timings
                 row.ratio = row.theirs.median / row.ours.median
                 row.ours_over_floor = row.ours.median / (row.floor_seconds or math.nan)
-            row.disturbed = row.busy_elsewhere > spare + UNDISTURBED
+                row.disturbed = busy.disturbs(row.threads)
             if not row.disturbed or perf_counter() - start > 3.0 * self.seconds:
                 return
 

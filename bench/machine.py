@@ -30,6 +30,10 @@ PACKAGES = (
 )
 
 
+UNDISTURBED = 0.15
+"""Work of other processes that does not count, in cores."""
+
+
 def use_threads(threads: int) -> None:
     """Give torch, and what is built on it or on ITK, so many threads. SciPy and NumPy use one."""
     torch.set_num_threads(threads)
@@ -89,6 +93,10 @@ class BusyElsewhere:
         (wall, everyone, mine), (wall_0, everyone_0, mine_0) = self._now(), self._start
         elsewhere = (everyone - everyone_0) - (mine - mine_0)
         self.cores = max(0.0, elsewhere / max(wall - wall_0, 1e-9))
+
+    def disturbs(self, threads: int) -> bool:
+        """Return whether that is more than so many threads leave free."""
+        return self.cores > (os.cpu_count() or 1) - threads + UNDISTURBED
 
     @staticmethod
     def _now() -> tuple[float, float, float]:

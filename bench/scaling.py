@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.case import Call, Size, organ
-from bench.machine import use_threads
+from bench.machine import BusyElsewhere, use_threads
 from bench.timing import Timing, steady
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_filter
 
@@ -25,6 +25,7 @@ class Point:
     voxels: int
     threads: int
     timing: Timing
+    disturbed: bool
 
 
 def measure(threads: int, seconds: float) -> Iterator[Point]:
@@ -34,7 +35,9 @@ def measure(threads: int, seconds: float) -> Iterator[Point]:
         for op in ("sample", "marginals", "gaussian_filter", "dice_threshold"):
             # One input at a time: at 512³ a float32 volume has half a gigabyte.
             call = _call(op, size)
-            yield Point(op, edge, size.voxels, threads, steady(call, seconds / 2))
+            with BusyElsewhere() as busy:
+                timing = steady(call, seconds)
+            yield Point(op, edge, size.voxels, threads, timing, busy.disturbs(threads))
             del call
             gc.collect()
 

@@ -56,7 +56,8 @@ def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:
     if name == "scaling":
         median = row["timing"]["median"]
         texts = [row["op"], f"{row['edge']}³", duration(median)]
-        return [*texts, f"{median / row['voxels'] * 1e9:.2f}"], None
+        mark = "*" if row["disturbed"] else ""
+        return [*texts, f"{median / row['voxels'] * 1e9:.2f}{mark}"], None
     head = [row["setting"], row["size"], str(row["threads"]), row["peer"]]
     if row["left_out"]:
         return [*head, *("–",) * 5], None
