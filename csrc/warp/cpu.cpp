@@ -233,8 +233,8 @@ template <int N, class V, class T>
 void run_warp(const V* const input, const T* const displacement, V* const output,
               const WarpGeometry& geometry, const V cval) {
   if constexpr (std::is_same_v<T, float>) {
-    const bool vectors = (!geometry.linear || std::is_same_v<V, float>) &&
-                         geometry.shape.back() >= shortest_row;
+    const bool vectors =
+        (!geometry.linear || std::is_same_v<V, float>) && geometry.shape.back() >= shortest_row;
     if (vectors && Rows<N>::fits(shape_of<N>(geometry))) {
       warp_rows<N>(input, displacement, output, geometry, cval);
       return;

@@ -38,9 +38,7 @@ def optimal_threshold(
         0.3333333333333333
 
     """
-    return _threshold(
-        probabilities, metric, _checked(probabilities, metric, spatial_dims)
-    )
+    return _threshold(probabilities, metric, _checked(probabilities, metric, spatial_dims))
 
 
 def optimal_segmentation(

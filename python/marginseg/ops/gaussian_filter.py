@@ -139,7 +139,7 @@ _IDENTITY = np.ones(1)
 
 
 class _Plan(NamedTuple):
-    """What the core needs to know of a shape and a kernel. ``weights`` keeps ``addresses`` valid."""
+    """What the core needs of a shape and a kernel. ``weights`` keeps ``addresses`` valid."""
 
     batch: int
     sizes: tuple[int, ...]
@@ -149,9 +149,7 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _plan(
-    shape: tuple[int, ...], sigma: tuple[float, ...], truncate: float, kernel: str
-) -> _Plan:
+def _plan(shape: tuple[int, ...], sigma: tuple[float, ...], truncate: float, kernel: str) -> _Plan:
     first = len(shape) - len(sigma)
     missing = 3 - len(sigma)
     weights = [_IDENTITY] * missing + [
