@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from scipy import ndimage
 from torch import Tensor
 
@@ -36,7 +37,7 @@ def cases(size: Size) -> Iterator[Case]:
 
 def _case(size: Size, label: Tensor, extents: tuple[int, int, int], std: float) -> Case:
     noise = GaussianFieldNoise(std=std, spatial_dims=3)
-    radius = int(TRUNCATE * std * size.edge + 0.5)
+    radius = int(TRUNCATE[torch.float32] * std * size.edge + 0.5)
     multiply_adds = size.cubes * separable_multiply_adds(extents, radius, size.edge)
     return Case(
         "marginals",

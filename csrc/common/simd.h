@@ -59,6 +59,18 @@ Pack<T> load(const T* const address) {
   return pack;
 }
 
+// Keeps a pack in its register: compilers would rather read it from memory again at every use.
+template <class T>
+inline __attribute__((always_inline)) void hold(T& pack) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(pack));
+#elif defined(__SSE2__)
+  asm("" : "+x"(pack));
+#else
+  (void)pack;
+#endif
+}
+
 template <class T>
 void store(T* const address, const Pack<T> pack) {
   std::memcpy(address, &pack, sizeof(pack));

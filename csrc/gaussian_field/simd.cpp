@@ -14,7 +14,8 @@ void multiply_tile(const T* const left, const int64_t left_stride, const Matrix<
   const T* values = right.data;
   for (int64_t r = 0; r < right.rows; ++r, values += right.stride) {
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
-      const Pack<T> pack = load(values + p.value * lanes<T>);
+      Pack<T> pack = load(values + p.value * lanes<T>);
+      hold(pack);
       unrolled<rows>([&](const auto i) __attribute__((always_inline)) {
         const Pack<T> factor = broadcast(left[i.value * left_stride + r]);
         sum[i.value][p.value] = multiply_add(factor, pack, sum[i.value][p.value]);
@@ -55,6 +56,9 @@ void multiply(const Matrix<const T> left, const Matrix<const T> right, const Mat
     to += rows.value * product.stride;
   };
   int64_t count = left.rows;
+  if (columns == lanes<T>) {
+    for (; count >= 8; count -= 8) step(Index<8>{});
+  }
   for (; count >= 4; count -= 4) step(Index<4>{});
   if (count == 3) step(Index<3>{});
   if (count == 2) step(Index<2>{});

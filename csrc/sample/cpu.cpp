@@ -54,7 +54,7 @@ class PlaneSampler {
       shape_.size[axis] = size[axis];
       volume_.size[axis] = static_cast<int32_t>(size[axis]);
     }
-    of_plane_.resize(3 * factors.plane_size());
+    of_plane_.resize(factors.plane_size());
     of_rows_.resize(3 * size[1] * factors.row_size());
     displacement_.resize(3 * factors.expanded_size());
     fits_ = size[0] * size[1] * size[2] < (int64_t{1} << 31);
@@ -69,19 +69,19 @@ class PlaneSampler {
 
   void run(const L* const label, const Extents& extents, const int64_t plane, L* const output) {
     const auto& [planes, rows, columns] = factors_.size();
-    const Range all_rows{0, rows};
-    const int64_t plane_size = factors_.plane_size();
+    const int64_t row_size = factors_.row_size();
     for (int axis = 3 - components_; axis < 3; ++axis) {
-      factors_.plane(prepared_[axis].data(), plane, of_plane_.data() + axis * plane_size);
+      float* const of_plane = of_plane_.data();
+      factors_.plane(prepared_[axis].data(), plane, of_plane);
+      factors_.rows(of_plane, of_rows_.data() + axis * row_size, 3 * row_size);
     }
-    const Range nearby = around(plane, reach_of(of_plane_.data(), plane_size));
-    const bool empty = extents.within(nearby, all_rows).size() == 0;
-    for (int axis = 3 - components_; axis < 3 && !empty; ++axis) {
-      factors_.rows(of_plane_.data() + axis * plane_size,
-                    of_rows_.data() + axis * factors_.row_size(), 3 * factors_.row_size());
-    }
+    int64_t reach = 0;
     for (int64_t row = 0; row < rows; ++row) {
-      const Range active = empty ? Range{0, 0} : displace_row(extents, plane, row);
+      reach = std::max(reach, reach_of(of_rows_.data() + row * 3 * row_size, row_size));
+    }
+    const std::vector<Range> nearby = extents.of_planes(around(plane, reach));
+    for (int64_t row = 0; row < rows; ++row) {
+      const Range active = displace_row(extents, nearby, row);
       for (int64_t channel = 0; channel < channels_; ++channel) {
         const int64_t volume = planes * rows * columns;
         L* const target = output + channel * volume + (plane * rows + row) * columns;
@@ -97,17 +97,14 @@ class PlaneSampler {
   int axis_of(const int component) const { return 3 - components_ + component; }
 
   // Evaluates the field on the columns of a row that can see what is not 0, and returns them.
-  Range displace_row(const Extents& extents, const int64_t plane, const int64_t row) {
+  Range displace_row(const Extents& extents, const std::vector<Range>& nearby, const int64_t row) {
     const int64_t row_size = factors_.row_size();
     const float* const of_row = of_rows_.data() + row * 3 * row_size;
-    int64_t reach[3];
-    for (int axis = 0; axis < 3; ++axis) reach[axis] = reach_of(of_row + axis * row_size, row_size);
-    const Range seen = extents.within(around(plane, reach[0]), around(row, reach[1]));
+    const Range seen = extents.of_rows(nearby, around(row, reach_of(of_row + row_size, row_size)));
     if (seen.size() == 0) return {0, 0};
-    constexpr int64_t step = padding;
-    const int64_t columns = factors_.size()[2];
-    const int64_t begin = std::max<int64_t>(0, seen.begin - reach[2]) / step * step;
-    const int64_t end = std::min(columns, seen.end + reach[2]);
+    const int64_t reach = reach_of(of_row + 2 * row_size, row_size);
+    const int64_t begin = std::max<int64_t>(0, seen.begin - reach) / padding * padding;
+    const int64_t end = std::min(factors_.size()[2], seen.end + reach);
     const int64_t first = 3 - components_;
     factors_.expand(of_row + first * row_size, components_, begin, padded(end),
                     displacement_.data() + first * factors_.expanded_size());
@@ -121,13 +118,16 @@ class PlaneSampler {
                                   displacement_.data() + factors_.expanded_size(),
                                   displacement_.data() + 2 * factors_.expanded_size()};
     if (!linear_ && fits_) {
-      kernels_.nearest(volume_,
-                       {static_cast<int32_t>(plane),
-                        static_cast<int32_t>(row),
-                        active.begin,
-                        active.end,
-                        {moved[0], moved[1], moved[2]}},
-                       places_.data());
+      const warping::Row moved_row{static_cast<int32_t>(plane),
+                                   static_cast<int32_t>(row),
+                                   active.begin,
+                                   active.end,
+                                   {moved[0], moved[1], moved[2]}};
+      if constexpr (sizeof(L) == 1) {
+        kernels_.nearest_byte(label, volume_, moved_row, output);
+        return;
+      }
+      kernels_.nearest(volume_, moved_row, places_.data());
       for (int64_t x = active.begin; x < active.end; ++x) {
         const int32_t place = places_[x];
         const L value = label[std::max(place, 0)];
@@ -167,6 +167,14 @@ class PlaneSampler {
   std::vector<int32_t> places_;
 };
 
+// The planes in an order of which every part is spread over the volume: what is not 0 rarely is,
+// and each thread takes one part.
+int64_t spread(const int64_t index, const int64_t count) {
+  constexpr int64_t step = 16;
+  const int64_t whole = count / step;
+  return index < whole * step ? index % whole * step + index / whole : index;
+}
+
 template <class L>
 void run_samples(const L* const label, const float* const coefficients, L* const output,
                  const SampleGeometry& geometry, const Factors<float>& factors) {
@@ -184,9 +192,10 @@ void run_samples(const L* const label, const float* const coefficients, L* const
     PlaneSampler<L> sampler(factors, geometry);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t volume = item / planes;
-      const int64_t plane = item % planes;
+      const int64_t plane = spread(item % planes, planes);
       const int64_t entry = volume % geometry.batch;
-      if (item == begin || plane == 0) sampler.begin_sample(coefficients + volume * field_size);
+      if (item == begin || item % planes == 0)
+        sampler.begin_sample(coefficients + volume * field_size);
       sampler.run(label + entry * label_size, extents[entry], plane, output + volume * label_size);
     }
   });

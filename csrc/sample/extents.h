@@ -34,23 +34,31 @@ class Extents {
     });
   }
 
-  // A range of columns that holds all that is not 0 in these planes and rows.
-  Range within(const Range planes, const Range rows) const {
+  static constexpr int64_t block = 4;  // planes, and rows
+
+  // For each block of rows, a range of columns that holds all that is not 0 in these planes.
+  std::vector<Range> of_planes(const Range planes) const {
+    std::vector<Range> result(across_, none_);
+    const int64_t last = std::min(planes.end, planes_) - 1;
+    for (int64_t z = std::max<int64_t>(0, planes.begin) / block; z <= last / block && last >= 0;
+         ++z) {
+      for (int64_t y = 0; y < across_; ++y) result[y] = hull(result[y], blocks_[z * across_ + y]);
+    }
+    return result;
+  }
+
+  // The same for these rows, from what of_planes() returned.
+  Range of_rows(const std::vector<Range>& of_planes, const Range rows) const {
     Range result = none_;
-    const int64_t last_plane = std::min(planes.end, planes_) - 1;
-    const int64_t last_row = std::min(rows.end, rows_) - 1;
-    if (last_plane < 0 || last_row < 0) return result;
-    for (int64_t z = std::max<int64_t>(0, planes.begin) / block; z <= last_plane / block; ++z) {
-      for (int64_t y = std::max<int64_t>(0, rows.begin) / block; y <= last_row / block; ++y) {
-        result = hull(result, blocks_[z * across_ + y]);
-      }
+    const int64_t last = std::min(rows.end, rows_) - 1;
+    for (int64_t y = std::max<int64_t>(0, rows.begin) / block; y <= last / block && last >= 0;
+         ++y) {
+      result = hull(result, of_planes[y]);
     }
     return result;
   }
 
  private:
-  static constexpr int64_t block = 4;  // planes, and rows
-
   int64_t planes_;
   int64_t rows_;
   int64_t across_;

@@ -97,24 +97,66 @@ int64_t lanes_left(const Row& row, const int64_t x) {
   return row.end - x < width ? row.end - x : width;
 }
 
+// The voxels nearest to where a pack of voxels is moved, and which of them lie inside.
+struct Nearest {
+  Integers place;
+  Integers inside;
+};
+
+Nearest nearest_to(const Position& position, const Volume& volume) {
+  Nearest result{{}, Integers{} - 1};
+  unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
+    const int32_t size = volume.size[axis.value];
+    const Integers index = to_integers(floor(position.along[axis.value] + broadcast(0.5f)));
+    result.inside &= inside(index, size);
+    result.place = result.place * size + index;
+  });
+  return result;
+}
+
 void nearest(const Volume& volume, const Row& row, int32_t* const places) {
   const Pack<float> steps = ramp();
-  const Pack<float> half = broadcast(0.5f);
   for (int64_t x = row.begin; x < row.end; x += width) {
     const int64_t count = lanes_left(row, x);
-    const Position position = position_at(row, x, count, steps);
-    Integers place{};
-    Integers valid = Integers{} - 1;
-    unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
-      const Integers index = to_integers(floor(position.along[axis.value] + half));
-      valid &= inside(index, volume.size[axis.value]);
-      place = place * volume.size[axis.value] + index;
-    });
-    const Integers result = valid ? place : Integers{} - 1;
+    const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
+    const Integers result = found.inside ? found.place : Integers{} - 1;
     if (count == width) {
       std::memcpy(places + x, &result, sizeof(result));
     } else {
       for (int64_t lane = 0; lane < count; ++lane) places[x + lane] = result[lane];
+    }
+  }
+}
+
+void nearest_byte(const uint8_t* const label, const Volume& volume, const Row& row,
+                  uint8_t* const output) {
+  const Pack<float> steps = ramp();
+#if defined(__AVX512F__)
+  // Four bytes are gathered, none beyond the label's last, and the right one is shifted down.
+  const int32_t last = volume.size[0] * volume.size[1] * volume.size[2] - 4;
+  if (last >= 0) {
+    for (int64_t x = row.begin; x < row.end; x += width) {
+      const int64_t count = lanes_left(row, x);
+      const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
+      const __m512i place = reinterpret_cast<__m512i>(found.place);
+      const __m512i start = _mm512_min_epi32(place, _mm512_set1_epi32(last));
+      const __mmask16 valid = _mm512_movepi32_mask(reinterpret_cast<__m512i>(found.inside));
+      const __m512i words =
+          _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), valid, start, label, 1);
+      const __m512i shift = _mm512_slli_epi32(_mm512_sub_epi32(place, start), 3);
+      const __mmask16 kept = static_cast<__mmask16>((1u << count) - 1);
+      _mm512_mask_cvtepi32_storeu_epi8(output + x, kept, _mm512_srlv_epi32(words, shift));
+    }
+    return;
+  }
+#endif
+  for (int64_t x = row.begin; x < row.end; x += width) {
+    const int64_t count = lanes_left(row, x);
+    const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
+    const Integers place = found.inside ? found.place : Integers{};
+    for (int64_t lane = 0; lane < count; ++lane) {
+      const uint8_t value = label[place[lane]];
+      output[x + lane] = found.inside[lane] != 0 ? value : uint8_t{0};
     }
   }
 }
@@ -164,7 +206,7 @@ int64_t linear(const float* const image, const Volume& volume, const Row& row, f
   return count_left;
 }
 
-constexpr Kernels table{nearest, linear};
+constexpr Kernels table{nearest, nearest_byte, linear};
 
 }  // namespace
 }  // namespace MARGINSEG_INSTRUCTION_SET

@@ -25,6 +25,8 @@ struct Kernels {
   // places[x] = the voxel nearest to where x is moved, floor(position + 1/2) along each axis, or -1
   // where that is outside or not a number.
   void (*nearest)(const Volume& volume, const Row& row, int32_t* places);
+  // output[x] = the byte of `label` at that voxel, 0 outside.
+  void (*nearest_byte)(const uint8_t* label, const Volume& volume, const Row& row, uint8_t* output);
   // output[x] = `image` interpolated where x is moved, but for packs of which a corner lies
   // outside: their x are written to `left` (room for all), and their number returned.
   int64_t (*linear)(const float* image, const Volume& volume, const Row& row, float* output,
