@@ -15,6 +15,7 @@ HEADINGS = {
         "threads",
         "peer",
         "ours",
+        "first of a turn",
         "peer's",
         "ratio",
         "target",
@@ -60,12 +61,12 @@ def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:
         return [*texts, f"{median / row['voxels'] * 1e9:.2f}{mark}"], None
     head = [row["setting"], row["size"], str(row["threads"]), row["peer"]]
     if row["left_out"]:
-        return [*head, *("–",) * 5], None
+        return [*head, *("–",) * 6], None
     ours, theirs = (duration(row[key]["median"]) for key in ("ours", "theirs"))
     target = "" if row["target"] is None else f"{row['target']:.3g}"
     mark = "*" if row["disturbed"] else ""
     numbers = [f"{row['ratio']:.3g}{mark}", target, f"{row['ours_over_floor']:.1f}"]
-    return [*head, ours, theirs, *numbers], row["met"]
+    return [*head, ours, duration(row["ours"]["first"]), theirs, *numbers], row["met"]
 
 
 def remarks(rows: list[dict[str, Any]]) -> list[str]:

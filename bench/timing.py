@@ -10,14 +10,28 @@ from bench.case import Call
 
 LEAST, MOST = 3, 200
 
+#: A turn lasts at least so long, or this many calls: a single call of microseconds would pay for
+#: the caches and the sleeping threads that the other left behind.
+TURN_SECONDS, TURN_CALLS = 3e-3, 100
+
 
 class Timing(NamedTuple):
-    """Seconds of one call."""
+    """Seconds of one call.
+
+    Attributes:
+        median: Over the turns, of the median call of each.
+        lower_quartile: Likewise.
+        upper_quartile: Likewise.
+        repetitions: Turns, or rounds.
+        first: The median of the first call of each turn, right after the other's.
+
+    """
 
     median: float
     lower_quartile: float
     upper_quartile: float
     repetitions: int
+    first: float | None = None
 
 
 def seconds_of(call: Call) -> float:
@@ -29,13 +43,20 @@ def seconds_of(call: Call) -> float:
     return elapsed
 
 
-def summary(times: list[float]) -> Timing:
+def summary(times: list[float], first: float | None = None) -> Timing:
     lower, middle, upper = statistics.quantiles(times, n=4, method="inclusive")
-    return Timing(middle, lower, upper, len(times))
+    return Timing(middle, lower, upper, len(times), first)
+
+
+def turn(call: Call) -> list[float]:
+    times = [seconds_of(call)]
+    while sum(times) < TURN_SECONDS and len(times) < TURN_CALLS:
+        times.append(seconds_of(call))
+    return times
 
 
 def alternate(ours: Call, peer: Call, seconds: float, *, warm: bool) -> tuple[Timing, Timing]:
-    """Call ours, peer, ours, peer … for about ``seconds``, at least three times each.
+    """Let ours, the peer, ours, the peer … take turns for about ``seconds``, thrice at least.
 
     Args:
         ours: The one call.
@@ -47,13 +68,16 @@ def alternate(ours: Call, peer: Call, seconds: float, *, warm: bool) -> tuple[Ti
     seconds_of(ours)
     if warm:
         seconds_of(peer)
-    ours_times: list[float] = []
-    peer_times: list[float] = []
+    turns: tuple[list[list[float]], list[list[float]]] = ([], [])
     start = perf_counter()
-    while len(peer_times) < LEAST or (len(peer_times) < MOST and perf_counter() - start < seconds):
-        ours_times.append(seconds_of(ours))
-        peer_times.append(seconds_of(peer))
-    return summary(ours_times), summary(peer_times)
+    while len(turns[1]) < LEAST or (len(turns[1]) < MOST and perf_counter() - start < seconds):
+        turns[0].append(turn(ours))
+        turns[1].append(turn(peer))
+    first, second = (
+        summary([statistics.median(times) for times in side], statistics.median(t[0] for t in side))
+        for side in turns
+    )
+    return first, second
 
 
 def steady(call: Call, seconds: float) -> Timing:

@@ -177,8 +177,8 @@ struct Guess {
 template <class T>
 Guess guess(const Values<T> values) {
   constexpr int64_t run = dice::sample_run;
-  const int64_t runs = std::clamp<int64_t>(values.size / (32 * run), 512, 4096) /
-                       dice::sample_groups * dice::sample_groups;
+  // More would narrow the guess, but each is a cache line from anywhere.
+  const int64_t runs = values.size < (int64_t{1} << 20) ? 512 : 1024;
   const int64_t part = values.size / runs;
   std::vector<T> sample(runs * run);
   uint64_t state = 0x9e3779b97f4a7c15u;

@@ -57,7 +57,11 @@ struct Mass<float> {
     } else {
       const Pack<float> summands = where(mask, values);
       add_large(summands);
-      const Halves rest = widen(values - summands);
+      const Pack<float> others = values - summands;
+      const Pack<float> zero{};
+      const uint32_t zeros = bits<float>(at_least(others, zero)) & bits<float>(at_least(zero, others));
+      if (zeros == all_lanes<float>) return;
+      const Halves rest = widen(others);
       small.add(rest.first);
       small.add(rest.second);
     }
