@@ -73,7 +73,7 @@ def test_derivatives(mode, kernel):
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_opcheck(dtype, requires_grad):
     values = torch.randn(2, 5, 4).to(dtype).requires_grad_(requires_grad)
-    arguments = (values, [1.0, 0.5], "reflect", 0.0, 4.0, "sampled")
+    arguments = (values, [1.0, 0.5], "reflect", 0.0, 4.0, "sampled", math.inf)
     torch.library.opcheck(torch.ops.marginseg.gaussian_filter, arguments)
     arguments = (values, [1.0, 0.5], "reflect", 4.0, "sampled")
     torch.library.opcheck(torch.ops.marginseg.gaussian_filter_adjoint, arguments)
@@ -184,3 +184,16 @@ def test_nan_spreads_as_far_as_the_kernel():
     expected[1, 6:15, 18:23] = True
     assert torch.equal(result.isnan(), expected)
     assert torch.equal(result.nan_to_num(), torch.zeros(4, 30, 40))
+
+
+def test_a_label_filtered_stays_a_probability():
+    label = torch.zeros(20, 40, 50, dtype=torch.uint8)
+    label[3:18, 2:38, 5:45] = 1
+    above = 0
+    for sigma in np.linspace(0.5, 4.0, 15):
+        free = gaussian_filter(label, sigma, kernel="integrated")
+        bounded = gaussian_filter(label, sigma, kernel="integrated", ceiling=1.0)
+        above += int((free > 1.0).sum())
+        assert torch.equal(bounded, free.clamp(max=1.0))
+        assert (free - bounded).max() < 1e-6
+    assert above > 0  # else the ceiling was not needed

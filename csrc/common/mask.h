@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "common/simd.h"
 
@@ -92,6 +93,50 @@ uint32_t bits(const Mask<T> mask) {
 
 template <class T>
 constexpr uint32_t all_lanes = (uint32_t{1} << lanes<T>)-1;
+
+// Whether any bit of the packs is set: false for +0 alone.
+template <class T, int packs>
+bool any_bit(const T* const values) {
+  typedef int64_t Words __attribute__((vector_size(vector_bytes)));
+  Words any{};
+  for (int p = 0; p < packs; ++p) any |= reinterpret_cast<Words>(load(values + p * lanes<T>));
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask(reinterpret_cast<__m512i>(any), reinterpret_cast<__m512i>(any)) !=
+         0;
+#elif defined(__AVX2__)
+  return _mm256_testz_si256(reinterpret_cast<__m256i>(any), reinterpret_cast<__m256i>(any)) == 0;
+#else
+  int64_t word = 0;
+  for (int i = 0; i < vector_bytes / 8; ++i) word |= any[i];
+  return word != 0;
+#endif
+}
+
+// Whether any lane is not +0.
+template <class P>
+bool any_lane(const P& pack) {
+  using T = std::remove_cv_t<std::remove_reference_t<decltype(pack[0])>>;
+  T values[lanes<T>];
+  std::memcpy(values, &pack, sizeof(pack));
+  return any_bit<T, 1>(values);
+}
+
+inline Mask<float> both(const Mask<float> a, const Mask<float> b) { return a & b; }
+
+// sums += the widened lanes of `mask`.
+inline void add_where(Halves& sums, const Mask<float> mask, const Pack<float> values,
+                      const Halves& widened) {
+#if defined(__AVX512F__)
+  (void)values;
+  sums.first = _mm512_mask_add_pd(sums.first, mask, sums.first, widened.first);
+  sums.second = _mm512_mask_add_pd(sums.second, mask >> 8, sums.second, widened.second);
+#else
+  (void)widened;
+  const Halves chosen = widen(where(mask, values));
+  sums.first += chosen.first;
+  sums.second += chosen.second;
+#endif
+}
 
 // Writes the lanes of `chosen` (a bit each) of the pack at `values` side by side to `target`, which
 // has room for a whole pack.

@@ -131,6 +131,17 @@ inline Halves widen(const Pack<float> pack) {
 #endif
 }
 
+// The same from memory, which takes less shuffling.
+inline Halves widen(const float* const address) {
+#if defined(__AVX512F__)
+  return {_mm512_cvtps_pd(_mm256_loadu_ps(address)), _mm512_cvtps_pd(_mm256_loadu_ps(address + 8))};
+#elif defined(__AVX2__) && defined(__FMA__)
+  return {_mm256_cvtps_pd(_mm_loadu_ps(address)), _mm256_cvtps_pd(_mm_loadu_ps(address + 4))};
+#else
+  return widen(load(address));
+#endif
+}
+
 // a * b + c, fused where the set can do it: rounded once there, twice in the base set.
 inline Pack<float> multiply_add(const Pack<float> a, const Pack<float> b, const Pack<float> c) {
 #if defined(__AVX512F__)

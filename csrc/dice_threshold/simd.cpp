@@ -26,105 +26,117 @@ struct Sums {
   }
 };
 
-// The mass of up to largest_block values.
+// The masses of up to largest_block values: of all, and of those above a threshold.
 template <class T>
-struct Mass;
+struct Masses;
 
 template <>
-struct Mass<double> {
+struct Masses<double> {
   static constexpr double large = 0.0;
 
-  Sums sums;
+  Sums whole;
+  Sums above;
 
-  void add(const Pack<double> values) { sums.add(values); }
-  void add_large(const Pack<double> values) { sums.add(values); }
-  void add_to(Sum& sum) const { sums.add_to(sum); }
+  template <bool large_only>
+  void add(const double* const address, const Mask<double> over) {
+    const Pack<double> values = load(address);
+    whole.add(values);
+    above.add(where(over, values));
+  }
+
+  void add_to(Sum& whole_mass, Sum& mass_above) const {
+    whole.add_to(whole_mass);
+    above.add_to(mass_above);
+  }
 };
 
 // Floats >= `large` are multiples of 2^-38: 2^15 of them, each <= 1, add up exactly in a double.
 // Smaller ones go to sums of their own.
 template <>
-struct Mass<float> {
+struct Masses<float> {
   static constexpr float large = 0x1p-14f;
 
-  Halves exact;
-  Sums small;
+  struct Mass {
+    Halves exact;
+    Sums small;
 
-  void add(const Pack<float> values) {
-    const Mask<float> mask = at_least(values, broadcast(large));
-    if (bits<float>(mask) == all_lanes<float>) {
-      add_large(values);
+    void add_small(const Pack<float> values) {
+      const Halves halves = widen(values);
+      small.add(halves.first);
+      small.add(halves.second);
+    }
+
+    void add_to(Sum& sum) const {
+      for (int lane = 0; lane < width; ++lane) {
+        dice::add(sum, exact.first[lane]);
+        dice::add(sum, exact.second[lane]);
+      }
+      small.add_to(sum);
+    }
+  };
+
+  Mass whole;
+  Mass above;
+
+  // `large_only`: the threshold is >= large.
+  template <bool large_only>
+  void add(const float* const address, const Mask<float> over) {
+    const Pack<float> values = load(address);
+    const Halves halves = widen(address);
+    const Mask<float> exact = at_least(values, broadcast(large));
+    if (bits<float>(exact) == all_lanes<float>) {
+      whole.exact.first += halves.first;
+      whole.exact.second += halves.second;
     } else {
-      const Pack<float> summands = where(mask, values);
-      add_large(summands);
-      const Pack<float> others = values - summands;
-      const Pack<float> zero{};
-      const uint32_t zeros = bits<float>(at_least(others, zero)) & bits<float>(at_least(zero, others));
-      if (zeros == all_lanes<float>) return;
-      const Halves rest = widen(others);
-      small.add(rest.first);
-      small.add(rest.second);
+      add_where(whole.exact, exact, values, halves);
+      const Pack<float> others = values - where(exact, values);
+      if (any_lane(others)) {
+        whole.add_small(others);
+        if constexpr (!large_only) above.add_small(where(over, others));
+      }
+    }
+    if constexpr (large_only) {
+      add_where(above.exact, over, values, halves);
+    } else {
+      add_where(above.exact, both(over, exact), values, halves);
     }
   }
 
-  // Values that are 0 or >= large.
-  void add_large(const Pack<float> values) {
-    const Halves halves = widen(values);
-    exact.first += halves.first;
-    exact.second += halves.second;
-  }
-
-  void add_to(Sum& sum) const {
-    for (int lane = 0; lane < width; ++lane) {
-      dice::add(sum, exact.first[lane]);
-      dice::add(sum, exact.second[lane]);
-    }
-    small.add_to(sum);
+  void add_to(Sum& whole_mass, Sum& mass_above) const {
+    whole.add_to(whole_mass);
+    above.add_to(mass_above);
   }
 };
 
-// Whether `count` values are all +0, and so change nothing.
-template <class T, int count>
-bool all_zero(const T* const values) {
-  uint64_t any = 0;
-  for (int i = 0; i < count * static_cast<int>(sizeof(T)) / 8; ++i) {
-    uint64_t word;
-    std::memcpy(&word, reinterpret_cast<const char*>(values) + 8 * i, 8);
-    any |= word;
-  }
-  return any == 0;
-}
-
-// `large_only`: survey.high >= Mass<T>::large.
+// `large_only`: survey.high >= Masses<T>::large.
 template <class T, bool large_only>
 void run_survey(const Values<T> values, Survey<T>& survey) {
-  constexpr int group = 4 * lanes<T>;
+  constexpr int packs = 4;
+  constexpr int group = packs * lanes<T>;
   const Pack<T> low = broadcast(survey.low);
   const Pack<T> high = broadcast(survey.high);
-  Mass<T> whole{};
-  Mass<T> above{};
   T* const kept = survey.kept;
   const int64_t room = survey.room;
+  Masses<T> masses{};
   int64_t volume = 0;
   int64_t count = survey.count;
-  const auto visit = [&](const T* const start) {
-    if (all_zero<T, group>(start)) return;
-    for (int k = 0; k < group; k += lanes<T>) {
-      const Pack<T> pack = load(start + k);
-      whole.add(pack);
+  const auto visit = [&](const T* const start) __attribute__((always_inline)) {
+    if (!any_bit<T, packs>(start)) return;
+    uint32_t within[packs];
+    unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
+      const T* const address = start + p.value * lanes<T>;
+      const Pack<T> pack = load(address);
       const Mask<T> over = at_least(pack, high);
-      const Pack<T> summands = where(over, pack);
-      if constexpr (large_only) {
-        above.add_large(summands);
-      } else {
-        above.add(summands);
-      }
+      masses.template add<large_only>(address, over);
       volume += __builtin_popcount(bits<T>(over));
-      const uint32_t within = bits<T>(at_least(pack, low)) & ~bits<T>(over);
-      // Without a branch: which packs hold a value of the bracket can't be predicted.
-      compress(within, start + k, kept + (count < room ? count : room));
-      count += __builtin_popcount(within);
-    }
+      within[p.value] = bits<T>(at_least(pack, low)) & ~bits<T>(over);
+    });
+    if ((within[0] | within[1] | within[2] | within[3]) == 0) return;
+    unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
+      const uint32_t chosen = within[p.value];
+      compress(chosen, start + p.value * lanes<T>, kept + (count < room ? count : room));
+      count += __builtin_popcount(chosen);
+    });
   };
   int64_t i = 0;
   for (; i + group <= values.size; i += group) visit(values.data + i);
@@ -134,14 +146,13 @@ void run_survey(const Values<T> values, Survey<T>& survey) {
     visit(padded);
   }
   survey.count = count;
-  whole.add_to(survey.whole);
-  above.add_to(survey.above.mass);
+  masses.add_to(survey.whole, survey.above.mass);
   survey.above.volume += volume;
 }
 
 template <class T>
 void survey(const Values<T> values, Survey<T>& survey) {
-  if (survey.high >= Mass<T>::large) {
+  if (survey.high >= Masses<T>::large) {
     run_survey<T, true>(values, survey);
   } else {
     run_survey<T, false>(values, survey);

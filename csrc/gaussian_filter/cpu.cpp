@@ -69,7 +69,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
 
 template <class T>
 Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Extension extension,
-                      const double cval) {
+                      const double cval, const double ceiling) {
   // Axes that are not filtered need no tiles of their own.
   if (axes[0].radius == 0) {
     axes[0].size *= batch;
@@ -79,7 +79,7 @@ Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Exte
       axes[0].size = 1;
     }
   }
-  Filter<T> filter{{}, extension, static_cast<T>(cval)};
+  Filter<T> filter{{}, extension, static_cast<T>(cval), static_cast<T>(ceiling)};
   for (int axis = 0; axis < 3; ++axis) {
     const FilterAxis& source = axes[axis];
     Axis<T>& target = filter.axes[axis];
@@ -111,10 +111,10 @@ void filter_images(const L* const input, T* const output, const Filter<T>& filte
 
 void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintptr_t output,
                      const Dtype dtype, int64_t batch, const std::array<FilterAxis, 3>& axes,
-                     const Extension extension, const double cval) {
+                     const Extension extension, const double cval, const double ceiling) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
-    const Filter<T> filter = read_filter<T>(batch, axes, extension, cval);
+    const Filter<T> filter = read_filter<T>(batch, axes, extension, cval, ceiling);
     auto* const target = reinterpret_cast<T*>(output);
     if (input_dtype == Dtype::uint8) {
       filter_images(reinterpret_cast<const uint8_t*>(input), target, filter, batch);

@@ -16,9 +16,10 @@ struct FilterAxis {
 };
 
 // output[i] = sum_k w[|k|] input[extend(i + k)] along each of three axes, for `batch` contiguous
-// images. The output has `dtype`, and the input the same or uint8 (then `dtype` is float32).
+// images; what is above `ceiling` becomes that. The output has `dtype`, and the input the same or
+// uint8 (then `dtype` is float32).
 void gaussian_filter(uintptr_t input, Dtype input_dtype, uintptr_t output, Dtype dtype,
                      int64_t batch, const std::array<FilterAxis, 3>& axes, Extension extension,
-                     double cval);
+                     double cval, double ceiling);
 
 }  // namespace marginseg

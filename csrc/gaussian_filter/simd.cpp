@@ -38,29 +38,21 @@ Pack<T> load_some_as(const L* const address, const int64_t count) {
   }
 }
 
-// Whether a row may lie beyond the kernel's reach of some outputs.
-struct Checked {
-  static constexpr bool value = true;
-};
-struct Unchecked {
-  static constexpr bool value = false;
-};
-
 // `outputs` sums in registers, so that a row is read once for all of them. Row j meets output i
-// with weight j - i.
+// with weight j - i; the first rows do not reach the last outputs, nor the last rows the first.
 template <int outputs, int packs, class L, class T>
 void across_tile(const L* const* const rows, T* const* const targets, const Weights<T> weights,
                  const int64_t x, const int64_t count) {
   Pack<T> sum[outputs][packs] = {};
   const bool whole = count == packs * lanes<T>;
-  const auto add_row = [&](const int64_t j, const auto checked) __attribute__((always_inline)) {
+  const auto add_row = [&](const int64_t j, const auto meets) __attribute__((always_inline)) {
     Pack<T> values[packs];
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
       const L* const address = rows[j] + x + p.value * lanes<T>;
       values[p.value] = whole ? load_as<T>(address) : load_some_as<T>(address, count);
     });
     unrolled<outputs>([&](const auto i) __attribute__((always_inline)) {
-      if (decltype(checked)::value && (j < i.value || j - i.value >= weights.count)) return;
+      if (!meets(i)) return;
       const Pack<T> weight = broadcast(weights.data[j - i.value]);
       unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
         sum[i.value][p.value] = multiply_add(weight, values[p.value], sum[i.value][p.value]);
@@ -68,10 +60,22 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
     });
   };
   const int64_t all = weights.count + outputs - 1;
-  int64_t j = 0;
-  for (; j < outputs - 1; ++j) add_row(j, Checked{});
-  for (; j < weights.count; ++j) add_row(j, Unchecked{});
-  for (; j < all; ++j) add_row(j, Checked{});
+  if (weights.count < outputs) {
+    for (int64_t j = 0; j < all; ++j) {
+      add_row(j, [&](const auto i) { return j >= i.value && j - i.value < weights.count; });
+    }
+  } else {
+    unrolled<outputs - 1>([&](const auto j) __attribute__((always_inline)) {
+      add_row(j.value, [](const auto i) { return i.value <= decltype(j)::value; });
+    });
+    for (int64_t j = outputs - 1; j < weights.count; ++j) {
+      add_row(j, [](const auto) { return true; });
+    }
+    unrolled<outputs - 1>([&](const auto beyond) __attribute__((always_inline)) {
+      add_row(weights.count + beyond.value,
+              [](const auto i) { return i.value > decltype(beyond)::value; });
+    });
+  }
   unrolled<outputs>([&](const auto i) __attribute__((always_inline)) {
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
       T* const address = targets[i.value] + x + p.value * lanes<T>;

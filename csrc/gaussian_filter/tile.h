@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -157,6 +158,11 @@ class TileFilter {
           extend_row(padded);
           kernels_in_use<Simd<T>>().along(padded, target + columns.begin, x.kernel(),
                                           columns.size());
+        }
+        if (std::isfinite(filter_.ceiling)) {
+          for (T* value = target + columns.begin; value < target + columns.end; ++value) {
+            *value = std::min(*value, filter_.ceiling);
+          }
         }
         std::fill(target, target + columns.begin, T{0});
         std::fill(target + columns.end, target + x.size, T{0});

@@ -245,14 +245,13 @@ class GaussianFieldNoise:
             label = torch.stack([label == value for value in classes], dim=axis)
         self._check_range(label)
         dtype = torch.float64 if label.dtype is torch.float64 else torch.float32
-        filtered = gaussian_filter(
+        return gaussian_filter(
             label if label.dtype in BYTE_DTYPES else label.to(dtype),
             self.std_in_voxels(spatial),
             truncate=TRUNCATE[dtype],
             kernel="integrated",
+            ceiling=1.0,
         )
-        # The sum of rounded products can pass 1 by an ulp.
-        return filtered.clamp_(0.0, 1.0)
 
     def expected_volume(self, label: Tensor) -> Tensor:
         r"""Return :math:`E\|L\| = \|l\| - \xi` (Theorem 2), as a fraction of the domain.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -98,14 +100,16 @@ def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(rounded.double() < threshold, above, rounded)
 
 
-_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+_NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+}
 
 
 def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
-    rounded = _NUMPY_DTYPES[dtype](threshold)
-    if float(rounded) < threshold:
-        rounded = np.nextafter(rounded, _NUMPY_DTYPES[dtype](np.inf))
-    return float(rounded)
+    kind = _NUMPY_DTYPES[dtype]
+    rounded = float(kind(threshold))
+    return rounded if rounded >= threshold else float(np.nextafter(kind(threshold), kind(np.inf)))
 
 
 def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> int:

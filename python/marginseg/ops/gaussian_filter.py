@@ -35,6 +35,7 @@ def gaussian_filter(
     cval: float = 0.0,
     truncate: float = 4.0,
     kernel: str = "sampled",
+    ceiling: float = math.inf,
 ) -> Tensor:
     r"""Filter the last one to three axes with a Gaussian.
 
@@ -55,6 +56,8 @@ def gaussian_filter(
         cval: The value outside, for ``mode="constant"``.
         truncate: The radius in standard deviations, > 0.
         kernel: ``"sampled"`` or ``"integrated"``.
+        ceiling: What rounding lifts above it becomes the ceiling: a weighted mean of values up to 1
+            is no probability if its sum rounds to more. Derivatives take no notice of it.
 
     Returns:
         Tensor of the input's shape. Differentiable, to any order, with respect to ``input``.
@@ -79,7 +82,7 @@ def gaussian_filter(
         raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
-    arguments = (sigmas, checked_mode(mode), float(cval), float(truncate), kernel)
+    arguments = (sigmas, checked_mode(mode), float(cval), float(truncate), kernel, float(ceiling))
     if undispatched(input):
         return _forward(input, *arguments)
     result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
@@ -125,8 +128,8 @@ def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, A
 
 
 library.define(
-    "gaussian_filter(Tensor input, float[] sigma, str mode, float cval, float truncate, str kernel)"
-    " -> Tensor"
+    "gaussian_filter(Tensor input, float[] sigma, str mode, float cval, float truncate, str kernel,"
+    " float ceiling) -> Tensor"
 )
 library.define(
     "gaussian_filter_adjoint(Tensor input, float[] sigma, str mode, float truncate, str kernel)"
@@ -165,7 +168,13 @@ def _plan(shape: tuple[int, ...], sigma: tuple[float, ...], truncate: float, ker
 
 
 def _forward(
-    input: Tensor, sigma: Sequence[float], mode: str, cval: float, truncate: float, kernel: str
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    cval: float,
+    truncate: float,
+    kernel: str,
+    ceiling: float,
 ) -> Tensor:
     if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
         source, dtype = input.contiguous(), torch.float32
@@ -186,6 +195,7 @@ def _forward(
             plan.radii,
             MODES[mode],
             cval,
+            ceiling,
         )
     wanted = _result_dtype(input.dtype)
     return output if dtype is wanted else output.to(wanted)
@@ -200,11 +210,11 @@ def _adjoint(
     onto the extended array and add what lands beyond the ends to the voxels it was copied from.
     """
     if mode == "constant":
-        return _forward(input, sigma, mode, 0.0, truncate, kernel)
+        return _forward(input, sigma, mode, 0.0, truncate, kernel, math.inf)
     radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
     padding = [width for radius in reversed(radii) for width in (radius, radius)]
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
-    spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel)
+    spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
     for axis, radius in enumerate(radii, start=-len(radii)):
         size = input.shape[axis]
         sources = _extended(size, radius, mode)
@@ -229,18 +239,21 @@ def _fake(input: Tensor, *_: object) -> Tensor:
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    sigma, mode = inputs[1:3]
-    ctx.arguments = (sigma, mode, *inputs[-2:])
+    # (input, sigma, mode, cval, truncate, kernel, ceiling), or without cval and ceiling.
+    options = inputs[4:6] if len(inputs) == 7 else inputs[3:5]
+    ctx.arguments = (*inputs[1:3], *options)
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     filtered = torch.ops.marginseg.gaussian_filter_adjoint(gradient, *ctx.arguments)
-    return filtered, None, None, None, None, None
+    return filtered, None, None, None, None, None, None
 
 
 def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     sigma, mode, truncate, kernel = ctx.arguments
-    filtered = torch.ops.marginseg.gaussian_filter(gradient, sigma, mode, 0.0, truncate, kernel)
+    filtered = torch.ops.marginseg.gaussian_filter(
+        gradient, sigma, mode, 0.0, truncate, kernel, math.inf
+    )
     return filtered, None, None, None, None
 
 
