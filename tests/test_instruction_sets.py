@@ -102,7 +102,7 @@ def test_all_sets_agree(results_of):
                 assert np.array_equal(value, base[key]), (name, key)
             elif key.startswith(("label", "sample")):
                 # A position within a rounding of halfway between two voxels may go either way.
-                assert np.mean(value != base[key]) <= 2e-4, (name, key)
+                assert np.count_nonzero(value != base[key]) <= 2, (name, key)
             else:
                 tolerance = 1e-12 if "float64" in key else 4e-6
                 np.testing.assert_allclose(value, base[key], rtol=0, atol=tolerance, err_msg=key)

@@ -27,10 +27,10 @@ class Factors {
       rank_[missing + i] = ranks[i];
       rows_[missing + i].assign(source, source + shape[i] * ranks[i]);
     }
-    columns_.resize(rank_[2] * padded(size_[2]));
+    columns_.resize(rank_[2] * expanded_size());
     for (int64_t column = 0; column < size_[2]; ++column) {
       for (int64_t r = 0; r < rank_[2]; ++r) {
-        columns_[r * padded(size_[2]) + column] = rows_[2][column * rank_[2] + r];
+        columns_[r * expanded_size() + column] = rows_[2][column * rank_[2] + r];
       }
     }
   }
@@ -40,7 +40,7 @@ class Factors {
   // The sizes of what plane() and rows() write for one plane and one row, and of an expanded row.
   int64_t plane_size() const { return rank_[1] * padded(rank_[2]); }
   int64_t row_size() const { return padded(rank_[2]); }
-  int64_t expanded_size() const { return padded(size_[2]); }
+  int64_t expanded_size() const { return padded(size_[2]) + padding; }
 
   // ξ with its rows padded, as plane() reads it.
   AlignedVector<T> prepared(const T* const coefficients) const {
@@ -62,13 +62,13 @@ class Factors {
                       {output, size_[1], stride}, row_size());
   }
 
-  // Columns [begin, end), multiples of `padding`, of `count` rows of what rows() wrote, row_size()
-  // apart, to output[begin .. end) and on, expanded_size() apart.
-  void expand(const T* const rows, const int64_t count, const int64_t begin, const int64_t end,
+  // Columns [begin, begin + padded(length)) of `count` rows of what rows() wrote, row_size() apart,
+  // to output[begin] and on, expanded_size() apart. Beyond the last column they are 0.
+  void expand(const T* const rows, const int64_t count, const int64_t begin, const int64_t length,
               T* const output) const {
     kernels_.multiply({rows, count, row_size()},
                       {columns_.data() + begin, rank_[2], expanded_size()},
-                      {output + begin, count, expanded_size()}, end - begin);
+                      {output + begin, count, expanded_size()}, padded(length));
   }
 
  private:

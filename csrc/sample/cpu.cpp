@@ -22,8 +22,7 @@ constexpr int64_t voxels_per_task = 8192;
 // What lies farther is outside any label.
 constexpr float farthest = 1e9f;
 
-// How far a component moves a voxel at most, in whole voxels, with room for rounding and for the
-// second corner: |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
+// How many voxels away a component moves a voxel at most, to the nearest voxel or to either corner: |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
 int64_t reach_of(const float* const coefficients, const int64_t count) {
   static_assert(padding % 4 == 0);
   float squares[4] = {};
@@ -32,7 +31,7 @@ int64_t reach_of(const float* const coefficients, const int64_t count) {
   }
   const float bound = std::sqrt(squares[0] + squares[1] + squares[2] + squares[3]);
   if (!(bound < farthest)) return static_cast<int64_t>(farthest);
-  return static_cast<int64_t>(bound * 1.0001f) + 2;
+  return static_cast<int64_t>(bound * 1.0001f) + 1;  // with room for rounding
 }
 
 Range around(const int64_t index, const int64_t reach) {
@@ -103,10 +102,10 @@ class PlaneSampler {
     const Range seen = extents.of_rows(nearby, around(row, reach_of(of_row + row_size, row_size)));
     if (seen.size() == 0) return {0, 0};
     const int64_t reach = reach_of(of_row + 2 * row_size, row_size);
-    const int64_t begin = std::max<int64_t>(0, seen.begin - reach) / padding * padding;
+    const int64_t begin = std::max<int64_t>(0, seen.begin - reach);
     const int64_t end = std::min(factors_.size()[2], seen.end + reach);
     const int64_t first = 3 - components_;
-    factors_.expand(of_row + first * row_size, components_, begin, padded(end),
+    factors_.expand(of_row + first * row_size, components_, begin, end - begin,
                     displacement_.data() + first * factors_.expanded_size());
     return {begin, end};
   }

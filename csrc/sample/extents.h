@@ -34,7 +34,7 @@ class Extents {
     });
   }
 
-  static constexpr int64_t block = 4;  // planes, and rows
+  static constexpr int64_t block = 2;  // planes, and rows
 
   // For each block of rows, a range of columns that holds all that is not 0 in these planes.
   std::vector<Range> of_planes(const Range planes) const {
