@@ -32,8 +32,7 @@ void evaluate_planes(const Factors<T>& factors, const T* const coefficients, T* 
     factors.rows(of_plane.data(), of_rows.data(), factors.row_size());
     for (int64_t row = 0; row < rows; row += rows_at_once) {
       const int64_t count = std::min(rows_at_once, rows - row);
-      factors.expand(of_rows.data() + row * factors.row_size(), count, 0, columns,
-                     expanded.data());
+      factors.expand(of_rows.data() + row * factors.row_size(), count, 0, columns, expanded.data());
       for (int64_t i = 0; i < count; ++i) {
         std::copy_n(expanded.data() + i * factors.expanded_size(), columns,
                     output + (plane * rows + row + i) * columns);

@@ -22,7 +22,8 @@ constexpr int64_t voxels_per_task = 8192;
 // What lies farther is outside any label.
 constexpr float farthest = 1e9f;
 
-// How many voxels away a component moves a voxel at most, to the nearest voxel or to either corner: |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
+// How many voxels away a component moves a voxel at most, to the nearest voxel or to either corner:
+// |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
 int64_t reach_of(const float* const coefficients, const int64_t count) {
   static_assert(padding % 4 == 0);
   float squares[4] = {};

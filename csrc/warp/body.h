@@ -66,23 +66,28 @@ template <int N, class T>
 Corners<N, T> linear_corners(const T (&position)[N], const Shape<N>& shape,
                              const Extension extension) {
   Corners<N, T> corners;
-  int64_t first[N];
+  int64_t index[N][2];
   for (int axis = 0; axis < N; ++axis) {
     const T inside = bounded(position[axis]);
     const T floor = std::floor(inside);
-    first[axis] = static_cast<int64_t>(floor);
+    const auto first = static_cast<int64_t>(floor);
+    for (int side = 0; side < 2; ++side) {
+      index[axis][side] = extend(first + side, shape.size[axis], extension);
+    }
     corners.along[axis][1] = inside - floor;
     corners.along[axis][0] = T(1) - corners.along[axis][1];
   }
   for (int corner = 0; corner < corners.count; ++corner) {
-    int64_t index[N];
+    bool exists = true;
+    int64_t place = 0;
     T weight = 1;
     for (int axis = 0; axis < N; ++axis) {
       const int side = (corner >> axis) & 1;
-      index[axis] = first[axis] + side;
+      exists = exists && index[axis][side] != outside;
+      place = place * shape.size[axis] + index[axis][side];
       weight *= corners.along[axis][side];
     }
-    corners.place[corner] = place_of<N>(index, shape, extension);
+    corners.place[corner] = exists ? place : outside;
     corners.weight[corner] = weight;
   }
   return corners;

@@ -86,7 +86,7 @@ def dice_threshold(
     """
     _check("probabilities", probabilities, method)
     n = _checked_spatial_dims(probabilities, spatial_dims)
-    values = probabilities.detach()
+    values = probabilities.detach() if probabilities.requires_grad else probabilities
     if undispatched(values):
         return DiceThreshold(*_regular(values, n, method))
     return DiceThreshold(*torch.ops.marginseg.dice_threshold(values, n, method))
@@ -201,7 +201,7 @@ def _solve(
     source = values.to(computing_dtype(values.dtype)).contiguous()
     threshold = torch.empty(leading, dtype=torch.float64, device=values.device)
     dice = torch.empty_like(threshold)
-    volume = torch.empty(leading, dtype=torch.int64, device=values.device)
+    volume = torch.empty_like(threshold, dtype=torch.int64)
     _cpu.dice_threshold(
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
@@ -216,18 +216,19 @@ def _solve(
 
 
 @lru_cache(maxsize=64)
-def _equal_offsets(count: int, size: int) -> tuple[int, np.ndarray[Any, Any]]:
-    """Return the address of the offsets of ``count`` maps of ``size``, and the array itself."""
-    offsets = np.arange(count + 1, dtype=np.int64) * size
-    return offsets.ctypes.data, offsets
+def _equal_offsets(
+    shape: tuple[int, ...], spatial_dims: int
+) -> tuple[tuple[int, ...], int, np.ndarray[Any, Any]]:
+    """Return the leading shape, the address of the offsets of its maps, and their array."""
+    split = len(shape) - spatial_dims
+    offsets = np.arange(math.prod(shape[:split]) + 1, dtype=np.int64) * math.prod(shape[split:])
+    return shape[:split], offsets.ctypes.data, offsets
 
 
 def _regular(
     probabilities: Tensor, spatial_dims: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    split = probabilities.ndim - spatial_dims
-    leading = probabilities.shape[:split]
-    address, _ = _equal_offsets(math.prod(leading), math.prod(probabilities.shape[split:]))
+    leading, address, _ = _equal_offsets(tuple(probabilities.shape), spatial_dims)
     return _solve(probabilities, address, leading, method)
 
 

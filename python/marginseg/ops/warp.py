@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -96,16 +97,20 @@ def warp(
     return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, value)
 
 
-def _fits(n: int, input: torch.Size, displacement: torch.Size) -> bool:
+def _fits(n: int, input: Sequence[int], displacement: Sequence[int]) -> bool:
     batch = len(displacement) - n - 1
     return (
         1 <= n <= 3
         and 0 <= batch <= len(input) - n
-        and tuple(displacement) == (*input[:batch], n, *input[-n:])
+        and displacement[batch] == n
+        and displacement[:batch] == input[:batch]
+        and displacement[batch + 1 :] == input[-n:]
     )
 
 
-def _spatial_dims(input: torch.Size, displacement: torch.Size, spatial_dims: int | None) -> int:
+def _spatial_dims(
+    input: Sequence[int], displacement: Sequence[int], spatial_dims: int | None
+) -> int:
     candidates = (1, 2, 3) if spatial_dims is None else (spatial_dims,)
     fitting = [n for n in candidates if _fits(n, input, displacement)]
     if not fitting:
