@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <vector>
 
@@ -34,6 +35,21 @@ struct CacheLineAllocator {
 
 template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
+
+// Large memory of which every value is written before it is read: not zeroed first.
+template <class T>
+class AlignedBuffer {
+ public:
+  explicit AlignedBuffer(const int64_t count)
+      : data_(CacheLineAllocator<T>().allocate(static_cast<std::size_t>(count))) {}
+  T* data() const { return data_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(T* const memory) const { CacheLineAllocator<T>().deallocate(memory, 0); }
+  };
+  std::unique_ptr<T, Delete> data_;
+};
 
 // So many values of any type fill whole cache lines.
 constexpr int64_t padding = 16;

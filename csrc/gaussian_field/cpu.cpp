@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "gaussian_field/factors.h"
 
@@ -52,6 +53,7 @@ void evaluate_gaussian_field(const uintptr_t coefficients, const uintptr_t outpu
     const Factors<T> factors(ranks, shape, addresses);
     const auto& [planes, rows, columns] = factors.size();
     const int64_t grain = std::max<int64_t>(1, voxels_per_task / (rows * columns));
+    prefer_huge_pages(reinterpret_cast<void*>(output), count * planes * rows * columns * sizeof(T));
     parallel_for(count * planes, grain, [&](const int64_t begin, const int64_t end) {
       evaluate_planes(factors, reinterpret_cast<const T*>(coefficients),
                       reinterpret_cast<T*>(output), begin, end);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "gaussian_filter/runs.h"
 #include "gaussian_filter/support.h"
@@ -54,7 +55,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
       Range& columns = support.output[2];
       columns = {columns.begin / padding * padding,
                  std::min(filter.axes[2].size, padded(columns.end))};
-      const AlignedVector<T> lines = filter_runs(input, filter, support);
+      const AlignedBuffer<T> lines = filter_runs(input, filter, support);
       Filter<T> rest = filter;
       rest.axes[2].radius = 0;
       rest.axes[2].weights = {T{1}};
@@ -116,6 +117,7 @@ void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintp
     using T = typename decltype(type)::type;
     const Filter<T> filter = read_filter<T>(batch, axes, extension, cval, ceiling);
     auto* const target = reinterpret_cast<T*>(output);
+    prefer_huge_pages(target, batch * filter.volume() * sizeof(T));
     if (input_dtype == Dtype::uint8) {
       filter_images(reinterpret_cast<const uint8_t*>(input), target, filter, batch);
     } else {

@@ -1,9 +1,11 @@
 // Labels along their rows: a row of few runs is filtered without multiplying.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "common/aligned.h"
 #include "common/dispatch.h"
 #include "common/parallel.h"
 #include "gaussian_filter/tile.h"
@@ -55,14 +57,14 @@ void for_each_run(const uint8_t* const row, const Range range, const Visit& visi
 
 // The support of a label, filtered along its last axis: a box of the columns of the output.
 template <class T>
-AlignedVector<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
+AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
                              const Support& support) {
   const auto& [planes, rows, inside] = support.input;
   const Range columns = support.output[2];
   const Axis<T>& axis = filter.axes[2];
   const int64_t row_count = rows.size();
   const FilteredStep<T> step(axis, columns.size() + axis.radius);
-  AlignedVector<T> filtered(planes.size() * row_count * columns.size());
+  AlignedBuffer<T> filtered(planes.size() * row_count * columns.size());
   const auto& kernels = kernels_in_use<Simd<T>>();
   const int64_t grain = std::max<int64_t>(1, 16384 / columns.size());
   parallel_for(planes.size() * row_count, grain,
@@ -72,6 +74,7 @@ AlignedVector<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
                    const int64_t place = (planes.begin + i / row_count) * filter.axes[1].size +
                                          rows.begin + i % row_count;
                    T* const target = filtered.data() + i * columns.size();
+                   std::fill_n(target, columns.size(), T{0});
                    for_each_run(image + place * axis.size, inside,
                                 [&](const int64_t first, const int64_t last, const uint8_t value) {
                                   kernels.add_difference(step.from(columns.begin, first),

@@ -40,9 +40,11 @@ std::vector<Tile> tiles_of(const Filter<T>& filter, const Support& support) {
   if (planes.size() == 0) return tiles;
   constexpr int64_t depth = block;
   const int64_t row_bytes = depth * support.input[2].size() * static_cast<int64_t>(sizeof(T));
-  const int64_t fitting =
-      std::max(depth, tile_bytes / std::max<int64_t>(1, row_bytes) - 2 * filter.axes[1].radius);
-  const int64_t across = (rows.size() + fitting - 1) / fitting;
+  const int64_t fitting = tile_bytes / std::max<int64_t>(1, row_bytes);
+  // The first axis is filtered for 2 radius more rows than the tile has: as many again at most.
+  const int64_t radius = filter.axes[1].radius;
+  const int64_t most = std::max({depth, fitting - 2 * radius, 2 * radius});
+  const int64_t across = (rows.size() + most - 1) / most;
   const int64_t height = (rows.size() + across - 1) / across;
   for (int64_t row = rows.begin; row < rows.end; row += height) {
     for (int64_t plane = planes.begin; plane < planes.end; plane += depth) {

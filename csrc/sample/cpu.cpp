@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "common/dispatch.h"
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "gaussian_field/factors.h"
 #include "sample/extents.h"
@@ -188,6 +189,7 @@ void run_samples(const L* const label, const float* const coefficients, L* const
   }
   const int64_t grain = std::max<int64_t>(1, voxels_per_task / (rows * columns));
   const int64_t count = geometry.samples * geometry.batch * planes;
+  prefer_huge_pages(output, geometry.samples * geometry.batch * label_size * sizeof(L));
   parallel_for(count, grain, [&, planes = planes](const int64_t begin, const int64_t end) {
     PlaneSampler<L> sampler(factors, geometry);
     for (int64_t item = begin; item < end; ++item) {

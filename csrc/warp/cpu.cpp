@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/dispatch.h"
+#include "common/huge_pages.h"
 #include "common/parallel.h"
 #include "warp/body.h"
 #include "warp/simd.h"
@@ -232,6 +233,8 @@ constexpr int64_t shortest_row = 16;
 template <int N, class V, class T>
 void run_warp(const V* const input, const T* const displacement, V* const output,
               const WarpGeometry& geometry, const V cval) {
+  const int64_t count = geometry.batch * geometry.channels * volume_of(shape_of<N>(geometry));
+  prefer_huge_pages(output, count * sizeof(V));
   if constexpr (std::is_same_v<T, float>) {
     const bool vectors =
         (!geometry.linear || std::is_same_v<V, float>) && geometry.shape.back() >= shortest_row;
