@@ -98,9 +98,12 @@ def _bar(axes: Axes, line: float, size: str, row: dict[str, Any]) -> None:
     y = line + (list(COLOURS).index(size) - (len(COLOURS) - 1) / 2) * height
     ratio = row["ratio"]
     axes.barh(y, ratio - 1.0, height, left=1.0, color=COLOURS[size])
+    target = row["target"] or 0.0
+    # Beside the target's tick where the number would lie under it.
+    place = target if ratio < target < 2.2 * ratio else ratio
     axes.annotate(
-        f"{ratio:.3g}",
-        (ratio, y),
+        f"{ratio:.0f}" if ratio >= 100.0 else f"{ratio:.3g}",
+        (place, y),
         (3 if ratio >= 1.0 else -3, 0),
         textcoords="offset points",
         va="center",

@@ -49,7 +49,9 @@ def _call(op: str, size: Size) -> Call:
         return lambda: noise.sample(label)
     if op == "marginals":
         label = organ(size)
-        return lambda: noise.marginals(label)
+        # In voxels: as a fraction of the extent, the kernel would grow with the edge.
+        fixed = GaussianFieldNoise(std=2.0, length_scale=20.0, units="voxel")
+        return lambda: fixed.marginals(label)
     if op == "dice_threshold":
         marginals = noise.marginals(organ(size))
         return lambda: dice_threshold(marginals, spatial_dims=3)

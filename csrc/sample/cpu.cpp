@@ -80,7 +80,7 @@ class PlaneSampler {
     for (int64_t row = 0; row < rows; ++row) {
       reach = std::max(reach, reach_of(of_rows_.data() + row * 3 * row_size, row_size));
     }
-    const std::vector<Range> nearby = extents.of_planes(around(plane, reach));
+    const sampling::Columns nearby = extents.of_planes(around(plane, reach));
     for (int64_t row = 0; row < rows; ++row) {
       const Range active = displace_row(extents, nearby, row);
       for (int64_t channel = 0; channel < channels_; ++channel) {
@@ -98,7 +98,7 @@ class PlaneSampler {
   int axis_of(const int component) const { return 3 - components_ + component; }
 
   // Evaluates the field on the columns of a row that can see what is not 0, and returns them.
-  Range displace_row(const Extents& extents, const std::vector<Range>& nearby, const int64_t row) {
+  Range displace_row(const Extents& extents, const sampling::Columns& nearby, const int64_t row) {
     const int64_t row_size = factors_.row_size();
     const float* const of_row = of_rows_.data() + row * 3 * row_size;
     const Range seen = extents.of_rows(nearby, around(row, reach_of(of_row + row_size, row_size)));

@@ -9,6 +9,23 @@
 
 namespace marginseg::sampling {
 
+// For each block of rows, a range of columns that holds all that is not 0. Apart, so that many are
+// merged at once.
+struct Columns {
+  std::vector<int32_t> begin;
+  std::vector<int32_t> end;
+
+  explicit Columns(const int64_t count) : begin(count, INT32_MAX), end(count, 0) {}
+
+  void merge(const int64_t at, const int32_t* const begins, const int32_t* const ends,
+             const int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      begin[at + i] = std::min(begin[at + i], begins[i]);
+      end[at + i] = std::max(end[at + i], ends[i]);
+    }
+  }
+};
+
 class Extents {
  public:
   // Of `channels` volumes of shape (planes, rows, columns), one after another, together.
@@ -18,52 +35,56 @@ class Extents {
       : planes_(planes),
         rows_(rows),
         across_((rows + block - 1) / block),
-        none_{columns, 0},
-        blocks_((planes + block - 1) / block * across_, none_) {
+        blocks_((planes + block - 1) / block * across_) {
     const int64_t grain = std::max<int64_t>(1, 65536 / (block * rows * columns * channels));
     parallel_for((planes + block - 1) / block, grain, [&](const int64_t begin, const int64_t end) {
       for (int64_t plane = begin * block; plane < std::min(planes, end * block); ++plane) {
         for (int64_t row = 0; row < rows; ++row) {
-          Range& target = blocks_[plane / block * across_ + row / block];
           for (int64_t channel = 0; channel < channels; ++channel) {
             const int64_t place = ((channel * planes + plane) * rows + row) * columns;
-            target = hull(target, nonzero(label + place, columns));
+            const Range set = nonzero(label + place, columns);
+            if (set.size() == 0) continue;
+            const auto first = static_cast<int32_t>(set.begin);
+            const auto last = static_cast<int32_t>(set.end);
+            blocks_.merge(plane / block * across_ + row / block, &first, &last, 1);
           }
         }
       }
     });
   }
 
-  static constexpr int64_t block = 2;  // planes, and rows
-
-  // For each block of rows, a range of columns that holds all that is not 0 in these planes.
-  std::vector<Range> of_planes(const Range planes) const {
-    std::vector<Range> result(across_, none_);
+  // What is not 0 in these planes, for each block of rows.
+  Columns of_planes(const Range planes) const {
+    Columns result(across_);
     const int64_t last = std::min(planes.end, planes_) - 1;
-    for (int64_t z = std::max<int64_t>(0, planes.begin) / block; z <= last / block && last >= 0;
-         ++z) {
-      for (int64_t y = 0; y < across_; ++y) result[y] = hull(result[y], blocks_[z * across_ + y]);
+    if (last < 0) return result;
+    for (int64_t z = std::max<int64_t>(0, planes.begin) / block; z <= last / block; ++z) {
+      result.merge(0, blocks_.begin.data() + z * across_, blocks_.end.data() + z * across_,
+                   across_);
     }
     return result;
   }
 
-  // The same for these rows, from what of_planes() returned.
-  Range of_rows(const std::vector<Range>& of_planes, const Range rows) const {
-    Range result = none_;
+  // The same of these rows together, from what of_planes() returned.
+  Range of_rows(const Columns& of_planes, const Range rows) const {
+    int32_t begin = INT32_MAX;
+    int32_t end = 0;
     const int64_t last = std::min(rows.end, rows_) - 1;
-    for (int64_t y = std::max<int64_t>(0, rows.begin) / block; y <= last / block && last >= 0;
-         ++y) {
-      result = hull(result, of_planes[y]);
+    if (last < 0) return {0, 0};
+    for (int64_t y = std::max<int64_t>(0, rows.begin) / block; y <= last / block; ++y) {
+      begin = std::min(begin, of_planes.begin[y]);
+      end = std::max(end, of_planes.end[y]);
     }
-    return result;
+    return {begin, end};
   }
 
  private:
+  static constexpr int64_t block = 2;  // planes, and rows
+
   int64_t planes_;
   int64_t rows_;
   int64_t across_;
-  Range none_;
-  std::vector<Range> blocks_;
+  Columns blocks_;
 };
 
 }  // namespace marginseg::sampling

@@ -67,6 +67,8 @@ def _check(
             f"{[factor.dtype for factor in factors]}"
         )
     shape, given = label.shape, coefficients.shape
+    if max(shape[-n:], default=0) >= 2**31:
+        raise ValueError(f"label: expected axes of less than 2^31 voxels, got {tuple(shape)}")
     batch = len(given) - n - 2
     fits = 0 <= batch <= len(shape) - n and all(factor.ndim == 2 for factor in factors)
     if fits:
