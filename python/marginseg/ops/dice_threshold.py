@@ -57,7 +57,9 @@ def dice_threshold(
     :math:`s = \{m \ge t^*\}`, :math:`t^* = \sup D_m / 2 \le 1/2`.
 
     - ``"iterate"``: :math:`D \mapsto 2\sum_{m \ge D/2} m\,/\,(\sum m + \#\{m \ge D/2\})` climbs to
-      the supremum in about five passes over the data and stops there (Dinkelbach's method).
+      the supremum and stops there (Dinkelbach's method). A sample of the map says where t* most
+      likely lies; one pass sums what is above and keeps what is near, and the iteration goes on
+      with that. Where the guess fails, it passes over the whole map instead.
     - ``"sort"``: the scan over all sorted values, the reference.
 
     Both give the same bits, on any number of threads: sums carry twice the bits of a double.
