@@ -12,7 +12,7 @@ LEAST, MOST = 3, 200
 
 #: A turn lasts at least so long, or this many calls: a single call of microseconds would pay for
 #: the caches and the sleeping threads that the other left behind.
-TURN_SECONDS, TURN_CALLS = 3e-3, 100
+TURN_SECONDS, TURN_CALLS = 10e-3, 100
 
 
 class Timing(NamedTuple):

@@ -33,7 +33,10 @@ inline Range nonzero_bytes(const char* const row, const int64_t size) {
   }
   while (begin < size && row[begin] == 0) ++begin;
   int64_t end = size;
-  while (end - 8 >= begin && word(end - 8) == 0) end -= 8;
+  while (end - 32 >= begin &&
+         (word(end - 8) | word(end - 16) | word(end - 24) | word(end - 32)) == 0) {
+    end -= 32;
+  }
   while (end > begin && row[end - 1] == 0) --end;
   return {begin, end};
 }
@@ -45,6 +48,14 @@ Range nonzero(const L* const row, const int64_t size) {
   const Range bytes = nonzero_bytes(reinterpret_cast<const char*>(row), size * width);
   if (bytes.size() == 0) return {size, 0};
   return {bytes.begin / width, (bytes.end + width - 1) / width};
+}
+
+// The rows of a plane that hold such values, and perhaps others between them.
+template <class L>
+Range nonzero_rows(const L* const plane, const int64_t rows, const int64_t columns) {
+  const Range set = nonzero(plane, rows * columns);
+  if (set.size() == 0) return {rows, 0};
+  return {set.begin / columns, (set.end - 1) / columns + 1};
 }
 
 }  // namespace marginseg

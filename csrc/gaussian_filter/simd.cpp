@@ -38,11 +38,18 @@ Pack<T> load_some_as(const L* const address, const int64_t count) {
   }
 }
 
+// NaN stays.
+template <class T>
+Pack<T> at_most(const Pack<T> values, const T ceiling) {
+  const Pack<T> bound = broadcast(ceiling);
+  return values > bound ? bound : values;
+}
+
 // `outputs` sums in registers, so that a row is read once for all of them. Row j meets output i
 // with weight j - i; the first rows do not reach the last outputs, nor the last rows the first.
 template <int outputs, int packs, class L, class T>
 void across_tile(const L* const* const rows, T* const* const targets, const Weights<T> weights,
-                 const int64_t x, const int64_t count) {
+                 const int64_t x, const int64_t count, const T ceiling) {
   Pack<T> sum[outputs][packs] = {};
   const bool whole = count == packs * lanes<T>;
   const auto add_row = [&](const int64_t j, const auto meets) __attribute__((always_inline)) {
@@ -79,10 +86,11 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
   unrolled<outputs>([&](const auto i) __attribute__((always_inline)) {
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
       T* const address = targets[i.value] + x + p.value * lanes<T>;
+      const Pack<T> result = at_most<T>(sum[i.value][p.value], ceiling);
       if (whole) {
-        store(address, sum[i.value][p.value]);
+        store(address, result);
       } else {
-        store_some(address, sum[i.value][p.value], count);
+        store_some(address, result, count);
       }
     });
   });
@@ -90,38 +98,39 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
 
 template <int outputs, class L, class T>
 void across_rows(const L* const* const rows, T* const* const targets, const Weights<T> weights,
-                 const int64_t length) {
+                 const int64_t length, const T ceiling) {
   constexpr int packs = this_set == InstructionSet::avx512 ? 2 : 1;
   constexpr int64_t width = packs * lanes<T>;
   int64_t x = 0;
   for (; x + width <= length; x += width) {
-    across_tile<outputs, packs>(rows, targets, weights, x, width);
+    across_tile<outputs, packs>(rows, targets, weights, x, width, ceiling);
   }
   for (; x + lanes<T> <= length; x += lanes<T>) {
-    across_tile<outputs, 1>(rows, targets, weights, x, lanes<T>);
+    across_tile<outputs, 1>(rows, targets, weights, x, lanes<T>, ceiling);
   }
   if (x == length) return;
   if (length >= lanes<T>) {
-    across_tile<outputs, 1>(rows, targets, weights, length - lanes<T>, lanes<T>);
+    across_tile<outputs, 1>(rows, targets, weights, length - lanes<T>, lanes<T>, ceiling);
   } else {
-    across_tile<outputs, 1>(rows, targets, weights, x, length - x);
+    across_tile<outputs, 1>(rows, targets, weights, x, length - x, ceiling);
   }
 }
 
 template <class L, class T>
 void across(const L* const* rows, T* const* targets, int64_t count, const Weights<T> weights,
-            const int64_t length) {
+            const int64_t length, const T ceiling) {
   for (; count >= 8; count -= 8, rows += 8, targets += 8) {
-    across_rows<8>(rows, targets, weights, length);
+    across_rows<8>(rows, targets, weights, length, ceiling);
   }
   for (; count >= 4; count -= 4, rows += 4, targets += 4) {
-    across_rows<4>(rows, targets, weights, length);
+    across_rows<4>(rows, targets, weights, length, ceiling);
   }
-  for (; count > 0; --count, ++rows, ++targets) across_rows<1>(rows, targets, weights, length);
+  for (; count > 0; --count, ++rows, ++targets)
+    across_rows<1>(rows, targets, weights, length, ceiling);
 }
 
 template <int packs, class T>
-void along_tile(const T* const row, T* const output, const Weights<T> weights) {
+void along_tile(const T* const row, T* const output, const Weights<T> weights, const T ceiling) {
   Pack<T> sum[packs] = {};
   for (int64_t k = 0; k < weights.count; ++k) {
     const Pack<T> weight = broadcast(weights.data[k]);
@@ -129,26 +138,28 @@ void along_tile(const T* const row, T* const output, const Weights<T> weights) {
       sum[p.value] = multiply_add(weight, load(row + k + p.value * lanes<T>), sum[p.value]);
     });
   }
-  for (int p = 0; p < packs; ++p) store(output + p * lanes<T>, sum[p]);
+  for (int p = 0; p < packs; ++p) store(output + p * lanes<T>, at_most<T>(sum[p], ceiling));
 }
 
 template <class T>
-void along(const T* const row, T* const output, const Weights<T> weights, const int64_t length) {
+void along(const T* const row, T* const output, const Weights<T> weights, const int64_t length,
+           const T ceiling) {
   constexpr int packs = 4;
   int64_t x = 0;
   for (; x + packs * lanes<T> <= length; x += packs * lanes<T>) {
-    along_tile<packs>(row + x, output + x, weights);
+    along_tile<packs>(row + x, output + x, weights, ceiling);
   }
-  for (; x + lanes<T> <= length; x += lanes<T>) along_tile<1>(row + x, output + x, weights);
+  for (; x + lanes<T> <= length; x += lanes<T>)
+    along_tile<1>(row + x, output + x, weights, ceiling);
   if (x == length) return;
   if (length >= lanes<T>) {
-    along_tile<1>(row + length - lanes<T>, output + length - lanes<T>, weights);
+    along_tile<1>(row + length - lanes<T>, output + length - lanes<T>, weights, ceiling);
     return;
   }
   for (; x < length; ++x) {
     T sum = 0;
     for (int64_t k = 0; k < weights.count; ++k) sum += weights.data[k] * row[x + k];
-    output[x] = sum;
+    output[x] = sum > ceiling ? ceiling : sum;
   }
 }
 

@@ -59,8 +59,10 @@ Support support_of(const L* const image, const Filter<T>& filter) {
     const int64_t grain = std::max<int64_t>(1, 65536 / (y.size * x.size));
     parallel_for(z.size, grain, [&](const int64_t begin, const int64_t end) {
       for (int64_t plane = begin; plane < end; ++plane) {
-        for (int64_t row = 0; row < y.size; ++row) {
-          const Range set = nonzero(image + (plane * y.size + row) * x.size, x.size);
+        const L* const values = image + plane * y.size * x.size;
+        const Range rows = nonzero_rows(values, y.size, x.size);
+        for (int64_t row = rows.begin; row < rows.end; ++row) {
+          const Range set = nonzero(values + row * x.size, x.size);
           if (set.size() == 0) continue;
           auto& box = boxes[plane];
           box = {Range{plane, plane + 1}, hull(box[1], {row, row + 1}), hull(box[2], set)};

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "common/aligned.h"
@@ -57,14 +57,14 @@ std::vector<Tile> tiles_of(const Filter<T>& filter, const Support& support) {
 
 template <class T>
 void across(const T* const* const rows, T* const* const outputs, const int64_t count,
-            const Weights<T> weights, const int64_t length) {
-  kernels_in_use<Simd<T>>().across(rows, outputs, count, weights, length);
+            const Weights<T> weights, const int64_t length, const T ceiling) {
+  kernels_in_use<Simd<T>>().across(rows, outputs, count, weights, length, ceiling);
 }
 
 template <class T>
 void across(const uint8_t* const* const rows, T* const* const outputs, const int64_t count,
-            const Weights<T> weights, const int64_t length) {
-  kernels_in_use<Simd<T>>().across_labels(rows, outputs, count, weights, length);
+            const Weights<T> weights, const int64_t length, const T ceiling) {
+  kernels_in_use<Simd<T>>().across_labels(rows, outputs, count, weights, length, ceiling);
 }
 
 // Filters the tiles of one image, one after another, in memory of its own.
@@ -102,6 +102,9 @@ class TileFilter {
   }
 
  private:
+  // The sums of the first axes are only intermediate.
+  static constexpr T unbounded = std::numeric_limits<T>::infinity();
+
   // The rows that the second axis needs: [first, first + count) of the extended axis.
   void filter_first_axis(const Tile& tile) {
     const auto& [z, y, x] = filter_.axes;
@@ -135,7 +138,7 @@ class TileFilter {
                       : support_.input[0].holds(plane) ? input_.row(plane, row) + skipped
                                                        : zero_source_.data();
       }
-      across(sources_.data(), targets_.data(), depth, z.kernel(), length_);
+      across(sources_.data(), targets_.data(), depth, z.kernel(), length_, unbounded);
     }
   }
 
@@ -152,19 +155,15 @@ class TileFilter {
                           ? output_row(plane, row + i) + columns.begin
                           : padded_.data() + i * padded_size_ + columns_.begin - padded_begin_;
       }
-      across(rows + (row - tile.rows.begin), targets_.data(), count, y.kernel(), length_);
+      across(rows + (row - tile.rows.begin), targets_.data(), count, y.kernel(), length_,
+             x.radius == 0 ? filter_.ceiling : unbounded);
       for (int64_t i = 0; i < count; ++i) {
         T* const target = output_row(plane, row + i);
         if (x.radius > 0) {
           T* const padded = padded_.data() + i * padded_size_;
           extend_row(padded);
           kernels_in_use<Simd<T>>().along(padded, target + columns.begin, x.kernel(),
-                                          columns.size());
-        }
-        if (std::isfinite(filter_.ceiling)) {
-          for (T* value = target + columns.begin; value < target + columns.end; ++value) {
-            *value = std::min(*value, filter_.ceiling);
-          }
+                                          columns.size(), filter_.ceiling);
         }
         std::fill(target, target + columns.begin, T{0});
         std::fill(target + columns.end, target + x.size, T{0});

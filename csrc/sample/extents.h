@@ -39,10 +39,11 @@ class Extents {
     const int64_t grain = std::max<int64_t>(1, 65536 / (block * rows * columns * channels));
     parallel_for((planes + block - 1) / block, grain, [&](const int64_t begin, const int64_t end) {
       for (int64_t plane = begin * block; plane < std::min(planes, end * block); ++plane) {
-        for (int64_t row = 0; row < rows; ++row) {
-          for (int64_t channel = 0; channel < channels; ++channel) {
-            const int64_t place = ((channel * planes + plane) * rows + row) * columns;
-            const Range set = nonzero(label + place, columns);
+        for (int64_t channel = 0; channel < channels; ++channel) {
+          const L* const values = label + (channel * planes + plane) * rows * columns;
+          const Range set_rows = nonzero_rows(values, rows, columns);
+          for (int64_t row = set_rows.begin; row < set_rows.end; ++row) {
+            const Range set = nonzero(values + row * columns, columns);
             if (set.size() == 0) continue;
             const auto first = static_cast<int32_t>(set.begin);
             const auto last = static_cast<int32_t>(set.end);
