@@ -63,7 +63,7 @@ AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
   const Range columns = support.output[2];
   const Axis<T>& axis = filter.axes[2];
   const int64_t row_count = rows.size();
-  const FilteredStep<T> step(axis, columns.size() + axis.radius);
+  const FilteredStep<T> step(axis, columns.size());
   AlignedBuffer<T> filtered(planes.size() * row_count * columns.size());
   const auto& kernels = kernels_in_use<Simd<T>>();
   const int64_t grain = std::max<int64_t>(1, 16384 / columns.size());
