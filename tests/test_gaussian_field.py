@@ -169,3 +169,14 @@ def test_bad_arguments_are_named(arguments, message):
 def test_integer_dtype_is_refused():
     with pytest.raises(TypeError, match="^dtype"):
         gaussian_field((4,), 1.0, 2.0, dtype=torch.int32)
+
+
+def test_coefficients_of_any_strides():
+    ranks = gaussian_field_ranks((9, 12), (3.0, 5.0))
+    transposed = torch.randn(2, *reversed(ranks)).transpose(1, 2)
+    assert not transposed.is_contiguous()
+    fields = [
+        gaussian_field((9, 12), 1.0, (3.0, 5.0), coefficients=coefficients)
+        for coefficients in (transposed, transposed.contiguous())
+    ]
+    assert torch.equal(*fields)

@@ -105,7 +105,8 @@ def gaussian_field(
         device=device,
     )
     if undispatched(scaled):
-        field = _run(scaled, factors)
+        # The product keeps the strides of the coefficients.
+        field = _run(scaled.contiguous(), factors)
         return field if field.dtype is dtype else field.to(dtype)
     field = torch.ops.marginseg.gaussian_field(scaled, factors)
     return field.to(dtype)
