@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc tests/cuda_emulation -type f)
 
 .PHONY: study test test-all bench lint format clean
 
@@ -32,7 +32,8 @@ format: $(VENV)/linters
 # Editable: Python changes take effect at once, C++ changes on the next make.
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
+		-C cmake.define.MARGINSEG_EMULATION=ON -e ".[test]"
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from marginseg.ops import boundary
 
 REAL_DATA = Path(
     os.environ.get("MARGINSEG_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -25,3 +30,26 @@ def hippocampus_dir() -> Path:
 @pytest.fixture(scope="session")
 def totalsegmentator_dir() -> Path:
     return _real_data("totalsegmentator_sample")
+
+
+@pytest.fixture(scope="module", params=["cpu", "cuda", "emulated"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each device that the machine has, and the CUDA kernels run on the CPU.
+
+    Of a module's scope, so that tests of many drawn examples can ask for it.
+    """
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is here")
+    if request.param != "emulated":
+        yield torch.device(request.param)
+        return
+    try:
+        kernels = importlib.import_module("marginseg._cuda_emulated")
+    except ImportError:
+        pytest.skip("built without MARGINSEG_EMULATION")
+    usual = boundary.cores["cpu"]
+    boundary.cores["cpu"] = boundary.Core(
+        kernels, lambda device: (0, 0, boundary.Workspace(device)), half=True
+    )
+    yield torch.device("cpu")
+    boundary.cores["cpu"] = usual

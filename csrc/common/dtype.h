@@ -8,7 +8,16 @@
 namespace marginseg {
 
 // The values are those of `marginseg.ops.boundary.DTYPE_CODES`.
-enum class Dtype : int { float32 = 0, float64 = 1, uint8 = 2, int16 = 3, int32 = 4, int64 = 5 };
+enum class Dtype : int {
+  float32 = 0,
+  float64 = 1,
+  uint8 = 2,
+  int16 = 3,
+  int32 = 4,
+  int64 = 5,
+  float16 = 6,
+  bfloat16 = 7
+};
 
 template <class T>
 struct Type {

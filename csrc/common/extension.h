@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "common/host_device.h"
+
 namespace marginseg {
 
 // The values are those of `marginseg.ops.boundary.MODES`.
@@ -16,7 +18,8 @@ constexpr int64_t outside = -1;
 //   reflect  c b a | a b c d | d c b
 //   mirror   d c b | a b c d | c b a
 //   wrap     b c d | a b c d | a b c
-constexpr int64_t extend(const int64_t index, const int64_t size, const Extension extension) {
+MARGINSEG_HOST_DEVICE constexpr int64_t extend(const int64_t index, const int64_t size,
+                                               const Extension extension) {
   if (index >= 0 && index < size) return index;
   switch (extension) {
     case Extension::constant:

@@ -1,17 +1,21 @@
-"""The boundary to the compiled module: what crosses it, as integers.
+"""The boundary to the compiled modules: what crosses it, as integers.
 
 The C++ core includes no torch header. It takes addresses, sizes and small codes; everything that
-can be wrong is checked on this side.
+can be wrong is checked on this side. There is one core for each type of device, with the same
+functions.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import torch
+from torch import Tensor
 
 from marginseg import _cpu
 
@@ -27,11 +31,93 @@ DTYPE_CODES: Final = {
     torch.int16: 3,
     torch.int32: 4,
     torch.int64: 5,
+    torch.float16: 6,
+    torch.bfloat16: 7,
 }
 
 BYTE_DTYPES: Final = (torch.uint8, torch.bool)
 LABEL_DTYPES: Final = (torch.uint8, torch.bool, torch.int16, torch.int32, torch.int64)
 FLOATING_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Core(NamedTuple):
+    """The compiled kernels for one type of device.
+
+    Attributes:
+        kernels: The module.
+        where: Gives the last arguments of its functions, for a device: none on the CPU.
+        half: Whether it reads and writes half types; else they are copied to float32.
+
+    """
+
+    kernels: Any
+    where: Callable[[torch.device], tuple[Any, ...]]
+    half: bool
+
+    def stored(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the dtype in which it reads and writes what has a floating ``dtype``."""
+        return dtype if self.half else computing_dtype(dtype)
+
+
+class Workspace:
+    """Memory that kernels need for a call, from torch's allocator.
+
+    It is given back when the call returns, to be used by later kernels of the same stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.memory: list[Tensor] = []
+
+    def __call__(self, size: int) -> int:
+        """Return the address of ``size`` bytes."""
+        self.memory.append(torch.empty(size, dtype=torch.uint8, device=self.device))
+        return self.memory[-1].data_ptr()
+
+
+def _nowhere(device: torch.device) -> tuple[()]:
+    return ()
+
+
+def on_stream(device: torch.device) -> tuple[int, int, Workspace]:
+    """Return the device's number, its current stream, and an allocator."""
+    stream = torch.cuda.current_stream(device)
+    return stream.device_index, stream.cuda_stream, Workspace(device)
+
+
+#: The cores in use, by type of device. That of CUDA is loaded when its first tensor arrives.
+cores: dict[str, Core] = {"cpu": Core(_cpu, _nowhere, half=False)}
+
+
+def core_of(input: Tensor, **others: Tensor) -> Core:
+    """Return the core for these tensors' device.
+
+    Raises:
+        ValueError: One of ``others`` is on another device; the message names it.
+        RuntimeError: There are no kernels for the device.
+
+    """
+    for name, other in others.items():
+        if other.device != input.device:
+            raise ValueError(
+                f"{name}: expected the first argument's device {input.device}, got {other.device}"
+            )
+    return cores.get(input.device.type) or _loaded(input.device.type)
+
+
+def _loaded(kind: str) -> Core:
+    if kind != "cuda":
+        raise RuntimeError(f"marginseg has no kernels for the device {kind!r}")
+    try:
+        kernels = importlib.import_module("marginseg._cuda")
+    except ImportError as error:
+        raise RuntimeError(
+            "this marginseg was built without CUDA kernels: install CUDA's compiler nvcc, then "
+            "`pip install --no-binary marginseg --force-reinstall --no-deps marginseg "
+            "-C cmake.define.MARGINSEG_CUDA=ON`"
+        ) from error
+    cores[kind] = Core(kernels, on_stream, half=True)
+    return cores[kind]
 
 
 def share_thread_pool() -> bool:
@@ -60,5 +146,5 @@ def checked_mode(mode: str) -> str:
 
 
 def computing_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that the CPU kernels compute a floating ``dtype`` in: float32 or float64."""
+    """Return the dtype that kernels compute a floating ``dtype`` in: float32 or float64."""
     return torch.float64 if dtype is torch.float64 else torch.float32

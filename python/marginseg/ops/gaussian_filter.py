@@ -12,7 +12,6 @@ import torch
 from scipy.special import erf
 from torch import Tensor
 
-from marginseg import _cpu
 from marginseg.ops.boundary import (
     BYTE_DTYPES,
     DTYPE_CODES,
@@ -21,8 +20,9 @@ from marginseg.ops.boundary import (
     MODES,
     checked_mode,
     computing_dtype,
+    core_of,
 )
-from marginseg.ops.library import library, undispatched
+from marginseg.ops.library import implement, library, undispatched
 
 KERNELS = ("sampled", "integrated")
 
@@ -176,15 +176,16 @@ def _forward(
     kernel: str,
     ceiling: float,
 ) -> Tensor:
+    core = core_of(input)
     if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
         source, dtype = input.contiguous(), torch.float32
     else:
-        dtype = computing_dtype(input.dtype)
+        dtype = core.stored(_result_dtype(input.dtype))
         source = input.to(dtype).contiguous()
     output = torch.empty(input.shape, dtype=dtype, device=input.device)
     if output.numel():
         plan = _plan(tuple(input.shape), tuple(sigma), truncate, kernel)
-        _cpu.gaussian_filter(
+        core.kernels.gaussian_filter(
             source.data_ptr(),
             DTYPE_CODES[source.dtype],
             output.data_ptr(),
@@ -196,6 +197,7 @@ def _forward(
             MODES[mode],
             cval,
             ceiling,
+            *core.where(input.device),
         )
     wanted = _result_dtype(input.dtype)
     return output if dtype is wanted else output.to(wanted)
@@ -217,17 +219,24 @@ def _adjoint(
     spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
     for axis, radius in enumerate(radii, start=-len(radii)):
         size = input.shape[axis]
-        sources = _extended(size, radius, mode)
+        sources = _extended(size, radius, mode, input.device)
         shape = list(spread.shape)
         shape[axis] = size
         spread = spread.new_zeros(shape).index_add_(axis, sources, spread)
     return spread.to(input.dtype)
 
 
-def _extended(size: int, radius: int, mode: str) -> Tensor:
+def _extended(size: int, radius: int, mode: str, device: torch.device) -> Tensor:
     """Return which voxel stands at each position -radius..size - 1 + radius of an extended axis."""
-    padded = {"nearest": "edge", "reflect": "symmetric", "mirror": "reflect", "wrap": "wrap"}[mode]
-    return torch.from_numpy(np.pad(np.arange(size), radius, mode=padded))  # type: ignore[call-overload]
+    position = torch.arange(-radius, size + radius, device=device)
+    if mode == "nearest":
+        return position.clamp(0, size - 1)
+    if mode == "wrap":
+        return position % size
+    repeated = 1 if mode == "reflect" else 0  # whether the voxel at an end stands there twice
+    period = max(2 * size - 2 + 2 * repeated, 1)
+    phase = position % period
+    return torch.where(phase < size, phase, period - repeated - phase)
 
 
 def _result_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -257,8 +266,8 @@ def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return filtered, None, None, None, None
 
 
-library.impl("gaussian_filter", _forward, "CPU")
-library.impl("gaussian_filter_adjoint", _adjoint, "CPU")
+implement("gaussian_filter", _forward)
+implement("gaussian_filter_adjoint", _adjoint)
 for _name, _derivative in (
     ("gaussian_filter", _backward),
     ("gaussian_filter_adjoint", _adjoint_backward),

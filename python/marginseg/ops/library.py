@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -11,6 +14,13 @@ from marginseg.ops.boundary import share_thread_pool
 share_thread_pool()
 
 library = torch.library.Library("marginseg", "DEF")
+
+
+def implement(name: str, kernel: Callable[..., Any]) -> None:
+    """Register the kernel of an op, which asks the tensors' device for its core, on CPU and GPU."""
+    for device in ("CPU", "CUDA"):
+        library.impl(name, kernel, device)
+
 
 #: What torch's dispatcher includes for this thread: more, or less, where a transform (vmap, grad),
 #: a mode (fake tensors, tracing) or inference is on. Absent from a torch that does not tell.

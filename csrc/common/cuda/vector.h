@@ -1,0 +1,40 @@
+// Neighbours in memory that one instruction moves, up to 16 bytes of them.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "common/cuda/floating.h"
+
+namespace marginseg {
+
+template <class T, int N>
+struct alignas(N * sizeof(T)) Vector {
+  T lane[N];
+};
+
+template <int N, class T>
+__device__ __forceinline__ Vector<computing<T>, N> load(const T* const source) {
+  const auto stored = *reinterpret_cast<const Vector<T, N>*>(source);
+  Vector<computing<T>, N> result;
+#pragma unroll
+  for (int i = 0; i < N; ++i) result.lane[i] = widen(stored.lane[i]);
+  return result;
+}
+
+template <int N, class T>
+__device__ __forceinline__ void store(T* const target, const Vector<computing<T>, N>& values) {
+  Vector<T, N> stored;
+#pragma unroll
+  for (int i = 0; i < N; ++i) stored.lane[i] = narrow<T>(values.lane[i]);
+  *reinterpret_cast<Vector<T, N>*>(target) = stored;
+}
+
+// Whether rows of `length` elements from there on can be read and written as vectors of N.
+template <int N, class T>
+bool is_aligned(const T* const data, const int64_t length) {
+  return reinterpret_cast<uintptr_t>(data) % (N * sizeof(T)) == 0 && length % N == 0;
+}
+
+}  // namespace marginseg

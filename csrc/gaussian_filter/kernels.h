@@ -1,0 +1,252 @@
+// The CUDA kernels of the filter: the last two axes at once, or one axis.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "common/cuda/floating.h"
+#include "common/cuda/vector.h"
+#include "common/extension.h"
+
+namespace marginseg::filtering {
+
+constexpr int warp_size = 32;
+constexpr int warps = 8;
+constexpr int threads = warps * warp_size;
+
+// Passed by value: kernels read them from the constant bank, and a captured graph keeps them.
+template <class C, int capacity_>
+struct Weights {
+  static constexpr int capacity = capacity_;
+  int radius;
+  C values[capacity_];
+};
+
+constexpr int fused_radius = 16;
+constexpr int short_radius = 63;
+// The parameters of a kernel have up to 32764 bytes.
+constexpr int longest_radius = 3999;
+
+// How values outside are made, and what the result is cut at.
+template <class C>
+struct Border {
+  Extension extension;
+  C cval;
+  C ceiling;
+};
+
+// sum[t] = sum_k w[|k|] value(t + k) for T neighbours t. Each value is asked for once and used T
+// times: the ones in use are a ring of registers, whose indices the compiler knows.
+template <int T, int N, class C, int capacity, class Value>
+__device__ __forceinline__ void filter_neighbours(const Weights<C, capacity>& weights,
+                                                  const Value& value, Vector<C, N> (&sum)[T]) {
+  const int radius = weights.radius;
+  Vector<C, N> ring[T];
+#pragma unroll
+  for (int t = 0; t < T; ++t) {
+    ring[t] = value(t - radius);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[t].lane[i] = 0;
+  }
+  for (int first = -radius; first <= radius; first += T) {
+#pragma unroll
+    for (int step = 0; step < T; ++step) {
+      const int k = first + step;
+      if (k > radius) break;
+      const C weight = weights.values[k < 0 ? -k : k];
+#pragma unroll
+      for (int t = 0; t < T; ++t) {
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          sum[t].lane[i] = multiply_add(weight, ring[(t + step) % T].lane[i], sum[t].lane[i]);
+        }
+      }
+      if (k < radius) ring[step] = value(T + k);
+    }
+  }
+}
+
+template <class C, int N>
+__device__ __forceinline__ Vector<C, N> cut(Vector<C, N> values, const C ceiling) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    if (values.lane[i] > ceiling) values.lane[i] = ceiling;
+  }
+  return values;
+}
+
+// A part of a plane, and what of it lies around.
+template <class C>
+struct Tile {
+  static constexpr int rows = sizeof(C) == 8 ? 16 : 32;
+  static constexpr int columns = sizeof(C) == 8 ? 32 : 64;
+  static constexpr int rows_around = rows + 2 * fused_radius;
+  static constexpr int columns_around = columns + 2 * fused_radius;
+};
+
+struct Planes {
+  int64_t count;
+  int64_t height;
+  int64_t width;
+  int64_t tiles_down;
+  int64_t tiles_across;
+};
+
+// Row y of a plane, columns [begin, begin + length), widened into shared memory. `begin` and
+// `length` are multiples of N, and so is the width where N > 1. A warp takes part.
+template <int N, class S, class C>
+__device__ __forceinline__ void load_row(const S* const plane, const Planes& planes,
+                                         const int64_t y, const int64_t begin, const int length,
+                                         const Border<C>& border, C* const target) {
+  const int64_t row = extend(y, planes.height, border.extension);
+  const S* const source = plane + row * planes.width;
+  for (int i = (threadIdx.x % warp_size) * N; i < length; i += warp_size * N) {
+    const int64_t x = begin + i;
+    if (row != outside && x >= 0 && x < planes.width) {
+      const auto values = load<N>(source + x);
+#pragma unroll
+      for (int lane = 0; lane < N; ++lane) target[i + lane] = values.lane[lane];
+    } else {
+#pragma unroll
+      for (int lane = 0; lane < N; ++lane) {
+        const int64_t column = extend(x + lane, planes.width, border.extension);
+        const bool inside = row != outside && column != outside;
+        target[i + lane] = inside ? widen(source[column]) : border.cval;
+      }
+    }
+  }
+}
+
+// Along both axes of each plane, in shared memory. N elements are read at once.
+template <int N, class S, class D, class C>
+__global__ __launch_bounds__(threads) void filter_planes(const S* const input, D* const output,
+                                                         const Planes planes,
+                                                         const Weights<C, fused_radius + 1> down,
+                                                         const Weights<C, fused_radius + 1> across,
+                                                         const Border<C> border) {
+  using Part = Tile<C>;
+  constexpr int neighbours = 8;
+  // Odd strides: 32 rows of one column lie in 32 banks.
+  __shared__ C loaded[Part::rows_around][Part::columns_around + 1];
+  __shared__ C filtered[Part::rows_around][Part::columns + 1];
+  const int warp = threadIdx.x / warp_size;
+  const int lane = threadIdx.x % warp_size;
+
+  const int64_t tile = blockIdx.x % (planes.tiles_down * planes.tiles_across);
+  const int64_t number = blockIdx.x / (planes.tiles_down * planes.tiles_across);
+  const int64_t y0 = tile / planes.tiles_across * Part::rows;
+  const int64_t x0 = tile % planes.tiles_across * Part::columns;
+  const int64_t place = number * planes.height * planes.width;
+  const int rows = static_cast<int>(min(static_cast<int64_t>(Part::rows), planes.height - y0));
+  const int rows_around = rows + 2 * down.radius;
+
+  // Whole vectors on both sides.
+  const int margin = (across.radius + N - 1) / N * N;
+  for (int row = warp; row < rows_around; row += warps) {
+    load_row<N>(input + place, planes, y0 - down.radius + row, x0 - margin,
+                Part::columns + 2 * margin, border, loaded[row]);
+  }
+  __syncthreads();
+
+  constexpr int groups = Part::columns / neighbours;
+  const int row_blocks = (rows_around + warp_size - 1) / warp_size;
+  for (int item = warp; item < groups * row_blocks; item += warps) {
+    const int row = item / groups * warp_size + lane;
+    if (row >= rows_around) continue;
+    const int column = item % groups * neighbours;
+    Vector<C, 1> sum[neighbours];
+    filter_neighbours(
+        across, [&](const int i) { return Vector<C, 1>{{loaded[row][margin + column + i]}}; }, sum);
+#pragma unroll
+    for (int t = 0; t < neighbours; ++t) filtered[row][column + t] = sum[t].lane[0];
+  }
+  __syncthreads();
+
+  constexpr int column_blocks = Part::columns / warp_size;
+  for (int item = warp; item < column_blocks * (Part::rows / neighbours); item += warps) {
+    const int column = item % column_blocks * warp_size + lane;
+    const int row = item / column_blocks * neighbours;
+    if (row >= rows || x0 + column >= planes.width) continue;
+    Vector<C, 1> sum[neighbours];
+    filter_neighbours(
+        down, [&](const int i) { return Vector<C, 1>{{filtered[down.radius + row + i][column]}}; },
+        sum);
+#pragma unroll
+    for (int t = 0; t < neighbours; ++t) {
+      if (row + t >= rows) break;
+      store<1>(output + place + (y0 + row + t) * planes.width + x0 + column,
+               cut(sum[t], border.ceiling));
+    }
+  }
+}
+
+// An axis of an array (outer, size, inner), inner > 1 unless it is 1 by chance.
+struct Strided {
+  int64_t outer;
+  int64_t size;
+  int64_t inner;
+  int64_t groups;  // of `warps` runs of neighbours
+  int64_t tiles;   // of `warp_size` vectors
+};
+
+// How many neighbours along the axis a thread computes, of vectors of N.
+template <int N>
+constexpr int neighbours_of = N == 8 ? 4 : 8;
+
+// Along that axis; a lane has N elements of the inner axes. What the warps of a block read twice
+// they find in the L1 cache.
+template <int N, class S, class D, class C, int capacity>
+__global__ __launch_bounds__(threads) void filter_strided(const S* const input, D* const output,
+                                                          const Strided axis,
+                                                          const Weights<C, capacity> weights,
+                                                          const Border<C> border) {
+  constexpr int neighbours = neighbours_of<N>;
+  const int64_t tile = blockIdx.x % axis.tiles;
+  const int64_t group = blockIdx.x / axis.tiles % axis.groups;
+  const int64_t entry = blockIdx.x / axis.tiles / axis.groups;
+  const int64_t column = (tile * warp_size + threadIdx.x % warp_size) * N;
+  const int64_t first = (group * warps + threadIdx.x / warp_size) * neighbours;
+  if (column >= axis.inner || first >= axis.size) return;
+  const S* const source = input + entry * axis.size * axis.inner + column;
+  D* const target = output + entry * axis.size * axis.inner + column;
+  Vector<C, N> sum[neighbours];
+  filter_neighbours(
+      weights,
+      [&](const int i) {
+        // A run can end beyond the axis by more than the radius: nobody needs those sums.
+        const int64_t index = extend(first + i, axis.size, border.extension);
+        if (index != outside) return load<N>(source + index * axis.inner);
+        Vector<C, N> beyond;
+#pragma unroll
+        for (int lane = 0; lane < N; ++lane) beyond.lane[lane] = border.cval;
+        return beyond;
+      },
+      sum);
+#pragma unroll
+  for (int t = 0; t < neighbours; ++t) {
+    if (first + t >= axis.size) break;
+    store<N>(target + (first + t) * axis.inner, cut(sum[t], border.ceiling));
+  }
+}
+
+// Along the last axis, for kernels too long for shared memory.
+template <class S, class D, class C>
+__global__ __launch_bounds__(threads) void filter_rows(const S* const input, D* const output,
+                                                       const int64_t count, const int64_t width,
+                                                       const Weights<C, longest_radius + 1> weights,
+                                                       const Border<C> border) {
+  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (place >= count * width) return;
+  const int64_t x = place % width;
+  const S* const row = input + (place - x);
+  C sum = 0;
+  for (int k = -weights.radius; k <= weights.radius; ++k) {
+    const int64_t index = extend(x + k, width, border.extension);
+    const C value = index == outside ? border.cval : widen(row[index]);
+    sum = multiply_add(weights.values[k < 0 ? -k : k], value, sum);
+  }
+  store<1>(output + place, cut(Vector<C, 1>{{sum}}, border.ceiling));
+}
+
+}  // namespace marginseg::filtering
