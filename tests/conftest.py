@@ -3,6 +3,8 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,23 +35,44 @@ def totalsegmentator_dir() -> Path:
 
 
 @pytest.fixture(scope="module", params=["cpu", "cuda", "emulated"])
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device that the machine has, and the CUDA kernels run on the CPU.
 
-    Of a module's scope, so that tests of many drawn examples can ask for it.
+    What a test makes without naming a device is made there. Of a module's scope, so that tests of
+    many drawn examples can ask for it.
     """
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device is here")
-    if request.param != "emulated":
-        yield torch.device(request.param)
-        return
-    try:
-        kernels = importlib.import_module("marginseg._cuda_emulated")
-    except ImportError:
+    if request.param == "emulated" and find_spec("marginseg._cuda_emulated") is None:
         pytest.skip("built without MARGINSEG_EMULATION")
-    usual = boundary.cores["cpu"]
-    boundary.cores["cpu"] = boundary.Core(
-        kernels, lambda device: (0, 0, boundary.Workspace(device)), half=True
-    )
-    yield torch.device("cpu")
-    boundary.cores["cpu"] = usual
+    return torch.device("cpu" if request.param == "emulated" else request.param)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Put the device of a test in its place for as long as the test runs."""
+    callspec = getattr(item, "callspec", None)
+    chosen = callspec.params.get("device") if callspec else None
+    if chosen == "emulated":
+        with emulated():
+            return (yield)
+    if chosen == "cuda":
+        with torch.device("cuda"):
+            return (yield)
+    return (yield)
+
+
+@contextmanager
+def emulated() -> Iterator[None]:
+    """Run the CUDA kernels on the CPU, in the place of its own."""
+
+    def where(device: torch.device) -> tuple[int, int, bool, boundary.Workspace]:
+        return 0, 0, torch.are_deterministic_algorithms_enabled(), boundary.Workspace(device)
+
+    core = boundary.cores["cpu"]
+    kernels = importlib.import_module("marginseg._cuda_emulated")
+    boundary.cores["cpu"] = boundary.Core(kernels, where, half=True)
+    try:
+        yield
+    finally:
+        boundary.cores["cpu"] = core

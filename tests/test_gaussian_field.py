@@ -85,9 +85,9 @@ def test_variance_and_covariance_at_every_voxel(method, shape, std, length_scale
 
 
 @pytest.mark.parametrize("method", ["exact", "convolution"])
-def test_generator_reproduces(method):
+def test_generator_reproduces(device, method):
     def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
         return gaussian_field((8, 9), 1.0, 3.0, generator=generator, method=method)
 
     assert torch.equal(draw(3), draw(3))
@@ -95,24 +95,30 @@ def test_generator_reproduces(method):
 
 
 @pytest.mark.parametrize("shape", [(9,), (5, 6), (4, 5, 6)])
-def test_coefficients_rebuild_the_field(shape):
+def test_coefficients_rebuild_the_field(device, shape):
     """Against a contraction by NumPy in float64."""
     ranks = gaussian_field_ranks(shape, 2.5, dtype=torch.float64)
     n = len(shape)
     coefficients = torch.randn((3, n, *ranks), dtype=torch.float64)
     field = gaussian_field(
-        shape, 2.0, 2.5, batch_shape=(3,), coefficients=coefficients, dtype=torch.float64
+        shape,
+        2.0,
+        2.5,
+        batch_shape=(3,),
+        coefficients=coefficients.to(device),
+        dtype=torch.float64,
     )
     expected = 2.0 * coefficients.numpy()
     for axis, size in enumerate(shape):
         factor = axis_factor(size, 2.5, 1e-12)
         expected = np.moveaxis(np.tensordot(expected, factor, (axis + 2, 1)), -1, axis + 2)
-    np.testing.assert_allclose(field.numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(field.cpu().numpy(), expected, atol=1e-12)
 
 
-def test_derivatives_with_respect_to_coefficients():
-    factors = [torch.randn(5, 2, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)]
-    coefficients = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
+def test_derivatives_with_respect_to_coefficients(device):
+    options = {"dtype": torch.float64, "device": device}
+    factors = [torch.randn(5, 2, **options), torch.randn(4, 3, **options)]
+    coefficients = torch.randn(2, 2, 3, **options, requires_grad=True)
 
     def run(values):
         return torch.ops.marginseg.gaussian_field(values, factors)
@@ -122,15 +128,15 @@ def test_derivatives_with_respect_to_coefficients():
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 4, 3)])
-def test_opcheck(shape):
-    factors = [torch.randn(size, 2) for size in shape]
-    coefficients = torch.randn(3, *(2,) * len(shape), requires_grad=True)
+def test_opcheck(device, shape):
+    factors = [torch.randn(size, 2, device=device) for size in shape]
+    coefficients = torch.randn(3, *(2,) * len(shape), device=device, requires_grad=True)
     torch.library.opcheck(torch.ops.marginseg.gaussian_field, (coefficients, factors))
 
 
-def test_compiles_without_graph_break():
-    factors = [torch.randn(6, 2), torch.randn(7, 3)]
-    coefficients = torch.randn(2, 2, 3)
+def test_compiles_without_graph_break(device):
+    factors = [torch.randn(6, 2, device=device), torch.randn(7, 3, device=device)]
+    coefficients = torch.randn(2, 2, 3, device=device)
     compiled = torch.compile(
         lambda c: torch.ops.marginseg.gaussian_field(c, factors),
         fullgraph=True,
@@ -141,10 +147,11 @@ def test_compiles_without_graph_break():
     )
 
 
-def test_empty_batch_and_one_voxel():
-    assert gaussian_field((4, 4), 1.0, 2.0, batch_shape=(0,)).shape == (0, 2, 4, 4)
-    assert gaussian_field((1, 1, 1), 1.0, 2.0).shape == (3, 1, 1, 1)
-    assert not gaussian_field((4, 4), 0.0, 2.0).any()
+def test_empty_batch_and_one_voxel(device):
+    empty = gaussian_field((4, 4), 1.0, 2.0, batch_shape=(0,), device=device)
+    assert empty.shape == (0, 2, 4, 4)
+    assert gaussian_field((1, 1, 1), 1.0, 2.0, device=device).shape == (3, 1, 1, 1)
+    assert not gaussian_field((4, 4), 0.0, 2.0, device=device).any()
 
 
 @pytest.mark.parametrize(
@@ -171,12 +178,33 @@ def test_integer_dtype_is_refused():
         gaussian_field((4,), 1.0, 2.0, dtype=torch.int32)
 
 
-def test_coefficients_of_any_strides():
+def test_coefficients_of_any_strides(device):
     ranks = gaussian_field_ranks((9, 12), (3.0, 5.0))
-    transposed = torch.randn(2, *reversed(ranks)).transpose(1, 2)
+    transposed = torch.randn(2, *reversed(ranks), device=device).transpose(1, 2)
     assert not transposed.is_contiguous()
     fields = [
         gaussian_field((9, 12), 1.0, (3.0, 5.0), coefficients=coefficients)
         for coefficients in (transposed, transposed.contiguous())
     ]
     assert torch.equal(*fields)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("shape", "scale"),
+    [((70,), 2.0), ((67, 40), (0.4, 9.0)), ((5, 37, 66), (3.0, 4.5, 14.0)), ((40, 3, 9), 0.5)],
+)
+def test_every_rank_against_numpy(device, dtype, shape, scale):
+    # Ranks of a few, and of a whole axis: short length scales.
+    ranks = gaussian_field_ranks(shape, scale, dtype=dtype)
+    coefficients = torch.randn((2, len(shape), *ranks), dtype=dtype)
+    field = gaussian_field(
+        shape, 1.0, scale, batch_shape=(2,), coefficients=coefficients.to(device), dtype=dtype
+    )
+    expected = coefficients.double().numpy()
+    scales = scale if isinstance(scale, tuple) else (scale,) * len(shape)
+    for axis, (size, length) in enumerate(zip(shape, scales, strict=True)):
+        factor = axis_factor(size, length, 1e-6 if dtype is torch.float32 else 1e-12)
+        expected = np.moveaxis(np.tensordot(expected, factor, (axis + 2, 1)), -1, axis + 2)
+    tolerance = 2e-5 if dtype is torch.float32 else 1e-12
+    np.testing.assert_allclose(field.cpu().numpy(), expected, rtol=0, atol=tolerance)

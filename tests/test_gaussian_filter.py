@@ -204,3 +204,12 @@ def test_a_label_filtered_stays_a_probability(device):
         assert torch.equal(bounded, free.clamp(max=1.0))
         assert (free - bounded).max() < 1e-6
     assert above > 0  # else the ceiling was not needed
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sigma", [(17.0, 0.0, 0.0), (1.0, 18.0, 0.0), (0.0, 5.0, 21.0)])
+def test_kernels_longer_than_the_axes(device, mode, sigma):
+    values = np.random.default_rng(3).uniform(-1, 1, (6, 20, 36))
+    expected = scipy.ndimage.gaussian_filter(values, sigma, mode=mode, cval=0.4)
+    result = gaussian_filter(torch.from_numpy(values).to(device), sigma, mode=mode, cval=0.4)
+    np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=1e-12)

@@ -27,7 +27,7 @@ def _boxes(shape, dtype, seed):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_equals_the_warp_by_the_whole_field(data):
+def test_equals_the_warp_by_the_whole_field(device, data):
     spatial = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3), label="spatial")
     n = len(spatial)
     batch = data.draw(st.lists(st.integers(1, 2), max_size=1), label="batch")
@@ -38,8 +38,8 @@ def test_equals_the_warp_by_the_whole_field(data):
     interpolation = data.draw(st.sampled_from(["nearest", "linear"]))
     dtype = data.draw(st.sampled_from(LABEL_DTYPES))
     seed = data.draw(st.integers(0, 2**31), label="seed")
-    label = _boxes((*batch, *channels, *spatial), dtype, seed)
-    generator = torch.Generator().manual_seed(seed)
+    label = _boxes((*batch, *channels, *spatial), dtype, seed).to(device)
+    generator = torch.Generator(device).manual_seed(seed)
     coefficients, factors = draw_coefficients(
         spatial,
         std,
@@ -47,7 +47,7 @@ def test_equals_the_warp_by_the_whole_field(data):
         generator=generator,
         batch_shape=(samples, *batch),
         dtype=torch.float32,
-        device="cpu",
+        device=device,
     )
     result = sample(label, coefficients, factors, interpolation=interpolation)
     field = torch.ops.marginseg.gaussian_field(coefficients, factors)
@@ -58,21 +58,21 @@ def test_equals_the_warp_by_the_whole_field(data):
     assert torch.equal(result, expected)
 
 
-def test_noise_samples_follow_its_displacement():
+def test_noise_samples_follow_its_displacement(device):
     noise = GaussianFieldNoise(std=0.05, spatial_dims=3)
-    label = _boxes((20, 24, 28), torch.uint8, 0)
-    samples = noise.sample(label, 4, generator=torch.Generator().manual_seed(3))
-    field = noise.displacement(label.shape, 4, generator=torch.Generator().manual_seed(3))
+    label = _boxes((20, 24, 28), torch.uint8, 0).to(device)
+    samples = noise.sample(label, 4, generator=torch.Generator(device).manual_seed(3))
+    field = noise.displacement(label.shape, 4, generator=torch.Generator(device).manual_seed(3))
     expected = warp(label.expand(4, *label.shape), field, interpolation="nearest", spatial_dims=3)
     assert torch.equal(samples, expected)
 
 
-def test_huge_and_undefined_fields_read_nothing_outside():
-    label = torch.ones(9, 10, dtype=torch.uint8)
+def test_huge_and_undefined_fields_read_nothing_outside(device):
+    label = torch.ones(9, 10, dtype=torch.uint8, device=device)
     ranks = gaussian_field_ranks((9, 10), (3.0, 3.0))
     for value in (1e12, 1e38, float("inf"), float("nan")):
-        coefficients = torch.full((1, 2, *ranks), value)
-        factors = [torch.ones(9, ranks[0]), torch.ones(10, ranks[1])]
+        coefficients = torch.full((1, 2, *ranks), value, device=device)
+        factors = [torch.ones(9, ranks[0], device=device), torch.ones(10, ranks[1], device=device)]
         result = sample(label, coefficients, factors, interpolation="nearest")
         assert not result.any()
 
@@ -93,18 +93,17 @@ def test_same_bits_for_any_number_of_threads():
     assert torch.equal(results[0], results[2])
 
 
-def test_opcheck():
-    label = _boxes((2, 6, 7, 8), torch.uint8, 1)
+def test_opcheck(device):
+    label = _boxes((2, 6, 7, 8), torch.uint8, 1).to(device)
     ranks = gaussian_field_ranks((6, 7, 8), 3.0)
-    factors = [torch.randn(size, rank) for size, rank in zip((6, 7, 8), ranks, strict=True)]
+    factors = [
+        torch.randn(size, rank, device=device) for size, rank in zip((6, 7, 8), ranks, strict=True)
+    ]
     for interpolation in ("nearest", "linear"):
         for arguments in (
-            (label, torch.randn(3, 3, *ranks), factors, interpolation),
-            (label, torch.randn(3, 2, 3, *ranks), factors, interpolation),
-            (label.transpose(0, 1)[:0], torch.randn(1, 3, *ranks), factors, interpolation),
+            (label, torch.randn(3, 3, *ranks, device=device), factors, interpolation),
+            (label, torch.randn(3, 2, 3, *ranks, device=device), factors, interpolation),
         ):
-            if arguments[0].numel() == 0:
-                continue
             torch.library.opcheck(torch.ops.marginseg.sample.default, arguments)
 
 

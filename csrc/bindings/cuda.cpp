@@ -1,6 +1,7 @@
-// marginseg._cuda: the functions of marginseg._cpu, with three more arguments at the end: the
-// device's number, the address of the stream, and a function that allocates bytes on the device.
-#include "gaussian_filter/cuda.h"
+// marginseg._cuda: the functions of marginseg._cpu, with the arguments of a Context at the end: the
+// device's number, the address of the stream, whether sums must be deterministic, and a function
+// that allocates bytes on the device.
+#include "gaussian_field/cuda.h"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -11,6 +12,9 @@
 #include "common/cuda/context.h"
 #include "common/dtype.h"
 #include "common/extension.h"
+#include "gaussian_filter/cuda.h"
+#include "sample/cuda.h"
+#include "warp/cuda.h"
 
 namespace py = pybind11;
 using namespace marginseg;
@@ -24,12 +28,80 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const int64_t batch, const std::array<int64_t, 3>& shape,
            const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
            const int extension, const double cval, const double ceiling, const int device,
-           const uintptr_t stream, const Allocate& allocate) {
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
           std::array<FilterAxis, 3> axes;
           for (int axis = 0; axis < 3; ++axis) {
             axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
           }
-          gaussian_filter({"gaussian_filter", device, stream, allocate}, input, Dtype{input_dtype},
-                          output, Dtype{dtype}, batch, axes, Extension{extension}, cval, ceiling);
+          gaussian_filter({"gaussian_filter", device, stream, deterministic, allocate}, input,
+                          Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
+                          Extension{extension}, cval, ceiling);
+        });
+
+  m.def(
+      "gaussian_field",
+      [](const uintptr_t coefficients, const uintptr_t output, const int dtype, const int64_t count,
+         const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
+         const std::vector<uintptr_t>& factors, const int device, const uintptr_t stream,
+         const bool deterministic, const Allocate& allocate) {
+        evaluate_gaussian_field({"gaussian_field", device, stream, deterministic, allocate},
+                                coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
+      });
+
+  m.def("sample", [](const uintptr_t label, const int dtype, const uintptr_t coefficients,
+                     const uintptr_t output, const int64_t samples, const int64_t batch,
+                     const int64_t channels, const std::vector<int64_t>& shape, const bool linear,
+                     const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors,
+                     const int device, const uintptr_t stream, const bool deterministic,
+                     const Allocate& allocate) {
+    sample({"sample", device, stream, deterministic, allocate}, label, Dtype{dtype}, coefficients,
+           output, {samples, batch, channels, shape, linear}, ranks, factors);
+  });
+
+  m.def("warp", [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+                   const int dtype, const int64_t batch, const int64_t channels,
+                   const std::vector<int64_t>& shape, const int64_t input_stride,
+                   const int extension, const bool linear, const double cval, const int device,
+                   const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+    warp({"warp", device, stream, deterministic, allocate}, input, displacement, output,
+         Dtype{dtype}, {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+  });
+
+  m.def("warp_label",
+        [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+           const int label_dtype, const int displacement_dtype, const int64_t batch,
+           const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
+           const int extension, const bool linear, const int64_t cval, const int device,
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          warp_label({"warp", device, stream, deterministic, allocate}, input, displacement, output,
+                     Dtype{label_dtype}, Dtype{displacement_dtype},
+                     {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+        });
+
+  m.def("warp_backward",
+        [](const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
+           const uintptr_t input_gradient, const uintptr_t displacement_gradient, const int dtype,
+           const int64_t batch, const int64_t channels, const std::vector<int64_t>& shape,
+           const int64_t input_stride, const int extension, const bool linear, const double cval,
+           const int device, const uintptr_t stream, const bool deterministic,
+           const Allocate& allocate) {
+          warp_backward({"warp_backward", device, stream, deterministic, allocate}, gradient, input,
+                        displacement, input_gradient, displacement_gradient, Dtype{dtype},
+                        {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+        });
+
+  m.def("warp_double_backward",
+        [](const uintptr_t input_weight, const uintptr_t displacement_weight,
+           const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
+           const uintptr_t second_gradient, const uintptr_t second_input,
+           const uintptr_t second_displacement, const int dtype, const int64_t batch,
+           const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
+           const int extension, const bool linear, const double cval, const int device,
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          warp_double_backward({"warp_double_backward", device, stream, deterministic, allocate},
+                               input_weight, displacement_weight, gradient, input, displacement,
+                               second_gradient, second_input, second_displacement, Dtype{dtype},
+                               {batch, channels, shape, input_stride, Extension{extension}, linear},
+                               cval);
         });
 }

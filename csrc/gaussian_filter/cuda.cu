@@ -35,6 +35,11 @@ class Filter {
                                     std::to_string(axis.radius) + " on a GPU, where " +
                                     std::to_string(longest_radius) + " is the longest");
       }
+      if (axis.size > longest_axis) {
+        throw std::invalid_argument("gaussian_filter: an axis of " + std::to_string(axis.size) +
+                                    " voxels on a GPU, where " + std::to_string(longest_axis) +
+                                    " are the most");
+      }
     }
   }
 
@@ -86,7 +91,8 @@ class Filter {
     const int64_t width = axes_[2].size;
     const Planes planes{batch_ * axes_[0].size, height, width, parts(height, Part::rows),
                         parts(width, Part::columns)};
-    constexpr int vector = 16 / sizeof(S);
+    // 16 bytes of floats; of narrower types as many elements, else half the warp would have none.
+    constexpr int vector = 16 / sizeof(C);
     const auto kernel = is_aligned<vector>(input, width) ? filter_planes<vector, S, D, C>
                                                          : filter_planes<1, S, D, C>;
     context_.launch(kernel, planes.count * planes.tiles_down * planes.tiles_across, threads, input,

@@ -15,7 +15,8 @@ constexpr int warp_size = 32;
 constexpr int warps = 8;
 constexpr int threads = warps * warp_size;
 
-// Passed by value: kernels read them from the constant bank, and a captured graph keeps them.
+// Passed by value, as a grid constant: kernels read them where they lie, in the constant bank, and
+// a captured graph keeps them.
 template <class C, int capacity_>
 struct Weights {
   static constexpr int capacity = capacity_;
@@ -36,11 +37,51 @@ struct Border {
   C ceiling;
 };
 
-// sum[t] = sum_k w[|k|] value(t + k) for T neighbours t. Each value is asked for once and used T
-// times: the ones in use are a ring of registers, whose indices the compiler knows.
+// Goes along an axis and beyond its ends, a voxel at a time: as extend(), without its divisions.
+class Walk {
+ public:
+  __device__ Walk(const int64_t first, const int64_t size, const Extension extension)
+      : size_(static_cast<int>(size)), extension_(extension) {
+    const int twice = extension == Extension::reflect ? 1 : 0;  // whether an end stands there twice
+    if (extension == Extension::wrap) period_ = size_;
+    if (extension == Extension::reflect || extension == Extension::mirror) {
+      period_ = 2 * size_ - 2 + 2 * twice;
+      if (period_ == 0) period_ = 1;
+    }
+    folded_ = period_ - twice;
+    position_ = static_cast<int>(first);
+    if (period_ > 0) {
+      position_ %= period_;
+      if (position_ < 0) position_ += period_;
+    }
+  }
+
+  // Where the voxel stands that is next, or `outside`.
+  __device__ int next() {
+    const int position = position_++;
+    if (position_ == period_) position_ = 0;
+    if (position >= 0 && position < size_) return position;
+    if (period_ > 0) return folded_ - position;
+    if (extension_ == Extension::constant) return static_cast<int>(outside);
+    return position < 0 ? 0 : size_ - 1;
+  }
+
+ private:
+  int size_;
+  Extension extension_;
+  int period_ = 0;  // after which the axis repeats; 0 where it does not
+  int folded_;      // the sum of two positions where the same voxel stands
+  int position_;
+};
+
+// Axes for which a walk's integers suffice, and as far beyond as any kernel reaches.
+constexpr int64_t longest_axis = (int64_t{1} << 30) - 1;
+
+// sum[t] = sum_k w[|k|] value(t + k) for T neighbours t. Each value is asked for once, in order,
+// and used T times: the ones in use are a ring of registers, whose indices the compiler knows.
 template <int T, int N, class C, int capacity, class Value>
 __device__ __forceinline__ void filter_neighbours(const Weights<C, capacity>& weights,
-                                                  const Value& value, Vector<C, N> (&sum)[T]) {
+                                                  Value&& value, Vector<C, N> (&sum)[T]) {
   const int radius = weights.radius;
   Vector<C, N> ring[T];
 #pragma unroll
@@ -108,7 +149,7 @@ __device__ __forceinline__ void load_row(const S* const plane, const Planes& pla
 #pragma unroll
       for (int lane = 0; lane < N; ++lane) target[i + lane] = values.lane[lane];
     } else {
-#pragma unroll
+#pragma unroll 1
       for (int lane = 0; lane < N; ++lane) {
         const int64_t column = extend(x + lane, planes.width, border.extension);
         const bool inside = row != outside && column != outside;
@@ -120,11 +161,10 @@ __device__ __forceinline__ void load_row(const S* const plane, const Planes& pla
 
 // Along both axes of each plane, in shared memory. N elements are read at once.
 template <int N, class S, class D, class C>
-__global__ __launch_bounds__(threads) void filter_planes(const S* const input, D* const output,
-                                                         const Planes planes,
-                                                         const Weights<C, fused_radius + 1> down,
-                                                         const Weights<C, fused_radius + 1> across,
-                                                         const Border<C> border) {
+__global__ __launch_bounds__(threads, 3) void filter_planes(
+    const S* const input, D* const output, const Planes planes,
+    const __grid_constant__ Weights<C, fused_radius + 1> down,
+    const __grid_constant__ Weights<C, fused_radius + 1> across, const Border<C> border) {
   using Part = Tile<C>;
   constexpr int neighbours = 8;
   // Odd strides: 32 rows of one column lie in 32 banks.
@@ -197,10 +237,9 @@ constexpr int neighbours_of = N == 8 ? 4 : 8;
 // Along that axis; a lane has N elements of the inner axes. What the warps of a block read twice
 // they find in the L1 cache.
 template <int N, class S, class D, class C, int capacity>
-__global__ __launch_bounds__(threads) void filter_strided(const S* const input, D* const output,
-                                                          const Strided axis,
-                                                          const Weights<C, capacity> weights,
-                                                          const Border<C> border) {
+__global__ __launch_bounds__(threads, 2) void filter_strided(
+    const S* const input, D* const output, const Strided axis,
+    const __grid_constant__ Weights<C, capacity> weights, const Border<C> border) {
   constexpr int neighbours = neighbours_of<N>;
   const int64_t tile = blockIdx.x % axis.tiles;
   const int64_t group = blockIdx.x / axis.tiles % axis.groups;
@@ -210,12 +249,13 @@ __global__ __launch_bounds__(threads) void filter_strided(const S* const input, 
   if (column >= axis.inner || first >= axis.size) return;
   const S* const source = input + entry * axis.size * axis.inner + column;
   D* const target = output + entry * axis.size * axis.inner + column;
+  Walk walk(first - weights.radius, axis.size, border.extension);
   Vector<C, N> sum[neighbours];
   filter_neighbours(
       weights,
-      [&](const int i) {
+      [&](int) {
         // A run can end beyond the axis by more than the radius: nobody needs those sums.
-        const int64_t index = extend(first + i, axis.size, border.extension);
+        const int index = walk.next();
         if (index != outside) return load<N>(source + index * axis.inner);
         Vector<C, N> beyond;
 #pragma unroll
@@ -232,17 +272,17 @@ __global__ __launch_bounds__(threads) void filter_strided(const S* const input, 
 
 // Along the last axis, for kernels too long for shared memory.
 template <class S, class D, class C>
-__global__ __launch_bounds__(threads) void filter_rows(const S* const input, D* const output,
-                                                       const int64_t count, const int64_t width,
-                                                       const Weights<C, longest_radius + 1> weights,
-                                                       const Border<C> border) {
+__global__ __launch_bounds__(threads) void filter_rows(
+    const S* const input, D* const output, const int64_t count, const int64_t width,
+    const __grid_constant__ Weights<C, longest_radius + 1> weights, const Border<C> border) {
   const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
   if (place >= count * width) return;
   const int64_t x = place % width;
   const S* const row = input + (place - x);
+  Walk walk(x - weights.radius, width, border.extension);
   C sum = 0;
   for (int k = -weights.radius; k <= weights.radius; ++k) {
-    const int64_t index = extend(x + k, width, border.extension);
+    const int index = walk.next();
     const C value = index == outside ? border.cval : widen(row[index]);
     sum = multiply_add(weights.values[k < 0 ? -k : k], value, sum);
   }

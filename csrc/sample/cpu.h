@@ -4,18 +4,9 @@
 #include <vector>
 
 #include "common/dtype.h"
+#include "sample/geometry.h"
 
 namespace marginseg {
-
-// `samples` noisy versions of `batch` labels of `channels` channels each, of up to three axes. Each
-// version of each label has a field of its own, which its channels share.
-struct SampleGeometry {
-  int64_t samples;
-  int64_t batch;
-  int64_t channels;
-  std::vector<int64_t> shape;
-  bool linear;
-};
 
 // output(w) = label(w + X(w)), 0 outside, X = (F_1 ⊗ … ⊗ F_n) ξ. Contiguous arrays:
 //   label         (batch, channels, *shape)

@@ -1,24 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "common/dtype.h"
-#include "common/extension.h"
+#include "warp/geometry.h"
 
 namespace marginseg {
-
-// What one warp works on: `batch` displacements of shape (n, *shape), each applied to `channels`
-// images of shape `shape`. The images of one batch entry are contiguous; `input_stride` elements
-// lie between two entries (0: one input, many displacements).
-struct WarpGeometry {
-  int64_t batch;
-  int64_t channels;
-  std::vector<int64_t> shape;
-  int64_t input_stride;
-  Extension extension;
-  bool linear;
-};
 
 // output(w) = input(w + X(w)), floating point; input, displacement and output share a dtype.
 void warp(uintptr_t input, uintptr_t displacement, uintptr_t output, Dtype dtype,

@@ -13,6 +13,7 @@
 #define __forceinline__ inline
 // Blocks run one after another, so one copy serves them all.
 #define __shared__ static
+#define __grid_constant__
 #define __launch_bounds__(...)
 
 using dim3 = emulation::Index;

@@ -15,12 +15,17 @@ namespace marginseg {
 // Memory of the device for so many bytes, alive until the kernels of the call are done with it.
 using Allocate = std::function<uintptr_t(int64_t bytes)>;
 
-// The device, torch's current stream and torch's allocator, for a call of the op of that name.
-// Nothing here waits for the device, so every op can be captured in a CUDA graph.
+// The device, torch's current stream, whether torch asks for determinism, and torch's allocator,
+// for a call of the op of that name. Nothing here waits for the device, so every op can be captured
+// in a CUDA graph.
 class Context {
  public:
-  Context(const char* const op, const int device, const uintptr_t stream, Allocate allocate)
-      : op_(op), stream_(reinterpret_cast<cudaStream_t>(stream)), allocate_(std::move(allocate)) {
+  Context(const char* const op, const int device, const uintptr_t stream, const bool deterministic,
+          Allocate allocate)
+      : op_(op),
+        stream_(reinterpret_cast<cudaStream_t>(stream)),
+        deterministic_(deterministic),
+        allocate_(std::move(allocate)) {
     check(cudaGetDevice(&previous_));
     check(cudaSetDevice(device));
   }
@@ -29,6 +34,9 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   cudaStream_t stream() const { return stream_; }
+
+  // Whether results must not depend on the order in which threads add to a sum.
+  bool deterministic() const { return deterministic_; }
 
   void check(const cudaError_t error) const {
     if (error == cudaSuccess) return;
@@ -66,6 +74,7 @@ class Context {
  private:
   const char* op_;
   cudaStream_t stream_;
+  bool deterministic_;
   Allocate allocate_;
   int previous_ = 0;
 };

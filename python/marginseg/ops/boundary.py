@@ -79,10 +79,11 @@ def _nowhere(device: torch.device) -> tuple[()]:
     return ()
 
 
-def on_stream(device: torch.device) -> tuple[int, int, Workspace]:
-    """Return the device's number, its current stream, and an allocator."""
+def on_stream(device: torch.device) -> tuple[int, int, bool, Workspace]:
+    """Return the device's number, its current stream, whether to be deterministic, an allocator."""
     stream = torch.cuda.current_stream(device)
-    return stream.device_index, stream.cuda_stream, Workspace(device)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return stream.device_index, stream.cuda_stream, deterministic, Workspace(device)
 
 
 #: The cores in use, by type of device. That of CUDA is loaded when its first tensor arrives.
@@ -110,7 +111,7 @@ def _loaded(kind: str) -> Core:
         raise RuntimeError(f"marginseg has no kernels for the device {kind!r}")
     try:
         kernels = importlib.import_module("marginseg._cuda")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError(
             "this marginseg was built without CUDA kernels: install CUDA's compiler nvcc, then "
             "`pip install --no-binary marginseg --force-reinstall --no-deps marginseg "

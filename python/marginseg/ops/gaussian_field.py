@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg import _cpu
-from marginseg.ops.boundary import DTYPE_CODES, computing_dtype
+from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
 from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
-from marginseg.ops.library import library, undispatched
+from marginseg.ops.library import implement, library, undispatched
 
 METHODS = ("exact", "convolution")
 
@@ -59,10 +58,12 @@ def gaussian_field(
             respect to it, to any order.
         dtype: float32 or float64 (float16 and bfloat16 are computed in float32).
         device: Where; the default is the coefficients' or the generator's device, else torch's
-            default.
+            default. The same coefficients give the same field on every device, to rounding.
 
     Returns:
         Tensor of shape (*batch_shape, n, *shape), in voxels.
+
+    In a CUDA graph: make the call once before the capture, which puts the factors on the GPU.
 
     Raises:
         TypeError: ``dtype`` is not floating.
@@ -140,11 +141,17 @@ def draw_coefficients(
 
     """
     where = torch.device(device)
+    arguments = (tuple(shape), std, length_scale, dtype, where)
     # A tensor made under inference mode, or while a graph is traced, would be of no use elsewhere.
     constants = _remembered_constants if undispatched() else _constants
-    amplitude, factors = constants(tuple(shape), std, length_scale, dtype, where)
+    amplitude, factors = constants(*arguments)
+    if _is_captured(where):
+        _read_by_graphs[arguments] = amplitude, factors
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
     if coefficients is None:
+        if len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
+            drawn = torch.empty(expected, dtype=dtype, device=where)
+            return drawn.normal_(0.0, std[0], generator=generator), factors
         drawn = torch.randn(expected, generator=generator, dtype=dtype, device=where)
     elif coefficients.shape != expected:
         raise ValueError(
@@ -163,6 +170,11 @@ def _constants(
     device: torch.device,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return a, shaped as a factor of the coefficients, and the matrices F."""
+    if _is_captured(device):
+        raise RuntimeError(
+            "gaussian_field: a CUDA graph is being captured, and the factors of this shape and "
+            "length_scale are not on the GPU yet: make the call once before"
+        )
     amplitude = torch.tensor(std, dtype=dtype, device=device).reshape(-1, *(1,) * len(std))
     factors = [
         torch.from_numpy(axis_factor(size, scale, TOLERANCE[dtype])).to(device, dtype)
@@ -172,6 +184,16 @@ def _constants(
 
 
 _remembered_constants = lru_cache(maxsize=64)(_constants)
+
+#: What captured CUDA graphs read whenever they are replayed: it must not be freed.
+_read_by_graphs: dict[Any, tuple[Tensor, list[Tensor]]] = {}
+
+#: So many normals torch draws alike whether they are scaled at once or later, in one launch less.
+_FILLED_BY_VECTORS = 16
+
+
+def _is_captured(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def gaussian_field_ranks(
@@ -310,6 +332,8 @@ def _checked(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[Tensor, S
             f"factors: expected the coefficients' dtype, float32 or float64, got "
             f"{[factor.dtype for factor in factors]} with {coefficients.dtype}"
         )
+    for factor in factors:
+        core_of(coefficients, factors=factor)
     return coefficients.contiguous(), [factor.contiguous() for factor in factors]
 
 
@@ -318,7 +342,8 @@ def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     output = torch.empty(shape, dtype=coefficients.dtype, device=coefficients.device)
     if output.numel():
         n = len(factors)
-        _cpu.gaussian_field(
+        core = core_of(coefficients)
+        core.kernels.gaussian_field(
             coefficients.data_ptr(),
             output.data_ptr(),
             DTYPE_CODES[coefficients.dtype],
@@ -326,6 +351,7 @@ def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
             coefficients.shape[-n:],
             shape[-n:],
             [factor.data_ptr() for factor in factors],
+            *core.where(coefficients.device),
         )
     return output
 
@@ -344,7 +370,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, list[None]]:
     return torch.ops.marginseg.gaussian_field(gradient, transposed), [None] * len(transposed)
 
 
-library.impl("gaussian_field", _forward, "CPU")
+implement("gaussian_field", _forward)
 torch.library.register_fake("marginseg::gaussian_field", _fake, lib=library)
 torch.library.register_autograd(
     "marginseg::gaussian_field", _backward, setup_context=_remember, lib=library

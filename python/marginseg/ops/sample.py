@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from marginseg import _cpu
-from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES
-from marginseg.ops.library import library, undispatched
+from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, core_of
+from marginseg.ops.library import implement, library, undispatched
 
 INTERPOLATIONS = ("nearest", "linear")
 
@@ -91,6 +90,9 @@ def _forward(
     label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
 ) -> Tensor:
     _check(label, coefficients, factors, interpolation)
+    core = core_of(label, coefficients=coefficients)
+    for factor in factors:
+        core_of(label, factors=factor)
     n = len(factors)
     shape = label.shape
     batch = coefficients.ndim - n - 2
@@ -99,7 +101,7 @@ def _forward(
     matrices = [factor.contiguous() for factor in factors]
     output = torch.empty((drawn.shape[0], *shape), dtype=label.dtype, device=label.device)
     if output.numel():
-        _cpu.sample(
+        core.kernels.sample(
             source.data_ptr(),
             DTYPE_CODES[label.dtype],
             drawn.data_ptr(),
@@ -111,6 +113,7 @@ def _forward(
             interpolation == "linear",
             drawn.shape[-n:],
             [matrix.data_ptr() for matrix in matrices],
+            *core.where(label.device),
         )
     return output
 
@@ -119,5 +122,5 @@ def _fake(label: Tensor, coefficients: Tensor, *_: object) -> Tensor:
     return label.new_empty((coefficients.shape[0], *label.shape))
 
 
-library.impl("sample", _forward, "CPU")
+implement("sample", _forward)
 torch.library.register_fake("marginseg::sample", _fake, lib=library)

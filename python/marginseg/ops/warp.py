@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from marginseg import _cpu
 from marginseg.ops.boundary import (
     DTYPE_CODES,
     FLOATING_DTYPES,
@@ -18,8 +17,9 @@ from marginseg.ops.boundary import (
     MODES,
     checked_mode,
     computing_dtype,
+    core_of,
 )
-from marginseg.ops.library import library, undispatched
+from marginseg.ops.library import implement, library, undispatched
 
 INTERPOLATIONS = ("linear", "nearest")
 
@@ -62,8 +62,10 @@ def warp(
         Floating: computed in float32, or float64 for a float64 input; a label's positions are
         computed in the displacement's dtype, half types in float32. Differentiable twice with
         respect to input and displacement; the derivative with respect to the displacement is 0
-        for ``"nearest"``. Sums are taken in one order: gradients have the same bits for any
-        number of threads.
+        for ``"nearest"``. On the CPU sums are taken in one order: gradients have the same bits for
+        any number of threads. On a GPU threads add to the input's gradient in any order, or, after
+        :func:`torch.use_deterministic_algorithms`, in integers of 64 bits: then each contribution
+        is rounded to 2^-62 of the sum of the gradient's magnitudes over the image.
 
     Raises:
         TypeError: A dtype does not fit.
@@ -202,6 +204,7 @@ def _forward(
 def _run(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
 ) -> Tensor:
+    core = core_of(input, displacement=displacement)
     label = input.dtype in LABEL_DTYPES
     computing = computing_dtype(displacement.dtype if label else input.dtype)
     field = displacement.to(computing).contiguous()
@@ -211,10 +214,12 @@ def _run(
     if output.numel():
         source_at, field_at, output_at = images.data_ptr(), field.data_ptr(), output.data_ptr()
         field_code, code = DTYPE_CODES[computing], DTYPE_CODES[dtype]
+        addresses = (source_at, field_at, output_at)
+        where = core.where(input.device)
         if label:
-            _cpu.warp_label(source_at, field_at, output_at, code, field_code, *geometry, int(cval))
+            core.kernels.warp_label(*addresses, code, field_code, *geometry, int(cval), *where)
         else:
-            _cpu.warp(source_at, field_at, output_at, code, *geometry, float(cval))
+            core.kernels.warp(*addresses, code, *geometry, float(cval), *where)
     return output.to(input.dtype)
 
 
@@ -229,6 +234,7 @@ def _backward_kernel(
 ) -> tuple[Tensor, Tensor]:
     _check(input, displacement, n, interpolation, mode, cval)
     _check_derivative("gradient", gradient, input)
+    core = core_of(input, displacement=displacement, gradient=gradient)
     computing = computing_dtype(input.dtype)
     field = displacement.to(computing).contiguous()
     source = gradient.to(computing).contiguous()
@@ -236,7 +242,7 @@ def _backward_kernel(
     input_gradient = torch.zeros(input.shape, dtype=computing, device=input.device)
     displacement_gradient = torch.zeros_like(field)
     if input.numel():
-        _cpu.warp_backward(
+        core.kernels.warp_backward(
             source.data_ptr(),
             images.data_ptr(),
             field.data_ptr(),
@@ -245,6 +251,7 @@ def _backward_kernel(
             DTYPE_CODES[computing],
             *geometry,
             float(cval),
+            *core.where(input.device),
         )
     return input_gradient.to(input.dtype), displacement_gradient.to(displacement.dtype)
 
@@ -264,6 +271,13 @@ def _double_backward_kernel(
     _check_derivative("gradient", gradient, input)
     _check_derivative("input_weight", input_weight, input)
     _check_derivative("displacement_weight", displacement_weight, displacement)
+    core = core_of(
+        input,
+        displacement=displacement,
+        gradient=gradient,
+        input_weight=input_weight,
+        displacement_weight=displacement_weight,
+    )
     computing = computing_dtype(input.dtype)
     across, along, source, field = (
         tensor.to(computing).contiguous()
@@ -272,7 +286,7 @@ def _double_backward_kernel(
     images, geometry = _geometry(input, field, n, interpolation, mode, computing)
     results = torch.zeros_like(source), torch.zeros_like(source), torch.zeros_like(field)
     if input.numel():
-        _cpu.warp_double_backward(
+        core.kernels.warp_double_backward(
             across.data_ptr(),
             along.data_ptr(),
             source.data_ptr(),
@@ -284,6 +298,7 @@ def _double_backward_kernel(
             DTYPE_CODES[computing],
             *geometry,
             float(cval),
+            *core.where(input.device),
         )
     return (
         results[0].to(gradient.dtype),
@@ -342,9 +357,9 @@ def _third_derivative(ctx: Any, *_: Tensor) -> tuple[None, ...]:
     raise NotImplementedError("warp: differentiable twice, a third derivative was asked for")
 
 
-library.impl("warp", _forward, "CPU")
-library.impl("warp_backward", _backward_kernel, "CPU")
-library.impl("warp_double_backward", _double_backward_kernel, "CPU")
+implement("warp", _forward)
+implement("warp_backward", _backward_kernel)
+implement("warp_double_backward", _double_backward_kernel)
 torch.library.register_fake("marginseg::warp", _fake, lib=library)
 torch.library.register_fake("marginseg::warp_backward", _backward_fake, lib=library)
 torch.library.register_fake("marginseg::warp_double_backward", _double_backward_fake, lib=library)

@@ -1,0 +1,163 @@
+#include <algorithm>
+#include <type_traits>
+
+#include "gaussian_field/cuda.h"
+#include "gaussian_field/rows.h"
+#include "sample/cuda.h"
+#include "warp/body.h"
+#include "warp/cuda.h"
+
+namespace marginseg {
+namespace {
+
+using namespace gaussian_field;
+
+// The labels of one entry, and those of one sample of it.
+template <class L>
+struct Labels {
+  const L* label;
+  L* output;
+  int64_t batch;
+  int64_t channels;
+};
+
+// Where the last N of three axes begin.
+template <int N>
+constexpr int first_axis = 3 - N;
+
+// The label at the nearest voxel of each channel. A coordinate that is NaN fails both comparisons.
+template <int N, class L>
+__device__ __forceinline__ void look_up_nearest(const L* const label, L* const output,
+                                                const int64_t channels, const int64_t volume,
+                                                const float (&position)[N],
+                                                const warping::Shape<N>& shape) {
+  bool inside = true;
+  int64_t place = 0;
+#pragma unroll
+  for (int axis = 0; axis < N; ++axis) {
+    const float nearest = floorf(position[axis] + 0.5f);
+    inside = inside && nearest >= 0.0f && nearest < static_cast<float>(shape.size[axis]);
+    place = place * shape.size[axis] + (inside ? static_cast<int64_t>(nearest) : 0);
+  }
+#pragma unroll 1
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    output[channel * volume] = inside ? __ldg(label + channel * volume + place) : L(0);
+  }
+}
+
+template <int N, class L>
+__device__ __forceinline__ void look_up_linear(const L* const label, L* const output,
+                                               const int64_t channels, const int64_t volume,
+                                               const float (&position)[N],
+                                               const warping::Shape<N>& shape) {
+  const bool number = warping::is_number(position);
+  const auto corners = warping::linear_corners<N>(position, shape, Extension::constant);
+#pragma unroll 1
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    output[channel * volume] =
+        number ? warping::heaviest_label<N>(label + channel * volume, corners, L(0)) : L(0);
+  }
+}
+
+// A block deforms some rows of a plane of one sample.
+template <int N, int most, bool linear, class L>
+__global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels,
+                                                          const float* const coefficients,
+                                                          const Factors<float> factors,
+                                                          const Blocks blocks) {
+  __shared__ Tile<float, N, most> tile;
+  const int64_t entry = blocks.entry();
+  const int64_t z = blocks.plane();
+  const int64_t y0 = blocks.first_row();
+  const int64_t height = factors.size[1];
+  const int64_t width = factors.size[2];
+  const int64_t volume = factors.size[0] * height * width;
+  const int rows = static_cast<int>(min(static_cast<int64_t>(tile_rows), height - y0));
+  prepare_rows(tile, factors, coefficients + entry * N * factors.coefficients(), z, y0, rows);
+  warping::Shape<N> shape;
+#pragma unroll
+  for (int axis = 0; axis < N; ++axis) shape.size[axis] = factors.size[first_axis<N> + axis];
+  const L* const label = labels.label + entry % labels.batch * labels.channels * volume;
+  L* const plane = labels.output + entry * labels.channels * volume + (z * height + y0) * width;
+  for (int64_t x0 = 0; x0 < width; x0 += tile_columns) {
+    prepare_columns(tile, factors, x0);
+    for (int first = 0; first < tile_columns; first += warp_size) {
+      const int column = first + threadIdx.x % warp_size;
+      const int64_t x = x0 + column;
+      if (x >= width) continue;
+      const Column<float, most> field(tile, column);
+      for (int row = threadIdx.x / warp_size; row < rows; row += warps) {
+        const int64_t index[3] = {z, y0 + row, x};
+        float position[N];
+#pragma unroll
+        for (int axis = 0; axis < N; ++axis) {
+          position[axis] =
+              static_cast<float>(index[first_axis<N> + axis]) + field(tile.rows[axis][row]);
+        }
+        L* const target = plane + row * width + x;
+        if constexpr (linear) {
+          look_up_linear<N>(label, target, labels.channels, volume, position, shape);
+        } else {
+          look_up_nearest<N>(label, target, labels.channels, volume, position, shape);
+        }
+      }
+    }
+  }
+}
+
+// The field of all entries in memory, and the warp by it.
+template <class L>
+void through_memory(const Context& context, const uintptr_t coefficients, const Labels<L>& labels,
+                    const Dtype dtype, const SampleGeometry& geometry,
+                    const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
+  const auto axes = static_cast<int64_t>(ranks.size());
+  int64_t volume = 1;
+  for (const int64_t size : geometry.shape) volume *= size;
+  const int64_t components = geometry.batch * axes;
+  auto* const field = context.allocate<float>(components * volume);
+  int64_t drawn = components;
+  for (const int64_t rank : ranks) drawn *= rank;
+  // A sample at a time: the field is larger than the labels.
+  for (int64_t number = 0; number < geometry.samples; ++number) {
+    evaluate_gaussian_field(context, coefficients + number * drawn * sizeof(float),
+                            reinterpret_cast<uintptr_t>(field), Dtype::float32, components, ranks,
+                            geometry.shape, factors);
+    const int64_t entry = geometry.channels * volume;
+    warp_label(context, reinterpret_cast<uintptr_t>(labels.label),
+               reinterpret_cast<uintptr_t>(field),
+               reinterpret_cast<uintptr_t>(labels.output + number * geometry.batch * entry), dtype,
+               Dtype::float32,
+               {geometry.batch, geometry.channels, geometry.shape, entry, Extension::constant,
+                geometry.linear},
+               0);
+  }
+}
+
+}  // namespace
+
+void sample(const Context& context, const uintptr_t label, const Dtype dtype,
+            const uintptr_t coefficients, const uintptr_t output, const SampleGeometry& geometry,
+            const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
+  dispatch_label(dtype, [&](const auto type) {
+    using L = typename decltype(type)::type;
+    const Labels<L> labels{reinterpret_cast<const L*>(label), reinterpret_cast<L*>(output),
+                           geometry.batch, geometry.channels};
+    const auto largest = static_cast<int>(*std::max_element(ranks.begin(), ranks.end()));
+    if (largest > largest_rank) {
+      through_memory(context, coefficients, labels, dtype, geometry, ranks, factors);
+      return;
+    }
+    const Factors<float> all(ranks, geometry.shape, factors);
+    const Blocks blocks(all);
+    warping::dispatch_axes(ranks.size(), [&](const auto axes) {
+      dispatch_rank(largest, [&](const auto most) {
+        const auto kernel = geometry.linear ? sample_rows<axes.value, most.value, true, L>
+                                            : sample_rows<axes.value, most.value, false, L>;
+        context.launch(kernel, blocks.count(geometry.samples * geometry.batch), threads, labels,
+                       reinterpret_cast<const float*>(coefficients), all, blocks);
+      });
+    });
+  });
+}
+
+}  // namespace marginseg

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace marginseg {
+
+// `samples` noisy versions of `batch` labels of `channels` channels each, of up to three axes. Each
+// version of each label has a field of its own, which its channels share.
+struct SampleGeometry {
+  int64_t samples;
+  int64_t batch;
+  int64_t channels;
+  std::vector<int64_t> shape;
+  bool linear;
+};
+
+}  // namespace marginseg
