@@ -142,7 +142,9 @@ def separable_multiply_adds(extents: tuple[int, int, int], radius: int, edge: in
 
 
 def as_array(result: Any) -> np.ndarray[Any, Any]:
-    """Return a tensor or an array as float64."""
+    """Return a tensor, on whatever device, or an array as float64."""
+    if isinstance(result, Tensor):
+        result = result.detach().double().cpu()
     return np.asarray(result, dtype=np.float64)
 
 

@@ -122,7 +122,7 @@ def description(threads: list[int]) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "bandwidth_gb_per_s": {
             str(count): {
                 name: round(moved / copy_seconds(moved, count) / 1e9, 1)
@@ -152,7 +152,7 @@ def commit() -> str:
         return "unknown"
 
 
-def _version(name: str) -> str:
+def package_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:

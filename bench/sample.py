@@ -172,7 +172,8 @@ def plain(label: Tensor) -> Call:
     """Return what one would write with torch alone, knowing that the field has a low rank."""
     edge = label.shape[-1]
     cubes = label.reshape(-1, 1, *label.shape[-3:])
-    factor = torch.from_numpy(axis_factor(edge, DEFAULT_LENGTH_SCALE * edge, 1e-6)).float()
+    factor = torch.from_numpy(axis_factor(edge, DEFAULT_LENGTH_SCALE * edge, 1e-6))
+    factor = factor.to(label.device, torch.float32)
     rank = factor.shape[1]
     centres = (2.0 * torch.arange(edge) + 1.0) / edge - 1.0
     # grid_sample wants x, y, z in [-1, 1]; the voxels' edges are its ends.

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from marginseg import (
     gaussian_filter,
     optimal_segmentation,
     optimal_threshold,
+    segment_dice_threshold,
     soft_dice,
     volume_bias,
     warp,
@@ -115,6 +117,16 @@ def test_mixed_devices_are_refused():
         boundary.core_of(here, factors=elsewhere)
 
 
+@contextmanager
+def _cpu_kernels():
+    used = boundary.cores["cpu"]
+    boundary.cores["cpu"] = boundary.Core(_cpu, boundary._nowhere, half=False)
+    try:
+        yield
+    finally:
+        boundary.cores["cpu"] = used
+
+
 def test_same_labels_as_on_the_cpu(device):
     """From the same coefficients; only a position within a rounding of ½ may go either way."""
     noise = GaussianFieldNoise(std=0.05, spatial_dims=3)
@@ -139,17 +151,35 @@ def test_same_labels_as_on_the_cpu(device):
 
     generator = torch.Generator().manual_seed(0)
     ranks = [factor.shape[1] for factor in _factors(shape, scale)]
-    coefficients = torch.randn((3, 3, *ranks), generator=generator)
+    coefficients = torch.randn((3, 3, *ranks), generator=generator, device="cpu")
     for interpolation in ("nearest", "linear"):
         there = draw(device, interpolation, coefficients).cpu()
-        used = boundary.cores["cpu"]
-        boundary.cores["cpu"] = boundary.Core(_cpu, boundary._nowhere, half=False)
-        try:
+        with _cpu_kernels():
             here = draw("cpu", interpolation, coefficients)
-        finally:
-            boundary.cores["cpu"] = used
         assert here.float().mean() > 0.05
         assert int((there != here).sum()) <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_same_threshold_as_on_the_cpu(device, dtype):
+    """To the last bit: sums have some 106."""
+    generator = torch.Generator().manual_seed(4)
+    uniform = torch.rand((5, 50_000), generator=generator, dtype=torch.float64, device="cpu")
+    powers = torch.tensor([0.2, 1.0, 3.0, 9.0, 40.0], dtype=torch.float64, device="cpu")
+    maps = uniform.pow(powers[:, None]).to(dtype)
+    offsets = torch.tensor([0, 7, 90_000, 90_000, 250_000])
+    for method in ("iterate", "sort"):
+        there = (
+            *dice_threshold(maps.to(device), spatial_dims=1, method=method),
+            *segment_dice_threshold(maps.flatten().to(device), offsets.to(device), method=method),
+        )
+        with _cpu_kernels():
+            here = (
+                *dice_threshold(maps, spatial_dims=1, method=method),
+                *segment_dice_threshold(maps.flatten(), offsets.cpu(), method=method),
+            )
+        for a, b in zip(there, here, strict=True):
+            assert torch.equal(a.cpu(), b)
 
 
 def _factors(shape, scale):

@@ -4,6 +4,8 @@ import itertools
 import math
 import warnings
 from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marginseg import dice_curve, dice_threshold, optimal_segmentation, segment_dice_threshold
+from marginseg.ops.boundary import Workspace
 
 
 def _exact(values):
@@ -37,7 +40,7 @@ def _maps(width):
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from([16, 32, 64]).flatmap(_maps))
-def test_both_methods_give_the_exact_maximum_to_the_last_bit(drawn):
+def test_both_methods_give_the_exact_maximum_to_the_last_bit(device, drawn):
     values, dtype = drawn
     expected, volume = _exact(values)
     probabilities = torch.tensor(values, dtype=dtype)
@@ -61,7 +64,7 @@ def _assert_exact(values, dtype=torch.float64):
         assert best.volume.item() == rounded
 
 
-def test_values_within_a_few_roundings_of_the_threshold():
+def test_values_within_a_few_roundings_of_the_threshold(device):
     # Values next to t* hardly change Dice, so that an iteration may stop short of it.
     generator = np.random.default_rng(0)
     for _ in range(150):
@@ -73,7 +76,7 @@ def test_values_within_a_few_roundings_of_the_threshold():
             _assert_exact(certain + close)
 
 
-def test_maps_of_subnormal_values():
+def test_maps_of_subnormal_values(device):
     generator = np.random.default_rng(1)
     for scale in (5e-324, 1e-310, 1e-300):
         for _ in range(40):
@@ -82,9 +85,9 @@ def test_maps_of_subnormal_values():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", ["tied", "dense", "sparse", "ramp", "constant", "tiny", "steps"])
-def test_large_maps_of_every_kind(shape, dtype):
+def test_large_maps_of_every_kind(device, shape, dtype):
     # The map is surveyed in blocks, with a guess of t* from a sample; here the guess often fails.
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator(device).manual_seed(7)
     size = 150_001
     uniform = torch.rand(size, generator=generator, dtype=torch.float64)
     m = {
@@ -101,15 +104,15 @@ def test_large_maps_of_every_kind(shape, dtype):
     best = dice_threshold(m, spatial_dims=1)
     reference = dice_threshold(m, spatial_dims=1, method="sort")
     assert [float(x) for x in best] == [float(x) for x in reference]
-    values = np.sort(m.double().numpy())[::-1].astype(np.longdouble)
+    values = np.sort(m.double().cpu().numpy())[::-1].astype(np.longdouble)
     dice = 2 * np.cumsum(values) / (values.sum() + np.arange(1, size + 1))
     assert float(best.dice) == pytest.approx(float(dice.max()), rel=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_methods_orders_and_threads_agree_on_large_maps(dtype):
-    generator = torch.Generator().manual_seed(0)
-    probabilities = torch.rand(400_000, generator=generator, dtype=torch.float64).pow(8).to(dtype)
+def test_methods_orders_and_threads_agree_on_large_maps(device, dtype):
+    generator = torch.Generator(device).manual_seed(0)
+    probabilities = torch.rand(120_000, generator=generator, dtype=torch.float64).pow(8).to(dtype)
     threads = torch.get_num_threads()
     results = []
     try:
@@ -121,13 +124,13 @@ def test_methods_orders_and_threads_agree_on_large_maps(dtype):
     finally:
         torch.set_num_threads(threads)
     assert len({tuple(float(x) for x in result) for result in results}) == 1
-    values = np.sort(probabilities.double().numpy())[::-1]
+    values = np.sort(probabilities.double().cpu().numpy())[::-1]
     dice = 2 * np.cumsum(values) / (values.sum() + np.arange(1, values.size + 1))
     assert float(results[0].dice) == pytest.approx(dice.max(), rel=1e-12)
 
 
-def test_no_segmentation_is_better():
-    generator = torch.Generator().manual_seed(1)
+def test_no_segmentation_is_better(device):
+    generator = torch.Generator(device).manual_seed(1)
     for _ in range(20):
         m = torch.rand(10, generator=generator, dtype=torch.float64)
         subsets = torch.tensor(list(itertools.product((0.0, 1.0), repeat=10)), dtype=torch.float64)
@@ -140,7 +143,7 @@ def test_no_segmentation_is_better():
         assert int(best.volume) == int(segmentation.sum())
 
 
-def test_one_entry_for_each_case_and_channel():
+def test_one_entry_for_each_case_and_channel(device):
     m = torch.rand(3, 2, 5, 6, 7).permute(1, 0, 4, 2, 3)
     best = dice_threshold(m, spatial_dims=3)
     assert best.dice.shape == (2, 3)
@@ -150,7 +153,7 @@ def test_one_entry_for_each_case_and_channel():
         assert alone.volume == best.volume[case, channel]
 
 
-def test_segments_of_different_sizes():
+def test_segments_of_different_sizes(device):
     sizes = [5, 0, 1, 300_000, 17]
     offsets = torch.tensor([0, *itertools.accumulate(sizes)])
     values = torch.rand(int(offsets[-1])) ** 3
@@ -163,7 +166,7 @@ def test_segments_of_different_sizes():
             assert len(part) == size
 
 
-def test_maps_without_mass_and_without_voxels():
+def test_maps_without_mass_and_without_voxels(device):
     for m in (torch.zeros(2, 4), torch.zeros(2, 0)):
         for method in ("iterate", "sort"):
             best = dice_threshold(m, spatial_dims=1, method=method)
@@ -173,7 +176,7 @@ def test_maps_without_mass_and_without_voxels():
     assert dice_threshold(torch.zeros(0, 4), spatial_dims=1).dice.shape == (0,)
 
 
-def test_nan_ends_and_is_told():
+def test_nan_ends_and_is_told(device):
     m = torch.tensor([[0.5, math.nan, 0.2], [0.5, 0.5, 0.2]], dtype=torch.float64)
     for method in ("iterate", "sort"):
         best = dice_threshold(m, spatial_dims=1, method=method)
@@ -183,8 +186,8 @@ def test_nan_ends_and_is_told():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_curve_against_every_cut(dtype):
-    generator = torch.Generator().manual_seed(2)
+def test_curve_against_every_cut(device, dtype):
+    generator = torch.Generator(device).manual_seed(2)
     m = (torch.randint(0, 9, (2, 3, 40), generator=generator) / 8).to(dtype)
     curve = dice_curve(m, spatial_dims=1)
     assert curve.threshold.dtype is dtype
@@ -206,7 +209,7 @@ def test_curve_against_every_cut(dtype):
     assert torch.equal(curve.dice.amax(dim=-1), best.dice)
 
 
-def test_opcheck_and_compile():
+def test_opcheck_and_compile(device):
     m = torch.rand(2, 3, 4, 5)
     ops = torch.ops.marginseg
     torch.library.opcheck(ops.dice_threshold, (m, 2, "iterate"))
@@ -220,7 +223,31 @@ def test_opcheck_and_compile():
     assert torch.equal(compiled(m), dice_threshold(m, spatial_dims=2).dice + 1)
 
 
-def test_inputs_that_require_gradients_do_not_warn():
+def test_faulty_offsets_on_a_device_that_nobody_waits_for():
+    if find_spec("marginseg._cuda_emulated") is None:
+        pytest.skip("built without MARGINSEG_EMULATION")
+    values = torch.rand(9)
+    results = [torch.empty(2, dtype=torch.float64) for _ in range(2)]
+    volume = torch.full((2,), 7)
+    kernels = import_module("marginseg._cuda_emulated")
+    for bounds in ([0, 5, 3], [-1, 2, 4], [0, 4, 10]):
+        offsets = torch.tensor(bounds)
+        for by_sort in (False, True):
+            kernels.dice_threshold(
+                values.data_ptr(),
+                0,
+                offsets.data_ptr(),
+                2,
+                9,
+                by_sort,
+                *[result.data_ptr() for result in (*results, volume)],
+                *(0, 0, False, Workspace(torch.device("cpu"))),
+            )
+            assert all(result.isnan().all() for result in results)
+            assert volume.tolist() == [0, 0]
+
+
+def test_inputs_that_require_gradients_do_not_warn(device):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         best = dice_threshold(torch.rand(9, requires_grad=True), spatial_dims=1)

@@ -99,7 +99,7 @@ def test_coefficients_rebuild_the_field(device, shape):
     """Against a contraction by NumPy in float64."""
     ranks = gaussian_field_ranks(shape, 2.5, dtype=torch.float64)
     n = len(shape)
-    coefficients = torch.randn((3, n, *ranks), dtype=torch.float64)
+    coefficients = torch.randn((3, n, *ranks), dtype=torch.float64, device="cpu")
     field = gaussian_field(
         shape,
         2.0,
@@ -197,7 +197,7 @@ def test_coefficients_of_any_strides(device):
 def test_every_rank_against_numpy(device, dtype, shape, scale):
     # Ranks of a few, and of a whole axis: short length scales.
     ranks = gaussian_field_ranks(shape, scale, dtype=dtype)
-    coefficients = torch.randn((2, len(shape), *ranks), dtype=dtype)
+    coefficients = torch.randn((2, len(shape), *ranks), dtype=dtype, device="cpu")
     field = gaussian_field(
         shape, 1.0, scale, batch_shape=(2,), coefficients=coefficients.to(device), dtype=dtype
     )

@@ -15,11 +15,13 @@ LABEL_DTYPES = (torch.uint8, torch.bool, torch.int16, torch.int32, torch.int64)
 def _boxes(shape, dtype, seed):
     """Mostly 0, with some boxes of other labels, anywhere."""
     generator = torch.Generator().manual_seed(seed)
-    label = torch.zeros(shape, dtype=torch.int64)
+    label = torch.zeros(shape, dtype=torch.int64, device="cpu")
     for value in range(1, 4):
         box = []
         for size in shape:
-            first, second = sorted(torch.randint(0, size + 1, (2,), generator=generator).tolist())
+            first, second = sorted(
+                torch.randint(0, size + 1, (2,), generator=generator, device="cpu").tolist()
+            )
             box.append(slice(first, second))
         label[tuple(box)] = value
     return label.clamp(max=1).to(dtype) if dtype is torch.bool else label.to(dtype)

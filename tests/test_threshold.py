@@ -18,7 +18,7 @@ from marginseg import optimal_segmentation, optimal_threshold
     st.lists(st.integers(0, 64), min_size=1, max_size=12),
     st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
 )
-def test_cut_is_exact_in_the_maps_own_dtype(numerators, dtype):
+def test_cut_is_exact_in_the_maps_own_dtype(device, numerators, dtype):
     """{m >= t*} in rational arithmetic; t* itself often lies between two numbers of the dtype."""
     m = (torch.tensor(numerators, dtype=torch.float64) / 64).to(dtype)
     threshold = Fraction(optimal_threshold(m).item())
@@ -27,7 +27,7 @@ def test_cut_is_exact_in_the_maps_own_dtype(numerators, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_value_just_below_the_threshold_stays_out(dtype):
+def test_value_just_below_the_threshold_stays_out(device, dtype):
     """Also where t* rounds down to that very value.
 
     With k ones and one v below v² + 2kv = k, the best cut leaves v out: t* = k / (2k + v) > v.
@@ -46,7 +46,7 @@ def test_value_just_below_the_threshold_stays_out(dtype):
     assert rounded_down > 5  # the case is really met
 
 
-def test_each_case_and_class_has_its_own_threshold():
+def test_each_case_and_class_has_its_own_threshold(device):
     m = torch.stack([torch.full((4, 4), 0.9), torch.full((4, 4), 0.1)])
     m[:, 0] = 0.0
     thresholds = optimal_threshold(m, spatial_dims=2)
@@ -57,13 +57,13 @@ def test_each_case_and_class_has_its_own_threshold():
     assert optimal_threshold(m).shape == ()
 
 
-def test_accuracy_is_cut_at_a_half():
+def test_accuracy_is_cut_at_a_half(device):
     m = torch.tensor([0.2, 0.5, 0.7])
     assert optimal_segmentation(m, "accuracy").tolist() == [False, True, True]
     assert optimal_threshold(m, "accuracy").item() == 0.5
 
 
-def test_no_mass_is_empty():
+def test_no_mass_is_empty(device):
     assert not optimal_segmentation(torch.zeros(3, 3)).any()
     assert optimal_segmentation(torch.zeros(0, 3)).shape == (0, 3)
     assert optimal_segmentation(torch.zeros(2, 0), spatial_dims=1).shape == (2, 0)
@@ -87,7 +87,7 @@ def test_bad_arguments_are_named():
         optimal_segmentation(torch.zeros(3), spatial_dims=2)
 
 
-def test_a_map_that_requires_grad_is_cut_without_a_warning():
+def test_a_map_that_requires_grad_is_cut_without_a_warning(device):
     probabilities = torch.tensor([0.9, 0.4, 0.1], requires_grad=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

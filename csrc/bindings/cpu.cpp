@@ -33,10 +33,10 @@ PYBIND11_MODULE(_cpu, m) {
 
   m.def(
       "dice_threshold",
-      [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t segments,
-         const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+      [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
+         const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
          const uintptr_t volume) {
-        dice_threshold(values, Dtype{dtype}, offsets, segments, sorted, threshold, dice, volume);
+        dice_threshold(values, Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
       },
       release);
 

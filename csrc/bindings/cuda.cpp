@@ -1,7 +1,7 @@
 // marginseg._cuda: the functions of marginseg._cpu, with the arguments of a Context at the end: the
 // device's number, the address of the stream, whether sums must be deterministic, and a function
 // that allocates bytes on the device.
-#include "gaussian_field/cuda.h"
+#include "dice_threshold/cuda.h"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -12,6 +12,7 @@
 #include "common/cuda/context.h"
 #include "common/dtype.h"
 #include "common/extension.h"
+#include "gaussian_field/cuda.h"
 #include "gaussian_filter/cuda.h"
 #include "sample/cuda.h"
 #include "warp/cuda.h"
@@ -22,6 +23,23 @@ using namespace marginseg;
 PYBIND11_MODULE(MARGINSEG_MODULE, m) {
   m.doc() = "The CUDA kernels of marginseg, behind addresses and sizes.";
   m.attr("version") = MARGINSEG_VERSION;
+
+  m.def("dice_threshold",
+        [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
+           const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+           const uintptr_t volume, const int device, const uintptr_t stream,
+           const bool deterministic, const Allocate& allocate) {
+          dice_threshold({"dice_threshold", device, stream, deterministic, allocate}, values,
+                         Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
+        });
+
+  m.def("dice_curve",
+        [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
+           const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume, const int device,
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          dice_curve({"dice_curve", device, stream, deterministic, allocate}, values, Dtype{dtype},
+                     count, size, sorted, dice, volume);
+        });
 
   m.def("gaussian_filter",
         [](const uintptr_t input, const int input_dtype, const uintptr_t output, const int dtype,

@@ -5,8 +5,11 @@
 // agree to the last bit, on any number of threads and with any instruction set.
 #pragma once
 
+#include <math.h>
+
 #include <cstdint>
 
+#include "common/host_device.h"
 #include "common/instruction_set.h"
 
 namespace marginseg::dice {
@@ -27,31 +30,31 @@ inline namespace MARGINSEG_INSTRUCTION_SET {
 
 constexpr Cut empty_cut{{0.0, 0.0}, 0};
 
-inline void add(Sum& sum, const double value) {
+MARGINSEG_HOST_DEVICE inline void add(Sum& sum, const double value) {
   const double total = sum.high + value;
   const double shadow = total - sum.high;
   sum.low += (sum.high - (total - shadow)) + (value - shadow);
   sum.high = total;
 }
 
-inline void add(Sum& sum, const Sum& other) {
+MARGINSEG_HOST_DEVICE inline void add(Sum& sum, const Sum& other) {
   add(sum, other.high);
   sum.low += other.low;
 }
 
-inline void add(Cut& cut, const Cut& other) {
+MARGINSEG_HOST_DEVICE inline void add(Cut& cut, const Cut& other) {
   add(cut.mass, other.mass);
   cut.volume += other.volume;
 }
 
 // The same sum with |low| <= ulp(high) / 2.
-inline Sum normalised(const Sum& sum) {
+MARGINSEG_HOST_DEVICE inline Sum normalised(const Sum& sum) {
   const double total = sum.high + sum.low;
   return {total, sum.low - (total - sum.high)};
 }
 
 // D = 2 A / (S + n): A the mass within the cut, n its volume, S the mass of the whole map.
-inline double dice_of(const Cut& cut, const Sum& whole) {
+MARGINSEG_HOST_DEVICE inline double dice_of(const Cut& cut, const Sum& whole) {
   Sum denominator = whole;
   add(denominator, static_cast<double>(cut.volume));
   const Sum below = normalised(denominator);
@@ -59,7 +62,7 @@ inline double dice_of(const Cut& cut, const Sum& whole) {
   const Sum above{2.0 * mass.high, 2.0 * mass.low};
   const double quotient = above.high / below.high;
   const double remainder =
-      __builtin_fma(-quotient, below.high, above.high) + (above.low - quotient * below.low);
+      fma(-quotient, below.high, above.high) + (above.low - quotient * below.low);
   return quotient + remainder / below.high;
 }
 

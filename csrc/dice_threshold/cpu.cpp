@@ -252,24 +252,26 @@ constexpr int64_t enough_maps = 16;
 }  // namespace
 
 void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
-                    const int64_t segments, const bool sorted, const uintptr_t threshold,
-                    const uintptr_t dice, const uintptr_t volume) {
+                    const int64_t count, const int64_t size, const bool sorted,
+                    const uintptr_t threshold, const uintptr_t dice, const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const auto* const all = reinterpret_cast<const T*>(values);
     const auto* const bounds = reinterpret_cast<const int64_t*>(offsets);
-    const auto solve = [&](const int64_t segment) {
-      const Values<T> map{all + bounds[segment], bounds[segment + 1] - bounds[segment]};
+    const auto solve = [&](const int64_t number) {
+      const Values<T> map =
+          bounds == nullptr ? Values<T>{all + number * size, size}
+                            : Values<T>{all + bounds[number], bounds[number + 1] - bounds[number]};
       const Optimum best = sorted ? sort_and_scan(map) : iterate(map);
-      reinterpret_cast<double*>(threshold)[segment] = best.dice / 2.0;
-      reinterpret_cast<double*>(dice)[segment] = best.dice;
-      reinterpret_cast<int64_t*>(volume)[segment] = best.volume;
+      reinterpret_cast<double*>(threshold)[number] = best.dice / 2.0;
+      reinterpret_cast<double*>(dice)[number] = best.dice;
+      reinterpret_cast<int64_t*>(volume)[number] = best.volume;
     };
-    if (segments < enough_maps) {
-      for (int64_t segment = 0; segment < segments; ++segment) solve(segment);
+    if (count < enough_maps) {
+      for (int64_t number = 0; number < count; ++number) solve(number);
     } else {
-      parallel_for(segments, 1, [&](const int64_t begin, const int64_t end) {
-        for (int64_t segment = begin; segment < end; ++segment) solve(segment);
+      parallel_for(count, 1, [&](const int64_t begin, const int64_t end) {
+        for (int64_t number = begin; number < end; ++number) solve(number);
       });
     }
   });

@@ -229,7 +229,8 @@ class GaussianFieldNoise:
             of their number stands before the spatial axes.
 
         Raises:
-            ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given.
+            ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given
+                (not asked while a CUDA graph is captured).
 
         Example:
             >>> import torch

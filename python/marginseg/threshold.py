@@ -32,7 +32,8 @@ def optimal_threshold(
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range.
+        ValueError: It holds NaN or values outside [0, 1] (not asked while a CUDA graph is
+            captured), or an argument is out of its range.
 
     Example:
         >>> import torch
@@ -62,7 +63,8 @@ def optimal_segmentation(
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range.
+        ValueError: It holds NaN or values outside [0, 1] (not asked while a CUDA graph is
+            captured), or an argument is out of its range.
 
     Example:
         >>> import torch
@@ -75,7 +77,7 @@ def optimal_segmentation(
     """
     n = _checked(probabilities, metric, spatial_dims)
     threshold = _threshold(probabilities, metric, n)
-    if threshold.ndim == 0 and probabilities.dtype in _NUMPY_DTYPES:
+    if threshold.ndim == 0 and threshold.is_cpu and probabilities.dtype in _NUMPY_DTYPES:
         return probabilities >= _rounded_up_number(threshold.item(), probabilities.dtype)
     cut = _rounded_up(threshold, probabilities.dtype)
     return probabilities >= cut.reshape((*threshold.shape, *(1,) * n))
@@ -123,7 +125,9 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
     n = probabilities.ndim if spatial_dims is None else spatial_dims
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
-    if probabilities.numel():
+    # The host can't read values while a CUDA graph is captured.
+    captured = probabilities.is_cuda and torch.cuda.is_current_stream_capturing()
+    if probabilities.numel() and not captured:
         bounds = torch.aminmax(probabilities.detach())
         low, high = bounds.min.item(), bounds.max.item()
         if not (low >= 0.0 and high <= 1.0):  # NaN fails too

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg import _cpu
-from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES, computing_dtype
-from marginseg.ops.library import library, undispatched
+from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES, computing_dtype, core_of
+from marginseg.ops.library import implement, library, undispatched
 
 METHODS = ("iterate", "sort")
 
@@ -62,7 +58,8 @@ def dice_threshold(
       with that. Where the guess fails, it passes over the whole map instead.
     - ``"sort"``: the scan over all sorted values, the reference.
 
-    Both give the same bits, on any number of threads: sums carry twice the bits of a double.
+    Both give the same bits, on any number of threads and on any device: sums carry twice the bits
+    of a double. On a GPU nothing waits for the result.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
@@ -101,8 +98,9 @@ def segment_dice_threshold(
 
     Args:
         values: All probabilities, one axis, floating.
-        offsets: int64, k + 1 entries, not decreasing, within [0, len(values)]: map i is
-            ``values[offsets[i]:offsets[i + 1]]``.
+        offsets: int64, on the values' device, k + 1 entries, not decreasing, within
+            [0, len(values)]: map i is ``values[offsets[i]:offsets[i + 1]]``. On a GPU nobody waits
+            to check them: if they are not so, every map gets NaN, NaN and 0.
         method: As for :func:`dice_threshold`.
 
     Returns:
@@ -197,62 +195,60 @@ library.define(
 
 
 def _solve(
-    values: Tensor, offsets: int, leading: Sequence[int], method: str
+    values: Tensor, offsets: int, leading: tuple[int, ...], size: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve the maps between the int64 offsets at that address."""
-    source = values.to(computing_dtype(values.dtype)).contiguous()
+    """Solve maps of one size, or of the segments between the int64 offsets at that address."""
+    core = core_of(values)
+    source = values.to(core.stored(values.dtype)).contiguous()
     threshold = torch.empty(leading, dtype=torch.float64, device=values.device)
     dice = torch.empty_like(threshold)
     volume = torch.empty_like(threshold, dtype=torch.int64)
-    _cpu.dice_threshold(
+    core.kernels.dice_threshold(
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
         offsets,
         threshold.numel(),
+        size,
         method == "sort",
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
+        *core.where(values.device),
     )
     return threshold, dice, volume
-
-
-@lru_cache(maxsize=64)
-def _equal_offsets(
-    shape: tuple[int, ...], spatial_dims: int
-) -> tuple[tuple[int, ...], int, np.ndarray[Any, Any]]:
-    """Return the leading shape, the address of the offsets of its maps, and their array."""
-    split = len(shape) - spatial_dims
-    offsets = np.arange(math.prod(shape[:split]) + 1, dtype=np.int64) * math.prod(shape[split:])
-    return shape[:split], offsets.ctypes.data, offsets
 
 
 def _regular(
     probabilities: Tensor, spatial_dims: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    leading, address, _ = _equal_offsets(tuple(probabilities.shape), spatial_dims)
-    return _solve(probabilities, address, leading, method)
+    shape = tuple(probabilities.shape)
+    split = len(shape) - spatial_dims
+    return _solve(probabilities, 0, shape[:split], math.prod(shape[split:]), method)
 
 
 def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    increasing = bool((offsets[1:] >= offsets[:-1]).all())
-    if not increasing or int(offsets[0]) < 0 or int(offsets[-1]) > len(values):
-        raise ValueError(
-            f"offsets: expected not decreasing integers within [0, {len(values)}], "
-            f"got {offsets.tolist() if len(offsets) <= 8 else 'others'}"
-        )
+    core_of(values, offsets=offsets)
+    if values.is_cpu:
+        increasing = bool((offsets[1:] >= offsets[:-1]).all())
+        if not increasing or int(offsets[0]) < 0 or int(offsets[-1]) > len(values):
+            raise ValueError(
+                f"offsets: expected not decreasing integers within [0, {len(values)}], "
+                f"got {offsets.tolist() if len(offsets) <= 8 else 'others'}"
+            )
     bounds = offsets.contiguous()
-    return _solve(values, bounds.data_ptr(), (len(bounds) - 1,), method)
+    return _solve(values, bounds.data_ptr(), (len(bounds) - 1,), len(values), method)
 
 
 def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
     leading = probabilities.shape[: probabilities.ndim - spatial_dims]
     size = math.prod(probabilities.shape[probabilities.ndim - spatial_dims :])
-    source = probabilities.to(computing_dtype(probabilities.dtype)).contiguous()
-    threshold = torch.empty_like(source).reshape(*leading, size)
+    core = core_of(probabilities)
+    source = probabilities.to(core.stored(probabilities.dtype)).contiguous()
+    computing = computing_dtype(probabilities.dtype)
+    threshold = torch.empty_like(source, dtype=computing).reshape(*leading, size)
     dice = torch.empty_like(threshold, dtype=torch.float64)
     volume = torch.empty_like(threshold, dtype=torch.int64)
-    _cpu.dice_curve(
+    core.kernels.dice_curve(
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
         math.prod(leading),
@@ -260,6 +256,7 @@ def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Te
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
+        *core.where(probabilities.device),
     )
     return threshold.to(probabilities.dtype), dice, volume
 
@@ -294,5 +291,5 @@ for _name, _kernel, _fake in (
     ("segment_dice_threshold", _segmented, _segmented_fake),
     ("dice_curve", _curve, _curve_fake),
 ):
-    library.impl(_name, _kernel, "CPU")
+    implement(_name, _kernel)
     torch.library.register_fake(f"marginseg::{_name}", _fake, lib=library)

@@ -1,0 +1,1 @@
+"""The ops on a GPU beside other packages: ``python -m bench.gpu``; with tests, ``bench/gpu.sh``."""

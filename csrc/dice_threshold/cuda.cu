@@ -1,0 +1,193 @@
+#include <algorithm>
+#include <cub/device/device_radix_sort.cuh>
+#include <cub/device/device_scan.cuh>
+#include <utility>
+
+#include "dice_threshold/cuda.h"
+#include "dice_threshold/iterate.h"
+#include "dice_threshold/sort.h"
+
+namespace marginseg {
+namespace {
+
+using namespace dice;
+
+__global__ void check_offsets(const Maps maps, int* const faulty) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i > maps.count) return;
+  const int64_t least = i == 0 ? 0 : maps.offsets[i - 1];
+  if (maps.offsets[i] < least || maps.offsets[i] > maps.size) *faulty = 1;
+}
+
+Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t count,
+             const int64_t size) {
+  if (offsets == 0) return {count, size, nullptr, nullptr};
+  int* const faulty = context.allocate<int>(1);
+  context.set_zero(faulty, 1);
+  const Maps maps{count, size, reinterpret_cast<const int64_t*>(offsets), faulty};
+  context.launch(check_offsets, count / threads + 1, threads, maps, faulty);
+  return maps;
+}
+
+int64_t blocks_for(const int64_t count) { return (count + threads - 1) / threads; }
+
+// A block's share of a map; the finishing block adds up so many shares at most.
+constexpr int64_t values_per_part = 8192;
+constexpr int64_t most_parts = 4096;
+
+// Enough blocks for any device, where the sizes of segments are unknown.
+constexpr int64_t many_blocks = 2048;
+
+int64_t parts_of(const Maps& maps) {
+  const int64_t parts = maps.values() / maps.count / values_per_part + 1;
+  const int64_t of_uneven = maps.offsets == nullptr ? 1 : many_blocks / maps.count;
+  const int64_t enough = maps.values() / values_per_part + 1;
+  return std::min({std::max(parts, of_uneven), enough, most_parts});
+}
+
+template <class V>
+void iterate(const Context& context, const V* const values, const Maps& maps,
+             const Results& results) {
+  using C = computing<V>;
+  const int64_t largest = maps.offsets == nullptr ? maps.size : maps.values();
+  Steps<C> steps{};
+  if (largest >= smallest_sampled) {
+    steps.parts = parts_of(maps);
+    steps.guesses = context.allocate<Guess>(maps.count);
+    steps.counts = context.allocate<unsigned long long>(maps.count);
+    steps.passes = context.allocate<Pass>(maps.count * steps.parts);
+    steps.kept = context.allocate<C>(maps.values() / kept_share + 1);
+    context.launch(guess_threshold<V>, maps.count, threads, values, maps, steps);
+    constexpr int vector = 16 / sizeof(V) < 4 ? 16 / sizeof(V) : 4;
+    const bool whole_vectors = maps.offsets == nullptr && is_aligned<vector>(values, maps.size);
+    context.launch(whole_vectors ? survey_maps<vector, V> : survey_maps<1, V>,
+                   maps.count * steps.parts, threads, values, maps, steps);
+  }
+  context.launch(find_threshold<V>, maps.count, threads, values, maps, steps, results);
+}
+
+// Calls a function of CUB, first for the size of the memory that it needs.
+template <class Function>
+void with_memory(const Context& context, const Function& function) {
+  size_t bytes = 0;
+  context.check(function(nullptr, bytes));
+  context.check(function(context.allocate<char>(static_cast<int64_t>(bytes)), bytes));
+}
+
+// Pairs of them, one to read and one to write.
+template <class T>
+struct Buffers {
+  T* from;
+  T* to;
+  Buffers(const Context& context, const int64_t count)
+      : from(context.allocate<T>(count)), to(context.allocate<T>(count)) {}
+  void swap() { std::swap(from, to); }
+};
+
+struct SameMap {
+  MARGINSEG_HOST_DEVICE bool operator()(const unsigned left, const unsigned right) const {
+    return left == right;
+  }
+};
+
+struct AddSums {
+  MARGINSEG_HOST_DEVICE Sum operator()(const Sum& left, const Sum& right) const {
+    Sum sum = left;
+    add(sum, right);
+    return sum;
+  }
+};
+
+int bits_for(const int64_t count) {
+  int bits = 0;
+  while (bits < 32 && (count >> bits) != 0) ++bits;
+  return bits;
+}
+
+template <class V>
+Ordered<computing<V>> order(const Context& context, const V* const values, const Maps& maps) {
+  using C = computing<V>;
+  const int64_t total = maps.values();
+  if (maps.count >= int64_t{1} << 32) throw std::invalid_argument("dice_threshold: 2^32 maps");
+  Buffers<Key<C>> keys(context, total);
+  Buffers<unsigned> numbers(context, total);
+  Sum* const masses = context.allocate<Sum>(total);
+  context.launch(make_keys<V>, blocks_for(total), threads, values, maps, total, keys.from,
+                 numbers.from);
+  with_memory(context, [&](void* const memory, size_t& bytes) {
+    return cub::DeviceRadixSort::SortPairs(memory, bytes, keys.from, keys.to, numbers.from,
+                                           numbers.to, total, 0, 8 * static_cast<int>(sizeof(C)),
+                                           context.stream());
+  });
+  keys.swap();
+  numbers.swap();
+  // A radix sort keeps the order of what is equal: that of the values, within each map.
+  if (maps.count > 1 || maps.offsets != nullptr) {
+    with_memory(context, [&](void* const memory, size_t& bytes) {
+      return cub::DeviceRadixSort::SortPairs(memory, bytes, numbers.from, numbers.to, keys.from,
+                                             keys.to, total, 0, bits_for(maps.count),
+                                             context.stream());
+    });
+    keys.swap();
+    numbers.swap();
+  }
+  context.launch(make_masses<C>, blocks_for(total), threads, keys.from, total, masses);
+  with_memory(context, [&](void* const memory, size_t& bytes) {
+    return cub::DeviceScan::InclusiveScanByKey(memory, bytes, numbers.from, masses, masses,
+                                               AddSums{}, total, SameMap{}, context.stream());
+  });
+  return {maps, keys.from, numbers.from, masses};
+}
+
+template <class V>
+void sort_and_scan(const Context& context, const V* const values, const Maps& maps,
+                   const Results& results) {
+  const int64_t total = maps.values();
+  Ordered<computing<V>> ordered{maps, nullptr, nullptr, nullptr};
+  auto* const best = context.allocate<unsigned long long>(maps.count);
+  if (total > 0) {
+    ordered = order(context, values, maps);
+    context.set_zero(best, maps.count);
+    context.launch(largest_dice<computing<V>>, blocks_for(total), threads, ordered, total, best);
+  }
+  context.launch(conclude<computing<V>>, blocks_for(maps.count), threads, ordered, best, results);
+}
+
+}  // namespace
+
+void dice_threshold(const Context& context, const uintptr_t values, const Dtype dtype,
+                    const uintptr_t offsets, const int64_t count, const int64_t size,
+                    const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+                    const uintptr_t volume) {
+  if (count == 0) return;
+  const Maps maps = maps_of(context, offsets, count, size);
+  const Results results{reinterpret_cast<double*>(threshold), reinterpret_cast<double*>(dice),
+                        reinterpret_cast<int64_t*>(volume)};
+  dispatch_stored(dtype, [&](const auto type) {
+    using V = typename decltype(type)::type;
+    const auto* const source = reinterpret_cast<const V*>(values);
+    if (sorted) {
+      sort_and_scan(context, source, maps, results);
+    } else {
+      iterate(context, source, maps, results);
+    }
+  });
+}
+
+void dice_curve(const Context& context, const uintptr_t values, const Dtype dtype,
+                const int64_t count, const int64_t size, const uintptr_t sorted,
+                const uintptr_t dice, const uintptr_t volume) {
+  const int64_t total = count * size;
+  if (total == 0) return;
+  dispatch_stored(dtype, [&](const auto type) {
+    using V = typename decltype(type)::type;
+    using C = computing<V>;
+    const auto ordered =
+        order(context, reinterpret_cast<const V*>(values), maps_of(context, 0, count, size));
+    context.launch(write_curve<C>, blocks_for(total), threads, ordered, total,
+                   reinterpret_cast<C*>(sorted), reinterpret_cast<double*>(dice),
+                   reinterpret_cast<int64_t*>(volume));
+  });
+}
+
+}  // namespace marginseg

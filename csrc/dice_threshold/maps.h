@@ -1,0 +1,63 @@
+// Where the probability maps lie on the device, and where their results go.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <limits>
+
+#include "dice_threshold/body.h"
+
+namespace marginseg::dice {
+
+constexpr int warp_size = 32;
+constexpr int warps = 8;
+constexpr int threads = warps * warp_size;
+constexpr unsigned all_lanes = 0xffffffffu;
+
+// [begin, end) of the values.
+struct Span {
+  int64_t begin;
+  int64_t end;
+  __device__ int64_t size() const { return end - begin; }
+};
+
+// Maps of one size, end to end, or segments between offsets.
+struct Maps {
+  int64_t count;
+  int64_t size;            // of a map; of all values where there are offsets
+  const int64_t* offsets;  // count + 1, or nullptr
+  const int* faulty;       // whether the offsets are: then nothing is read
+
+  int64_t values() const { return offsets == nullptr ? count * size : size; }
+
+  __device__ bool known() const { return offsets == nullptr || *faulty == 0; }
+
+  __device__ Span of(const int64_t map) const {
+    if (offsets == nullptr) return {map * size, (map + 1) * size};
+    if (!known()) return {0, 0};
+    return {offsets[map], offsets[map + 1]};
+  }
+};
+
+struct Results {
+  double* threshold;
+  double* dice;
+  int64_t* volume;
+
+  __device__ void write(const int64_t map, const double best, const int64_t voxels) const {
+    threshold[map] = best / 2.0;
+    dice[map] = best;
+    volume[map] = voxels;
+  }
+  // A map with no mass is segmented as empty, which is right: Dice 1, cut at 1/2.
+  __device__ void write_nothing(const int64_t map) const { write(map, 1.0, 0); }
+  // What a map with NaN gets.
+  __device__ void write_unknown(const int64_t map) const {
+    write(map, std::numeric_limits<double>::quiet_NaN(), 0);
+  }
+};
+
+__device__ inline bool is_known(const Sum& whole) { return whole.high - whole.high == 0.0; }
+
+}  // namespace marginseg::dice

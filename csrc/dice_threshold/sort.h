@@ -1,0 +1,193 @@
+// The sorted scan: all maps are sorted at once, by map and descending value.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "common/cuda/floating.h"
+#include "dice_threshold/maps.h"
+
+namespace marginseg::dice {
+
+// Unsigned integers whose ascending order is the descending order of the values, NaN last.
+template <class C>
+using Key = std::conditional_t<sizeof(C) == 8, unsigned long long, unsigned>;
+
+__device__ inline unsigned bits_of(const float value) { return __float_as_uint(value); }
+__device__ inline unsigned long long bits_of(const double value) {
+  return static_cast<unsigned long long>(__double_as_longlong(value));
+}
+__device__ inline float value_of_bits(const unsigned bits) { return __uint_as_float(bits); }
+__device__ inline double value_of_bits(const unsigned long long bits) {
+  return __longlong_as_double(static_cast<long long>(bits));
+}
+
+template <class C>
+constexpr Key<C> sign_bit = Key<C>{1} << (8 * sizeof(C) - 1);
+template <class C>
+constexpr Key<C> not_a_number = ~Key<C>{0};
+
+// A negative float grows as its bits shrink, a positive one with them.
+template <class C>
+__device__ Key<C> key_of(const C value) {
+  if (value != value) return not_a_number<C>;
+  const Key<C> bits = bits_of(value);
+  return (bits & sign_bit<C>) != 0 ? bits : ~(bits | sign_bit<C>);
+}
+
+template <class C>
+__device__ C value_of(const Key<C> key) {
+  if (key == not_a_number<C>) return std::numeric_limits<C>::quiet_NaN();
+  return value_of_bits((key & sign_bit<C>) != 0 ? key : static_cast<Key<C>>(~key & ~sign_bit<C>));
+}
+
+// The keys of all values, and the map of each; that of values outside of all segments is `count`.
+template <class V>
+__global__ __launch_bounds__(threads) void make_keys(const V* const values, const Maps maps,
+                                                     const int64_t total,
+                                                     Key<computing<V>>* const keys,
+                                                     unsigned* const numbers) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i >= total) return;
+  keys[i] = key_of(widen(values[i]));
+  if (maps.offsets == nullptr) {
+    numbers[i] = static_cast<unsigned>(i / maps.size);
+    return;
+  }
+  const auto outside = static_cast<unsigned>(maps.count);
+  if (!maps.known() || i < maps.offsets[0] || i >= maps.offsets[maps.count]) {
+    numbers[i] = outside;
+    return;
+  }
+  // The last segment that begins at or before it.
+  int64_t below = 0;
+  int64_t above = maps.count;
+  while (above - below > 1) {
+    const int64_t middle = (below + above) / 2;
+    (maps.offsets[middle] <= i ? below : above) = middle;
+  }
+  numbers[i] = static_cast<unsigned>(below);
+}
+
+template <class C>
+__global__ __launch_bounds__(threads) void make_masses(const Key<C>* const keys,
+                                                       const int64_t total, Sum* const masses) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (i < total) masses[i] = {static_cast<double>(value_of<C>(keys[i])), 0.0};
+}
+
+// All values in order: by map, then descending; and the mass of each map up to each of them.
+template <class C>
+struct Ordered {
+  Maps maps;
+  const Key<C>* keys;
+  const unsigned* numbers;
+  const Sum* masses;
+
+  // Of a map's values among them. Segments begin with the first, wherever that lay.
+  __device__ Span of(const int64_t map) const {
+    const Span span = maps.of(map);
+    if (maps.offsets == nullptr || !maps.known()) return span;
+    return {span.begin - maps.offsets[0], span.end - maps.offsets[0]};
+  }
+
+  // Whether a cut can end here: equal values are within it or not together.
+  __device__ bool ends(const int64_t place, const Span& span) const {
+    return place + 1 == span.end || keys[place] != keys[place + 1] ||
+           keys[place] == not_a_number<C>;
+  }
+
+  __device__ double dice(const int64_t place, const Span& span) const {
+    return dice_of(Cut{masses[place], place + 1 - span.begin}, masses[span.end - 1]);
+  }
+
+  // The first place of a span that holds a larger key.
+  __device__ int64_t behind(const Key<C> key, const Span& span) const {
+    int64_t below = span.begin;
+    int64_t above = span.end;
+    while (below < above) {
+      const int64_t middle = below + (above - below) / 2;
+      if (keys[middle] > key) {
+        above = middle;
+      } else {
+        below = middle + 1;
+      }
+    }
+    return below;
+  }
+};
+
+// The largest Dice of each map: doubles from 0 on are ordered as their bits are.
+template <class C>
+__global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered,
+                                                        const int64_t total,
+                                                        unsigned long long* const best) {
+  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  unsigned long long bits = 0;
+  auto number = static_cast<unsigned>(ordered.maps.count);
+  if (place < total) {
+    number = ordered.numbers[place];
+    if (number < ordered.maps.count) {
+      const Span span = ordered.of(number);
+      const double dice = ordered.ends(place, span) ? ordered.dice(place, span) : 0.0;
+      if (dice > 0.0) bits = bits_of(dice);
+    }
+  }
+  // Most warps lie within one map.
+  const unsigned first = __shfl_sync(all_lanes, number, 0);
+  const bool together = __all_sync(all_lanes, number == first ? 1 : 0) != 0;
+  if (together) {
+#pragma unroll
+    for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) {
+      const unsigned long long other = __shfl_down_sync(all_lanes, bits, lanes);
+      if (other > bits) bits = other;
+    }
+    if (threadIdx.x % warp_size != 0) return;
+  }
+  if (bits != 0 && number < ordered.maps.count) atomicMax(best + number, bits);
+}
+
+template <class C>
+__global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
+                                                    const unsigned long long* const best,
+                                                    const Results results) {
+  const int64_t map = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (map >= ordered.maps.count) return;
+  const Span span = ordered.of(map);
+  if (!ordered.maps.known()) return results.write_unknown(map);
+  if (span.size() == 0) return results.write_nothing(map);
+  const Sum whole = ordered.masses[span.end - 1];
+  if (!is_known(whole)) return results.write_unknown(map);
+  if (whole.high <= 0.0) return results.write_nothing(map);
+  const double dice = value_of_bits(best[map]);
+  // The values from dice / 2 on.
+  int64_t below = span.begin;
+  int64_t above = span.end;
+  while (below < above) {
+    const int64_t middle = below + (above - below) / 2;
+    if (static_cast<double>(value_of<C>(ordered.keys[middle])) >= dice / 2.0) {
+      below = middle + 1;
+    } else {
+      above = middle;
+    }
+  }
+  results.write(map, dice, below - span.begin);
+}
+
+template <class C>
+__global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
+                                                       const int64_t total, C* const sorted,
+                                                       double* const dice, int64_t* const volume) {
+  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  if (place >= total) return;
+  const Span span = ordered.of(place / ordered.maps.size);
+  const Key<C> key = ordered.keys[place];
+  const int64_t end = key == not_a_number<C> ? place : ordered.behind(key, {place, span.end}) - 1;
+  sorted[place] = value_of<C>(key);
+  dice[place] = ordered.dice(end, span);
+  volume[place] = end + 1 - span.begin;
+}
+
+}  // namespace marginseg::dice
