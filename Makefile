@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The CUDA kernels are also built to run on the CPU, for the tests: tests/cuda_emulation/README.md.
+INSTALL := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
+	-C cmake.define.MARGINSEG_EMULATION=ON
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc tests/cuda_emulation -type f)
 
 .PHONY: study test test-all bench lint format clean
@@ -32,16 +35,15 @@ format: $(VENV)/linters
 # Editable: Python changes take effect at once, C++ changes on the next make.
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-		-C cmake.define.MARGINSEG_EMULATION=ON -e ".[test]"
+	$(INSTALL) -e ".[test]"
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	$(INSTALL) -e ".[lint]"
 	touch $@
 
 $(VENV)/benchmarks: $(VENV)/installed
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(INSTALL) -e ".[bench]"
 	touch $@
 
 clean:

@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from bench.timing import duration
+
 HEADINGS = {
     "comparison": (
         "input",
@@ -29,20 +31,6 @@ HEADINGS = {
 
 def kind(name: str) -> str:
     return name if name in HEADINGS else "comparison"
-
-
-def duration(seconds: float) -> str:
-    """Return a time with three digits and a unit.
-
-    Example:
-        >>> duration(0.00123)
-        '1.23 ms'
-
-    """
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}" if seconds < 1e3 else f"{seconds:.0f} s"
-    return f"{seconds / 1e-9:.3g} ns"
 
 
 def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:

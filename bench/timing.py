@@ -34,6 +34,20 @@ class Timing(NamedTuple):
     first: float | None = None
 
 
+def duration(seconds: float) -> str:
+    """Return a time with three digits and a unit.
+
+    Example:
+        >>> duration(0.00123)
+        '1.23 ms'
+
+    """
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}" if seconds < 1e3 else f"{seconds:.0f} s"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
 def seconds_of(call: Call) -> float:
     """Time one call; what it returns is freed outside the clock."""
     start = perf_counter()

@@ -1,14 +1,16 @@
-"""``python -m bench.gpu``: time the CUDA kernels, and keep what was seen."""
+"""``python -m bench.gpu``: time the CUDA kernels, and keep what was seen.
+
+Needs nothing but torch and NumPy: a machine with a GPU is often one where nothing can be installed.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from argparse import ArgumentParser
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
 from bench import record
 from bench.case import Size
@@ -16,20 +18,27 @@ from bench.gpu import comparison, results
 from bench.gpu.machine import copy_bandwidth, description
 
 
-def main(
-    sizes: Annotated[str, typer.Option(help="Batches of cubes.")] = "256x64,32x128",
-    seconds: Annotated[float, typer.Option(help="Time budget of a call.")] = 0.5,
-    rehearse: Annotated[
-        bool, typer.Option(help="Run it all on the CPU, tiny; write nothing.")
-    ] = False,
-    markdown: Annotated[bool, typer.Option(help="Only print the stored results.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder of results.")] = record.FOLDER,
-) -> None:
-    """Time marginseg on a GPU beside other packages, and write JSON and a table."""
-    if markdown:
-        print(results.markdown(output))
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m bench.gpu",
+        description="Time marginseg on a GPU beside other packages, and write JSON and a table.",
+    )
+    parser.add_argument("--sizes", default="256x64,32x128", help="batches of cubes")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time budget of a call")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="run it all on the CPU, tiny; write nothing"
+    )
+    parser.add_argument("--markdown", action="store_true", help="only print the stored results")
+    parser.add_argument("--output", type=Path, default=record.FOLDER, help="folder of results")
+    return parser
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.markdown:
+        print(results.markdown(options.output))
         return
-    if rehearse:
+    if options.rehearse:
         torch.set_default_device("cpu")
         rows = list(comparison.rows([Size(16, 2)], Size(16), bandwidth=1e10, seconds=0.01))
         print(results.table(rows))
@@ -39,16 +48,16 @@ def main(
     torch.set_default_device("cuda")
     bandwidth = copy_bandwidth()
     machine = description(bandwidth)
-    cubes = [Size.parse(size) for size in sizes.split(",")]
+    cubes = [Size.parse(size) for size in options.sizes.split(",")]
     rows = []
-    for row in comparison.rows(cubes, Size(64), bandwidth=bandwidth, seconds=seconds):
+    for row in comparison.rows(cubes, Size(64), bandwidth=bandwidth, seconds=options.seconds):
         rows.append(row)
         print(results.line(row), flush=True)
-    path = results.write(output, machine, rows)
-    print(results.markdown(output))
+    path = results.write(options.output, machine, rows)
+    print(results.markdown(options.output))
     if out := os.environ.get("OUT"):
         shutil.copy(path, out)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.gpu.comparison import DeviceRow
 from bench.record import plain
-from bench.table import duration
+from bench.timing import duration
 from marginseg.atomic import write_text
 
 HEADINGS = (
