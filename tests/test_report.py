@@ -48,7 +48,11 @@ def study(tmp_path, monkeypatch):
                             "fold": fold,
                             "methods": {method: _scores(rng) for method in methods},
                             "sup_dice": sup[i],
-                            "calibration_error": rng.uniform(0, 0.1),
+                            "calibration": {
+                                "count": [4.0, 2.0],
+                                "promised": [1.0, rng.uniform(1, 2)],
+                                "held": [1.5, 2.0],
+                            },
                         }
                         for i in range(3 + fold)
                     ]
@@ -57,17 +61,16 @@ def study(tmp_path, monkeypatch):
                     place.mkdir(parents=True)
                     runs.append({**run, "seconds": 1.5, "epochs": [], "cases": cases})
                     (place / "result.json").write_text(json.dumps(runs[-1]))
-                    if fold == 0:
-                        label = np.zeros((8, 9, 10), np.uint8)
-                        label[2:6, 3:7, 4:8] = 1
-                        arrays = {
-                            "name0_image": rng.normal(size=label.shape).astype(np.float16),
-                            "name0_clean": label,
-                            "name0_noisy": label,
-                            "name0_marginal": label.astype(np.float16),
-                            "name0_probability": (0.3 * label).astype(np.float16),
-                        }
-                        np.savez(place / "cases.npz", **arrays)
+                    label = np.zeros((3 + fold, 8, 9), np.uint8)
+                    label[:, 2:6, 3:7] = 1
+                    np.savez(
+                        place / "slices.npz",
+                        image=rng.normal(size=label.shape).astype(np.float16),
+                        clean=label,
+                        noisy=label,
+                        marginal=label.astype(np.float16),
+                        probability=(0.3 * label).astype(np.float16),
+                    )
     config = {
         "data": "phantom",
         "structures": list(STRUCTURES),
@@ -133,7 +136,7 @@ def test_unfinished_study_says_what_is_missing(study):
     for path in (folder / "runs").glob("*soft_dice/result.json"):
         path.unlink()
     next((folder / "runs").glob("*cross_entropy/result.json")).write_text('{"structure": "ki')
-    for path in (folder / "runs").glob("*/cases.npz"):
+    for path in (folder / "runs").glob("*/slices.npz"):
         path.write_bytes(b"no archive")
     failed = [{"run": "kidney-std0-fold0-soft_dice", "error": "ValueError: no", "details": ""}]
     (folder / "failed.json").write_text(json.dumps(failed))

@@ -67,13 +67,11 @@ def test_folder(finished: Path) -> None:
     assert json.loads((finished / "skipped.json").read_text()) == []
     assert json.loads((finished / "failed.json").read_text()) == []
     for run, result in zip(TINY.runs(), results, strict=True):
-        folder = finished / "runs" / run.id
+        folder = finished / "runs" / TINY.folder_of(run)
         assert json.loads((folder / "result.json").read_text()) == result
         assert lines(folder / "log.jsonl") == result["epochs"]
-        expected = {"log.jsonl", "model.pt", "result.json"} | (
-            {"cases.npz"} if run.fold == 0 else set()
-        )
-        assert {path.name for path in folder.iterdir()} == expected
+        files = {"log.jsonl", "model.pt", "result.json", "slices.npz"}
+        assert {path.name for path in folder.iterdir()} == files
         for case in result["cases"]:
             if run.std == 0:
                 assert case["sup_dice"] == 1.0
@@ -100,14 +98,14 @@ def test_every_case_is_tested_once_and_losses_see_the_same_noisy_labels(finished
             ]
             assert len(names) == len(set(names)) == TINY.phantom_cases
         pictures = [
-            np.load(finished / "runs" / Run("tube", std, 0, loss).id / "cases.npz")
+            np.load(finished / "runs" / TINY.folder_of(Run("tube", std, 0, loss)) / "slices.npz")
             for loss in TINY.losses
         ]
-        for place in range(2):
-            for key in ("image", "clean", "noisy", "marginal"):
-                one, other = (arrays[f"name{place}_{key}"] for arrays in pictures)
-                np.testing.assert_array_equal(one, other)
-            assert pictures[0][f"name{place}_probability"].shape == TINY.patch_shape
+        for key in ("image", "clean", "noisy", "marginal"):
+            one, other = (arrays[key] for arrays in pictures)
+            np.testing.assert_array_equal(one, other)
+        assert pictures[0]["clean"].any(axis=(1, 2)).all()
+        assert pictures[0]["probability"].shape == (2, 16, 16)
 
 
 def test_a_finished_study_computes_nothing_again(finished: Path) -> None:
@@ -129,7 +127,7 @@ def test_an_interrupted_study_goes_on_to_the_same_bits(finished: Path, tmp_path:
     folder = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
         run_study(TINY, folder, progress=stop)
-    third = folder / "runs" / TINY.runs()[3].id
+    third = folder / "runs" / TINY.folder_of(TINY.runs()[3])
     assert (third / "checkpoint.pt").is_file()
     seen: list[Progress] = []
     result = run_study(TINY, folder, progress=seen.append)
@@ -169,7 +167,7 @@ def test_another_configuration_is_refused(finished: Path) -> None:
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, std=(0.06,), epochs=1)
     broken = config.runs()[1]
-    folder = tmp_path / "study" / "runs" / broken.id
+    folder = tmp_path / "study" / "runs" / config.folder_of(broken)
     folder.parent.mkdir(parents=True)
     folder.write_text("a file in the folder's place")
     seen: list[Progress] = []
@@ -313,6 +311,21 @@ def test_wrong_types_are_named(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("config", [TINY, *PRESETS.values()])
 def test_json_round_trip(config: StudyConfig) -> None:
     assert StudyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_runs_folder_is_named_by_all_that_it_is() -> None:
+    run = TINY.runs()[0]
+    name = TINY.folder_of(run)
+    same = [{"workers": 2}, {"std": (0.0,)}, {"structures": ("tube", "kidney")}]
+    other = [{"epochs": 3}, {"seed": 1}, {"learning_rate": 2e-2}, {"phantom_cases": 5}]
+    for changes in same:
+        assert dataclasses.replace(TINY, **changes).folder_of(run) == name  # type: ignore[arg-type]
+    names = {dataclasses.replace(TINY, **changes).folder_of(run) for changes in other}  # type: ignore[arg-type]
+    assert len(names | {name}) == 5
+    # Six digits of std are in the name; the hash has them all.
+    assert TINY.folder_of(Run("tube", 0.1, 0, "soft_dice")) != TINY.folder_of(
+        Run("tube", 0.1 + 1e-9, 0, "soft_dice")
+    )
 
 
 def test_unknown_settings_are_named() -> None:

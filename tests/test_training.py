@@ -205,4 +205,8 @@ def test_evaluation_against_brute_force(loss: str) -> None:
         assert scores["dice_clean"] == pytest.approx(dice(s, clean), abs=1e-12)
         assert scores["dice_marginal"] == pytest.approx(dice(s, marginal), abs=1e-12)
         assert scores["volume_ratio"] == pytest.approx(s.sum() / clean.sum(), abs=1e-12)
+    places = np.minimum((wide * 15).astype(int), 14)
+    for field, weights in (("count", np.ones(60)), ("promised", wide), ("held", marginal)):
+        expected = [weights[places == place].sum() for place in range(15)]
+        assert found["calibration"][field] == pytest.approx(expected, abs=1e-12)
     assert found["sup_dice"] == pytest.approx(best(marginal), abs=1e-12)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from marginseg import UNet
+from marginseg.unet import InstanceNorm
 
 
 def _parameters(n, inputs, outputs, features):
@@ -40,9 +41,29 @@ def test_parameter_count(n, inputs, outputs, features):
 def test_layers_are_the_papers():
     network = UNet(3)
     kinds = [type(layer) for layer in network.encoder[0]]
-    assert kinds == [nn.Conv3d, nn.InstanceNorm3d, nn.ReLU] * 2
+    assert kinds == [nn.Conv3d, InstanceNorm, nn.ReLU] * 2
     assert all(layer.kernel_size == (2, 2, 2) == layer.stride for layer in network.down)
     assert all(isinstance(layer, nn.ConvTranspose3d) for layer in network.up)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 6), (2, 3, 5, 6), (1, 3, 4, 5, 6), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_instance_norm_by_its_formula(shape, channels_last):
+    value = 5.0 + 2.0 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    norm = InstanceNorm(3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
+        norm.bias.copy_(torch.tensor([0.0, 3.0, -1.0]))
+    axes = list(range(2, len(shape)))
+    wide = value.double()
+    variance = wide.var(dim=axes, correction=0, keepdim=True)
+    expected = (wide - wide.mean(dim=axes, keepdim=True)) / (variance + 1e-5).sqrt()
+    view = (1, 3, *(1,) * len(axes))
+    expected = expected * norm.weight.double().reshape(view) + norm.bias.double().reshape(view)
+    if channels_last:
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        value = value.contiguous(memory_format=formats[len(shape)])
+    torch.testing.assert_close(norm(value).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 16, 32), (1, 1, 16, 16, 48)])

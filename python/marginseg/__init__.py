@@ -9,7 +9,9 @@ from importlib.metadata import version as _version
 
 from marginseg.losses import CrossEntropy, SoftDice, cross_entropy, soft_dice
 from marginseg.metrics import (
+    CalibrationCurve,
     accuracy,
+    calibration_curve,
     dice,
     expected_calibration_error,
     volume_bias,
@@ -32,6 +34,7 @@ from marginseg.unet import UNet
 __version__ = _version("marginseg")
 
 __all__ = [
+    "CalibrationCurve",
     "CrossEntropy",
     "DiceCurve",
     "DiceThreshold",
@@ -39,6 +42,7 @@ __all__ = [
     "SoftDice",
     "UNet",
     "accuracy",
+    "calibration_curve",
     "cross_entropy",
     "dice",
     "dice_curve",

@@ -37,9 +37,9 @@ def augment(
     alone. Always the same number of random numbers is drawn, whatever is done with them.
 
     Args:
-        image: Shape (*spatial), float32, two or three axes.
+        image: Shape (*spatial), float32, two or three axes; on any device.
         label: The same shape, 0 and 1, any dtype; it is kept.
-        generator: Source of the random numbers.
+        generator: Source of the random numbers, on the CPU: the same for every device.
         probability: Of each of the three, independently, within [0, 1].
         spacing: Voxel size along each axis, so that rotations are rotations in space; None: equal.
 
@@ -78,7 +78,9 @@ def augment(
             for size, draw in zip(image.shape, signed[:n], strict=True)
         ]
         angles = [MAX_ANGLE * draw if rotates else 0.0 for draw in signed[n:]]
-        displacement = rigid_displacement(image.shape, shift, angles, spacing=spacing)
+        displacement = rigid_displacement(
+            image.shape, shift, angles, spacing=spacing, device=image.device
+        )
         pair = torch.stack([image, label.to(image.dtype)])
         moved = warp(pair, displacement, mode="nearest", spatial_dims=n)
         image, label = moved[0], (moved[1] >= 0.5).to(label.dtype)
@@ -94,6 +96,7 @@ def rigid_displacement(
     angles: Sequence[float],
     *,
     spacing: Sequence[float] | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Return X(ω) = R(ω − c) + c + shift − ω, in voxels, about the volume's centre c.
 
@@ -102,6 +105,7 @@ def rigid_displacement(
         shift: n numbers, in voxels.
         angles: One for each pair of axes (0, 1), (0, 2), (1, 2), in radians; applied in turn.
         spacing: Voxel size along each axis; None: equal.
+        device: Where the result is wanted; None: the CPU.
 
     Returns:
         float32 tensor of shape (n, *shape).
@@ -123,10 +127,16 @@ def rigid_displacement(
         scale = torch.tensor(list(spacing), dtype=torch.float64)
         rotation = rotation * scale / scale[:, None]
     change = rotation - torch.eye(n, dtype=torch.float64)
-    field = torch.tensor(list(shift), dtype=torch.float32).reshape(n, *(1,) * n).repeat(1, *shape)
-    for axis, size in enumerate(shape):
-        offset = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    # An axis's share of the field, side by side, so that a GPU gets them in one small copy.
+    shares = [
+        change[:, axis, None] * (torch.arange(size, dtype=torch.float64) - (size - 1) / 2)
+        for axis, size in enumerate(shape)
+    ]
+    start = torch.tensor(list(shift), dtype=torch.float64)[:, None]
+    parts = torch.cat([start, *shares], dim=1).float().to(device).split([1, *shape], dim=1)
+    field = parts[0].reshape(n, *(1,) * n).repeat(1, *shape)
+    for axis, (size, share) in enumerate(zip(shape, parts[1:], strict=True)):
         view = [n, *(1,) * n]
         view[1 + axis] = size
-        field += (change[:, axis, None] * offset).float().reshape(view)
+        field += share.reshape(view)
     return field

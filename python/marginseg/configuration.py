@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import re
@@ -17,6 +19,12 @@ from marginseg.training import LOSSES, PRECISIONS
 #: Settings that say how runs are executed, and leave what they compute as it is.
 EXECUTION_ONLY = frozenset({"workers"})
 
+#: Settings that say which runs there are; a run has its own value of each.
+GRID = frozenset({"structures", "std", "losses"})
+
+#: Part of every run's name. Raise it when a run of the same settings would give other results.
+RUN_FORMAT = 2
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,7 +37,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Name of the run's folder.
+        """What the run is called.
 
         Example:
             >>> Run("tube", 0.03, 1, "soft_dice").id
@@ -214,6 +222,24 @@ class StudyConfig:
             for fold in range(self.folds)
             for loss in self.losses
         ]
+
+    def folder_of(self, run: Run) -> str:
+        """Return the name of a run's folder: what it is called, and a hash of all that it is.
+
+        Runs of different settings never meet in one folder, and a run that is the same in two
+        studies has the same name in both.
+
+        Example:
+            >>> config = StudyConfig(structures=["tube"])
+            >>> name = config.folder_of(config.runs()[0])
+            >>> name[:-8], len(name[-8:])
+            ('tube-std0-fold0-cross_entropy-', 8)
+
+        """
+        settings = {k: v for k, v in self.to_dict().items() if k not in EXECUTION_ONLY | GRID}
+        facts = {"format": RUN_FORMAT, "run": dataclasses.asdict(run), "settings": settings}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return f"{run.id}-{digest[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.metrics import dice, expected_calibration_error, volume_ratio
+from marginseg.metrics import calibration_curve, dice, volume_ratio
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import dice_threshold
 from marginseg.threshold import optimal_segmentation, optimal_threshold
@@ -69,7 +69,8 @@ def evaluate(
         ``methods`` (for each: ``dice_noisy``, ``dice_clean``, ``dice_marginal``, ``volume_ratio``
         |s|/|l| against ``clean``, and the ``threshold``), ``sup_dice`` (sup D_m of ``marginal``:
         what nobody can beat in ``dice_marginal``, nor in the mean of ``dice_noisy`` but for the
-        label's own volume changing) and ``calibration_error`` against ``marginal``. All floats.
+        label's own volume changing) and ``calibration``, the fields of the map's
+        `CalibrationCurve` against ``marginal`` as lists. All floats.
 
     Example:
         >>> import torch
@@ -104,5 +105,8 @@ def evaluate(
     return {
         "methods": methods,
         "sup_dice": float(best),
-        "calibration_error": float(expected_calibration_error(probabilities, marginal)),
+        "calibration": {
+            field: values.tolist()
+            for field, values in calibration_curve(probabilities, marginal)._asdict().items()
+        },
     }

@@ -9,6 +9,7 @@ import multiprocessing.connection
 import signal
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from marginseg.atomic import remove_leftovers, replacing, write_text
@@ -25,9 +27,6 @@ from marginseg.data import Dataset
 from marginseg.evaluation import evaluate, noisy_label
 from marginseg.noise import GaussianFieldNoise
 from marginseg.training import Epoch, TrainingSettings, predict, train
-
-#: Test cases of fold 0 that are kept for pictures.
-PICTURED = 2
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,11 @@ class Outcome:
 
 
 def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
-    """Train, test, and write ``result.json``, ``log.jsonl``, ``model.pt`` and ``cases.npz``.
+    """Train, test, and write ``result.json``, ``log.jsonl``, ``model.pt`` and ``slices.npz``.
 
-    While the run is under way ``checkpoint.pt`` holds its state, and it goes on from there.
+    ``slices.npz`` has a plane of every test case, for pictures: ``image``, ``clean``, ``noisy``,
+    ``marginal`` and ``probability``, each (cases, *plane), in the order of ``cases``. While the run
+    is under way ``checkpoint.pt`` holds its state, and it goes on from there.
     """
     run, config, folder = task.run, task.config, task.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,9 +112,9 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
     )
     started = time.monotonic()
     scores: list[dict[str, Any]] = []
-    pictures: dict[str, Any] = {}
+    slices: dict[str, list[NDArray[Any]]] = defaultdict(list)
     noise = GaussianFieldNoise(run.std, config.length_scale)
-    for place, number in enumerate(task.test_cases):
+    for number in task.test_cases:
         case = cases[number]
         marginal = noise.marginals(case.label)
         probabilities = predict(trained.model, case.image, precision=config.precision)
@@ -121,18 +122,14 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
             probabilities, run.loss, clean=case.label, noisy=case.noisy, marginal=marginal
         )
         scores.append({"name": case.name, "fold": run.fold, **found})
-        if run.fold == 0 and place < PICTURED:
-            arrays = {
-                "image": case.image.half(),
-                "clean": case.label,
-                "noisy": case.noisy,
-                "marginal": marginal.half(),
-                "probability": probabilities.half(),
-            }
-            pictures |= {f"name{place}_{key}": value.numpy() for key, value in arrays.items()}
-    if pictures:
-        with replacing(folder / "cases.npz") as file:
-            np.savez_compressed(file, **pictures)
+        plane = (..., largest_plane(case.label))
+        slices["image"].append(case.image[plane].half().numpy())
+        slices["clean"].append(case.label[plane].numpy())
+        slices["noisy"].append(case.noisy[plane].numpy())
+        slices["marginal"].append(marginal[plane].half().numpy())
+        slices["probability"].append(probabilities[plane].half().numpy())
+    with replacing(folder / "slices.npz") as file:
+        np.savez_compressed(file, **{key: np.stack(planes) for key, planes in slices.items()})
     with replacing(folder / "model.pt") as file:
         model = {"features": list(config.features), "state": trained.model.state_dict()}
         torch.save(model, file)
@@ -251,6 +248,11 @@ def _perform(task: Task, send: Callable[[Outcome], None]) -> None:
         send(Outcome(task.run, "failed", error=message, details=traceback.format_exc()))
     else:
         send(Outcome(task.run, "finished"))
+
+
+def largest_plane(label: Tensor) -> int:
+    """Return the index along the last axis of the plane that holds most of the label."""
+    return int(label.flatten(0, -2).sum(dim=0, dtype=torch.int64).argmax())
 
 
 @dataclass(frozen=True)

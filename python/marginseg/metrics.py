@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -108,6 +110,59 @@ def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None
     return (s - m).mean(dim=axes)
 
 
+class CalibrationCurve(NamedTuple):
+    """What a map promises, and what it holds, by bins of equal width of its probabilities.
+
+    Curves of several maps add up, field by field. In bin b the map promised ``promised / count`` on
+    average, and ``held / count`` of the voxels were foreground.
+
+    Attributes:
+        count: Voxels in each bin, shape (bins,), float64.
+        promised: Sum of their probabilities c.
+        held: Sum of their marginals m, or labels.
+
+    """
+
+    count: Tensor
+    promised: Tensor
+    held: Tensor
+
+
+def calibration_curve(
+    probabilities: Tensor, marginal: Tensor, *, bins: int = 15
+) -> CalibrationCurve:
+    """Sort the voxels into bins by their probability, and sum up what they promise and hold.
+
+    Args:
+        probabilities: c, within [0, 1].
+        marginal: m of the same shape, a label or marginals.
+        bins: Number of bins of [0, 1], >= 1.
+
+    Raises:
+        ValueError: The shapes differ, a probability is outside [0, 1], or ``bins`` < 1.
+
+    Example:
+        >>> import torch
+        >>> c = torch.tensor([0.25, 0.25, 0.75, 0.75])
+        >>> curve = calibration_curve(c, torch.tensor([0, 1, 1, 1]), bins=2)
+        >>> (curve.promised / curve.count).tolist(), (curve.held / curve.count).tolist()
+        ([0.25, 0.75], [0.5, 1.0])
+
+    """
+    if bins < 1:
+        raise ValueError(f"bins: expected at least 1, got {bins}")
+    c, m, _ = _checked(probabilities, marginal, None)
+    if not bool(((c >= 0) & (c <= 1)).all()):
+        raise ValueError("probabilities: expected values within [0, 1]")
+    place = (c.flatten() * bins).long().clamp_max(bins - 1)
+
+    def summed(values: Tensor) -> Tensor:
+        empty = torch.zeros(bins, dtype=torch.float64, device=c.device)
+        return empty.index_add_(0, place, values.flatten())
+
+    return CalibrationCurve(summed(torch.ones_like(c)), summed(c), summed(m))
+
+
 def expected_calibration_error(
     probabilities: Tensor, marginal: Tensor, *, bins: int = 15
 ) -> Tensor:
@@ -135,17 +190,8 @@ def expected_calibration_error(
         0.25
 
     """
-    if bins < 1:
-        raise ValueError(f"bins: expected at least 1, got {bins}")
-    c, m, _ = _checked(probabilities, marginal, None)
-    if c.numel() == 0:
-        return torch.zeros((), dtype=torch.float64)
-    if not bool(((c >= 0) & (c <= 1)).all()):
-        raise ValueError("probabilities: expected values within [0, 1]")
-    place = (c.flatten() * bins).long().clamp_max(bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64, device=c.device)
-    gap.index_add_(0, place, (c - m).flatten())
-    return gap.abs().sum() / c.numel()
+    curve = calibration_curve(probabilities, marginal, bins=bins)
+    return (curve.promised - curve.held).abs().sum() / max(1, probabilities.numel())
 
 
 def _checked(

@@ -59,7 +59,7 @@ def summary_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 for name in ("volume_ratio", "threshold"):
                     values[structure, std, method, name][fold].append(scores[name])
                 if method.endswith("(0)"):
-                    error = case["calibration_error"]
+                    error = _calibration_error(case["calibration"])
                     values[structure, std, method, "calibration_error"][fold].append(error)
             if run["loss"] == _first_loss(output_dir):
                 for reference in ("noisy", "marginal"):
@@ -214,11 +214,11 @@ def _cases(folder: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
                 found = (run["structure"], run["std"], run["fold"], run["loss"])
                 if found != (structure, std, 0, "cross_entropy"):
                     continue
-                arrays = _arrays(folder / "runs" / run["folder"] / "cases.npz")
-                if arrays is None or "name0_image" not in arrays:
+                arrays = _arrays(folder / "runs" / run["folder"] / "slices.npz")
+                if arrays is None or "image" not in arrays:
                     continue
                 case = {
-                    key: arrays[f"name0_{key}"]
+                    key: arrays[key][0]
                     for key in ("image", "clean", "noisy", "marginal", "probability")
                 }
                 first = run["cases"][0]
@@ -277,6 +277,12 @@ def _matrix(rows: Sequence[Mapping[str, Any]], reference: str) -> dict[str, Any]
         ]
         lines.append({"structure": structure.replace("_", " "), "std": std, "cells": cells})
     return {"methods": methods, "lines": lines}
+
+
+def _calibration_error(curve: Mapping[str, Sequence[float]]) -> float:
+    """Return the expected calibration error of a map from its curve."""
+    gaps = (abs(c - m) for c, m in zip(curve["promised"], curve["held"], strict=True))
+    return sum(gaps) / max(1.0, sum(curve["count"]))
 
 
 def _cell(row: Mapping[str, Any]) -> str:

@@ -146,7 +146,7 @@ def _run(
         )
 
     done: dict[Run, int] = {}
-    pending: dict[Run, Path] = {run: output / "runs" / run.id for run in runs}
+    pending: dict[Run, Path] = {run: output / "runs" / config.folder_of(run) for run in runs}
     datasets, skipped = _prepared(
         config, cache, lambda structure: tell("preparing", structure=structure)
     )
