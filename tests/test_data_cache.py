@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from marginseg.data import Case, EmptyDatasetError, default_cache_dir, phantom
-from marginseg.data.cache import Source, is_intact, prepare, read_entry, write_entry
-from marginseg.data.dataset import Dataset, UnusableCaseError
+from marginseg.data.cache import Source, prepare
+from marginseg.data.dataset import Dataset, RejectedCaseError
+from marginseg.data.entries import is_intact, read_entry, write_entry
 
 SHAPE = (4, 5, 6)
 
@@ -26,7 +27,7 @@ class Maker:
         self.calls += 1
         value = float(self.path.read_text())
         if value < 0:
-            raise UnusableCaseError("negative")
+            raise RejectedCaseError("negative", str(value))
         image = np.full(SHAPE, value, np.float32)
         return Case(self.path.stem, image, (image > 1).astype(np.uint8), (1.0, 2.0, 3.0))
 
@@ -65,7 +66,7 @@ def test_writing_to_a_case_leaves_the_cache_alone(maker: Maker, tmp_path: Path) 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flip", "header", "text"])
 def test_a_damaged_entry_is_made_again(maker: Maker, tmp_path: Path, damage: str) -> None:
     load(maker, tmp_path / "c")
-    (entry,) = (tmp_path / "c").iterdir()
+    (entry,) = (tmp_path / "c").glob("*.npy")
     content = bytearray(entry.read_bytes())
     if damage == "cut":
         content = content[:-7]
@@ -143,7 +144,7 @@ def test_the_default_folder_follows_the_environment(
 ) -> None:
     monkeypatch.setenv("MARGINSEG_CACHE", str(tmp_path / "mine"))
     phantom("tube", cases=1, patch_shape=(8, 8, 8))
-    assert len(list((tmp_path / "mine").iterdir())) == 1
+    assert len(list((tmp_path / "mine").glob("*.npy"))) == 1
     monkeypatch.delenv("MARGINSEG_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / "marginseg"

@@ -148,11 +148,11 @@ def test_every_bad_case_is_named_with_its_reason(task: Path, cache: Path) -> Non
     assert [case.name for case in data.cases] == ["case_5"]
     reasons = dict(data.skipped)
     assert sorted(reasons) == [f"case_{i}" for i in range(5)]
-    assert "case_0.nii.gz is unreadable" in reasons["case_0"]
+    assert "a file is unreadable: case_0.nii.gz" in reasons["case_0"]
     assert "different shapes: (20, 22, 18) and (19, 22, 18)" in reasons["case_1"]
-    assert "NaN or infinite at 1 voxels" in reasons["case_2"]
-    assert "empty in case_3.nii.gz" in reasons["case_3"]
-    assert "case_4.nii.gz is unreadable" in reasons["case_4"]
+    assert "voxels are NaN or infinite: 1 in case_2.nii.gz" in reasons["case_2"]
+    assert "the structure is empty: no voxel in case_3.nii.gz" in reasons["case_3"]
+    assert "a file is unreadable: case_4.nii.gz" in reasons["case_4"]
     assert all("\n" not in reason for reason in reasons.values())
 
 
@@ -176,7 +176,7 @@ def test_a_structure_lost_between_coarse_voxels_is_skipped(task: Path, cache: Pa
     label[6, 6, 6] = 1
     save(task / "labelsTr/case_0.nii.gz", label)
     data = decathlon(task, "front", patch_shape=PATCH, spacing=4.0, cache_dir=cache)
-    assert "no voxel of the structure is in the patch" in dict(data.skipped)["case_0"]
+    assert "too little of the structure is in the patch: 0" in dict(data.skipped)["case_0"]
 
 
 def test_no_case_left_names_the_structure(task: Path, cache: Path) -> None:
@@ -248,7 +248,7 @@ def test_totalsegmentator_folder(subjects: Path, cache: Path) -> None:
     assert [case.name for case in data.cases] == ["s0000", "s0001"]
     reasons = dict(data.skipped)
     assert "No such file" in reasons["s0002"]
-    assert "the structure is empty in aorta.nii.gz" in reasons["s0003"]
+    assert "the structure is empty: no voxel in aorta.nii.gz" in reasons["s0003"]
     for i, case in enumerate(data.cases):
         assert case.label.sum() == (anatomy(i)[1] == 1).sum()
         assert case.image[case.label == 1].mean() == pytest.approx(50 / 350, abs=0.02)

@@ -12,12 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marginseg.data import DATA_KINDS, PHANTOM_STRUCTURES, structures_of
+from marginseg.data import (
+    DATA_KINDS,
+    PHANTOM_STRUCTURES,
+    CaseProgress,
+    Dataset,
+    decathlon,
+    phantom,
+    structures_of,
+    totalsegmentator,
+)
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.training import LOSSES, PRECISIONS
+from marginseg.training import DEVICES, LOSSES, PRECISIONS
 
 #: Settings that say how runs are executed, and leave what they compute as it is.
-EXECUTION_ONLY = frozenset({"workers"})
+EXECUTION_ONLY = frozenset({"device", "workers"})
 
 #: Settings that say which runs there are; a run has its own value of each.
 GRID = frozenset({"structures", "std", "losses"})
@@ -64,6 +73,9 @@ class StudyConfig:
         patch_shape: Voxels of every case, each a multiple of 2^(levels - 1).
         spacing: Millimetres a voxel to resample to; None keeps each case's own.
         max_cases: Use the first so many cases; of phantoms: make so many.
+        largest_cut: The share of a structure's voxels that may lie on the faces of the scan, at
+            most 1; a case with more is left out, and so is one with hardly a voxel in its patch.
+            None keeps them. Of no effect on phantoms.
         phantom_cases: Phantoms made where ``max_cases`` is None.
         features: Channels of the U-Net's levels.
         epochs: Passes over the training cases.
@@ -72,10 +84,11 @@ class StudyConfig:
         plateau_patience: Epochs without improvement before the learning rate falls.
         plateau_factor: By which it is then multiplied.
         augmentation: Probability of each of shift, rotation and smoothing.
-        precision: ``"auto"`` (bfloat16 where the CPU computes in it), ``"bfloat16"``,
+        precision: ``"auto"`` (bfloat16 where the device computes in it), ``"bfloat16"``,
             ``"float32"``.
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``.
         seed: Of folds, phantoms, label noise, initial weights, order and augmentation.
-        workers: Runs trained at the same time, each in a process of its own; None chooses.
+        workers: Runs trained at the same time: processes on a CPU, threads on a GPU; None chooses.
 
     Raises:
         TypeError: A setting is of the wrong type; the message names it.
@@ -100,6 +113,7 @@ class StudyConfig:
     patch_shape: Sequence[int] = (64, 64, 64)
     spacing: Sequence[float] | None = None
     max_cases: int | None = None
+    largest_cut: float | None = None
     phantom_cases: int = 100
     features: Sequence[int] = (16, 32, 64, 128, 256)
     epochs: int = 100
@@ -109,6 +123,7 @@ class StudyConfig:
     plateau_factor: float = 0.2
     augmentation: float = 0.5
     precision: str = "auto"
+    device: str = "auto"
     seed: int = 0
     workers: int | None = None
 
@@ -128,6 +143,8 @@ class StudyConfig:
             self._keep(name, self._number(name, getattr(self, name), above=True))
         for name in ("weight_decay", "augmentation"):
             self._keep(name, self._number(name, getattr(self, name)))
+        if self.largest_cut is not None:
+            self._keep("largest_cut", self._number("largest_cut", self.largest_cut))
         for name, least in (
             ("folds", 2),
             ("max_cases", 1),
@@ -145,6 +162,7 @@ class StudyConfig:
     def _check(self) -> None:
         _one_of("data", self.data, DATA_KINDS)
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("device", self.device, DEVICES)
         for loss in self.losses:
             _one_of("losses", loss, LOSSES)
         for name in ("structures", "losses", "std"):
@@ -169,6 +187,8 @@ class StudyConfig:
             raise ValueError(f"plateau_factor: expected below 1, got {self.plateau_factor:g}")
         if self.augmentation > 1:
             raise ValueError(f"augmentation: expected a probability, got {self.augmentation:g}")
+        if self.largest_cut is not None and self.largest_cut > 1:
+            raise ValueError(f"largest_cut: expected a share, at most 1, got {self.largest_cut:g}")
         if len(self.features) < 2:
             raise ValueError(f"features: expected two levels or more, got {_listed(self.features)}")
         if len(self.patch_shape) != 3:
@@ -212,6 +232,48 @@ class StudyConfig:
         elif not structures:
             structures = PHANTOM_STRUCTURES
         return dataclasses.replace(self, directory=directory, structures=structures)
+
+    def dataset(
+        self,
+        structure: str,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        progress: CaseProgress | None = None,
+    ) -> Dataset:
+        """Return the prepared cases of a structure; those that the cache lacks are made.
+
+        Args:
+            structure: What to segment.
+            cache_dir: Where prepared cases are kept; None is `marginseg.data.default_cache_dir`.
+            progress: Called with each case in turn: how many were looked at, are usable, are
+                wanted.
+
+        Raises:
+            ValueError: The data set is not as the settings say, or the cache cannot be written.
+            EmptyDatasetError: No case can be used.
+
+        """
+        if self.data == "phantom":
+            return phantom(
+                structure,
+                cases=self.number_of_phantoms,
+                patch_shape=self.patch_shape,
+                seed=self.seed,
+                cache_dir=cache_dir,
+                progress=progress,
+            )
+        source = decathlon if self.data == "decathlon" else totalsegmentator
+        assert self.directory is not None
+        return source(
+            self.directory,
+            structure,
+            patch_shape=self.patch_shape,
+            spacing=self.spacing,
+            max_cases=self.max_cases,
+            largest_cut=self.largest_cut,
+            cache_dir=cache_dir,
+            progress=progress,
+        )
 
     def runs(self) -> list[Run]:
         """Return the grid: structure × std × fold × loss, in this order."""
@@ -307,21 +369,3 @@ def _one_of(name: str, value: str, known: Sequence[str]) -> None:
 
 def _listed(values: Sequence[object]) -> str:
     return ", ".join(str(value) for value in values) or "none"
-
-
-#: The published settings (§5.1 to §5.3); days without a GPU.
-PAPER = StudyConfig()
-
-#: Small networks on small phantoms: minutes on two cores.
-QUICK = StudyConfig(
-    std=(0.0, 0.03, 0.06),
-    folds=2,
-    patch_shape=(32, 32, 32),
-    phantom_cases=32,
-    features=(8, 16, 32),
-    epochs=8,
-    learning_rate=3e-3,
-    plateau_patience=4,
-)
-
-PRESETS = {"quick": QUICK, "paper": PAPER}

@@ -1,4 +1,4 @@
-"""The command line: ``marginseg study | threshold | noise | marginals | figure1 | info``.
+"""The command line: ``marginseg study | prepare | threshold | noise | marginals | figure1 | info``.
 
 Torch and Matplotlib are imported by the commands that need them, so that help comes at once.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from marginseg.cli.errors import OneLineErrors, SeveralValues
+from marginseg.cli.prepare import prepare
 from marginseg.cli.show import figure1, info
 from marginseg.cli.study import study
 from marginseg.cli.volumes import marginals, noise, threshold
@@ -34,7 +35,7 @@ def marginseg(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for command in (study, threshold, noise, marginals, figure1, info):
+for command in (study, prepare, threshold, noise, marginals, figure1, info):
     app.command(cls=SeveralValues)(command)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 
 from marginseg.data.cache import default_cache_dir
-from marginseg.data.dataset import Case, Dataset, EmptyDatasetError
+from marginseg.data.dataset import Case, CaseProgress, Dataset, EmptyDatasetError, by_reason
 from marginseg.data.decathlon import decathlon, decathlon_structures
 from marginseg.data.folds import folds
+from marginseg.data.manifest import manifests, read_manifest, verify
 from marginseg.data.phantom import PHANTOM_STRUCTURES, phantom
 from marginseg.data.totalsegmentator import totalsegmentator, totalsegmentator_structures
 
@@ -47,12 +48,17 @@ __all__ = [
     "DATA_KINDS",
     "PHANTOM_STRUCTURES",
     "Case",
+    "CaseProgress",
     "Dataset",
     "EmptyDatasetError",
+    "by_reason",
     "decathlon",
     "default_cache_dir",
     "folds",
+    "manifests",
     "phantom",
+    "read_manifest",
     "structures_of",
     "totalsegmentator",
+    "verify",
 ]

@@ -1,34 +1,39 @@
-"""Prepared cases on disk: one file a case, written whole, mapped into memory when read.
+"""The cache: prepared cases, made once, in parallel, and found again by what they were made from.
 
-A file is a NumPy array of one record (image, label, spacing, checksum). Its name ends in a hash of
-everything that the case depends on, so a changed source or another parameter is another file, and
-a stale one is never read. The checksum finds an entry that was damaged; it is made again.
+The name of an entry ends in a hash of everything that the case depends on, so a changed source or
+another parameter is another file, and a stale one is never read. A damaged entry is made again. A
+case whose files say that it cannot be used leaves a file with the reason, so that it costs nothing
+the next time. Whatever stops the work, what is there is whole and is used when it goes on.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-import re
-import tempfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import overload
 
-import numpy as np
-from numpy.typing import NDArray
+from marginseg.atomic import remove_leftovers
+from marginseg.data.dataset import (
+    Case,
+    CaseProgress,
+    Dataset,
+    EmptyDatasetError,
+    RejectedCaseError,
+    UnusableCaseError,
+)
+from marginseg.data.entries import CachedCases, as_file_name, is_intact, write_entry, write_whole
+from marginseg.data.manifest import FoundFile, Prepared, write_manifest
 
-from marginseg.data.dataset import Case, Dataset, EmptyDatasetError, UnusableCaseError
-
-FORMAT = 1
-"""Part of every key. Raise it when the preparation of a case changes its arrays."""
-
-THREADS = min(4, os.cpu_count() or 1)
-"""Cases prepared at a time: decompression runs without the interpreter's lock."""
+FORMAT = 2
+"""Part of every key. Raise it when the preparation of a case changes its arrays or its reasons."""
 
 
 @dataclass(frozen=True)
@@ -48,40 +53,24 @@ class Source:
     parameters: Mapping[str, object]
     make: Callable[[], Case]
 
-    def key(self) -> str:
-        """Hash of files and parameters. Raises `UnusableCaseError` where a file is missing."""
-        files = []
+    def found(self) -> tuple[FoundFile, ...]:
+        """The files as they are now. Raises `UnusableCaseError` where one is missing."""
+        found = []
         for path in self.files:
             try:
                 status = path.stat()
             except OSError as error:
-                raise UnusableCaseError(f"{path.name}: {error.strerror or error}") from error
-            files.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+                raise UnusableCaseError(
+                    "a file is missing", f"{path.name} ({error.strerror or error})"
+                ) from error
+            found.append(FoundFile(path, status.st_size, status.st_mtime_ns))
+        return tuple(found)
+
+    def key(self, found: Sequence[FoundFile]) -> str:
+        """Hash of files and parameters."""
+        files = [[str(file.path.resolve()), file.size, file.mtime_ns] for file in found]
         facts = {"format": FORMAT, "name": self.name, "files": files, **self.parameters}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-
-
-class CachedCases(Sequence[Case]):
-    """Cases in the cache. Arrays are mapped copy-on-write: writing to them leaves the file alone.
-
-    Every access opens the file anew, and the arrays keep it open while they live.
-    """
-
-    def __init__(self, names: Sequence[str], files: Sequence[Path]) -> None:
-        self.names = tuple(names)
-        self.files = tuple(files)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    @overload
-    def __getitem__(self, index: int) -> Case: ...
-    @overload
-    def __getitem__(self, index: slice) -> CachedCases: ...
-    def __getitem__(self, index: int | slice) -> Case | CachedCases:
-        if isinstance(index, slice):
-            return CachedCases(self.names[index], self.files[index])
-        return read_entry(self.files[index], self.names[index])
 
 
 def default_cache_dir() -> Path:
@@ -92,60 +81,6 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marginseg"
 
 
-def write_entry(path: Path, case: Case) -> None:
-    """Write one case under a temporary name beside ``path``, then rename it."""
-    shape = case.image.shape
-    entry = np.zeros(
-        1,
-        dtype=[
-            ("image", "<f4", shape),
-            ("label", "u1", shape),
-            ("spacing", "<f8", len(shape)),
-            ("checksum", "<u4"),
-        ],
-    )
-    entry["image"], entry["label"], entry["spacing"] = case.image, case.label, case.spacing
-    entry["checksum"] = _checksum(entry)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, entry)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def read_entry(path: Path, name: str) -> Case:
-    """Map one entry. Raises ValueError or OSError where the file is not a whole entry."""
-    entry = _map(path)
-    spacing = tuple(float(s) for s in entry["spacing"][0])
-    return Case(name, entry["image"][0], entry["label"][0], spacing)
-
-
-def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
-    """Whether the entry is there, has the shape it should have, and is what was written."""
-    try:
-        entry = _map(path)
-        return entry["image"].shape[1:] == tuple(patch_shape) and bool(
-            entry["checksum"][0] == _checksum(entry)
-        )
-    except Exception:  # a damaged header raises whatever Python's tokenizer and parser raise
-        return False
-
-
-def _map(path: Path) -> NDArray[np.void]:
-    entry: NDArray[np.void] = np.load(path, mmap_mode="c", allow_pickle=False)
-    return entry
-
-
-def _checksum(entry: NDArray[np.void]) -> int:
-    total = 0
-    for field in ("image", "label", "spacing"):
-        total = zlib.crc32(np.ascontiguousarray(entry[field]).data, total)
-    return total
-
-
 def prepare(
     structure: str,
     sources: Sequence[Source],
@@ -154,10 +89,28 @@ def prepare(
     spacing: tuple[float, ...] | None,
     max_cases: int | None,
     cache_dir: str | os.PathLike[str] | None,
+    root: Path | None = None,
+    parameters: Mapping[str, object] | None = None,
+    rule: str = "",
+    progress: CaseProgress | None = None,
 ) -> Dataset:
-    """The data set of the first ``max_cases`` usable sources (None: of all).
+    """The data set of the first ``max_cases`` usable sources (None: of all), and its manifest.
 
-    Entries that the cache holds intact are taken from it, others are made and written.
+    Entries that the cache holds intact are taken from it, others are made and written, on all
+    processors that this process may use. The cases are those that one after the other would give,
+    and no source after the last of them is looked at.
+
+    Args:
+        structure: what the cases show.
+        sources: in the order in which they are wanted.
+        patch_shape: of every case.
+        spacing: of every case, or None.
+        max_cases: how many are wanted.
+        cache_dir: where entries and manifest are kept; None is `default_cache_dir`.
+        root: the data set's folder, which the manifest names files relative to.
+        parameters: what is the same for all sources, for the manifest.
+        rule: which cases are kept, in words, for the manifest.
+        progress: called in this thread with each source in turn.
 
     Raises:
         ValueError: ``max_cases`` is below 1, or ``cache_dir`` cannot be written.
@@ -170,43 +123,116 @@ def prepare(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"cache_dir: cannot make the folder {folder} ({error.strerror})"
-        ) from error
-
-    def fetch(source: Source) -> Path | UnusableCaseError:
-        try:
-            stem = re.sub(r"[^\w.-]+", "_", f"{source.name}-{structure}")
-            path = folder / f"{stem}-{source.key()}.npy"
-            if not is_intact(path, patch_shape):
-                write_entry(path, source.make())
-            return path
-        except UnusableCaseError as rejection:
-            return rejection
-
-    names: list[str] = []
-    files: list[Path] = []
+        reason = error.strerror or error
+        raise ValueError(f"cache_dir: cannot make the folder {folder} ({reason})") from error
+    wanted = len(sources) if max_cases is None else min(max_cases, len(sources))
+    prepared: list[Prepared] = []
     skipped: list[tuple[str, str]] = []
-    wanted = len(sources) if max_cases is None else max_cases
-    remaining = list(sources)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while remaining and len(files) < wanted:
-            batch = remaining[: max(1, min(wanted - len(files), 8 * THREADS))]
-            remaining = remaining[len(batch) :]
-            try:
-                outcomes = list(pool.map(fetch, batch))
-            except OSError as error:
-                reason = error.strerror or error
-                raise ValueError(f"cache_dir: cannot write in {folder} ({reason})") from error
-            for source, outcome in zip(batch, outcomes, strict=True):
+
+    def fetch(source: Source) -> Prepared | UnusableCaseError:
+        try:
+            return _fetch(source, structure, folder, patch_shape)
+        except UnusableCaseError as reason:
+            return reason
+
+    with _at_work(folder):
+        with closing(_in_turn(fetch, sources, wanted, folder)) as outcomes:
+            for source, outcome in outcomes:
                 if isinstance(outcome, UnusableCaseError):
                     skipped.append((source.name, str(outcome)))
                 else:
-                    names.append(source.name)
-                    files.append(outcome)
-    if not files:
-        raise EmptyDatasetError(f"structure {structure!r}: {_why_empty(skipped)}")
-    return Dataset(structure, CachedCases(names, files), skipped, patch_shape, spacing)
+                    prepared.append(outcome)
+                if progress is not None:
+                    progress(len(prepared) + len(skipped), len(prepared), wanted)
+        if not prepared:
+            raise EmptyDatasetError(f"structure {structure!r}: {_why_empty(skipped)}", skipped)
+        facts = {
+            **(parameters or {}),
+            "patch_shape": patch_shape,
+            "spacing": spacing,
+            "max_cases": max_cases,
+        }
+        with _blaming(folder):
+            manifest = write_manifest(folder, structure, facts, rule, prepared, skipped, root)
+    cases = CachedCases([case.name for case in prepared], [case.file for case in prepared])
+    return Dataset(structure, cases, skipped, patch_shape, spacing, manifest)
+
+
+def _fetch(source: Source, structure: str, folder: Path, patch_shape: tuple[int, ...]) -> Prepared:
+    """The entry of one source, made if it has to be. Raises `UnusableCaseError`."""
+    found = source.found()
+    path = folder / f"{as_file_name(f'{source.name}-{structure}')}-{source.key(found)}.npy"
+    if not is_intact(path, patch_shape):
+        rejection = path.with_suffix(".rejected")
+        with suppress(OSError, ValueError):
+            what, details = rejection.read_text(encoding="utf-8").split(": ", 1)
+            raise RejectedCaseError(what, details)
+        try:
+            case = source.make()
+        except RejectedCaseError as reason:
+            write_whole(rejection, str(reason).encode())
+            raise
+        write_entry(path, case)
+    return Prepared.read(source.name, path, found)
+
+
+def _in_turn(
+    fetch: Callable[[Source], Prepared | UnusableCaseError],
+    sources: Sequence[Source],
+    wanted: int,
+    folder: Path,
+) -> Generator[tuple[Source, Prepared | UnusableCaseError], None, None]:
+    """What comes of each source, in their order, until so many are usable as are wanted.
+
+    Threads serve better than processes: decompression and array operations run without the
+    interpreter's lock, nothing has to be started or sent, and a kill leaves no orphan behind. No
+    more are at work than are still wanted, so none is looked at in vain.
+    """
+    threads = len(os.sched_getaffinity(0))
+    waiting = iter(sources)
+    pending: deque[tuple[Source, Future[Prepared | UnusableCaseError]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        while wanted:
+            for source in islice(waiting, max(0, min(2 * threads, wanted) - len(pending))):
+                pending.append((source, pool.submit(fetch, source)))
+            if not pending:
+                break
+            source, future = pending.popleft()
+            with _blaming(folder):
+                outcome = future.result()
+            wanted -= isinstance(outcome, Prepared)
+            yield source, outcome
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _at_work(folder: Path) -> Iterator[None]:
+    """Remove what killed processes left half-written, unless others are at work in the folder.
+
+    The folder's lock is shared by those at work; the system frees it however a process ends.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # others are at work, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_leftovers(folder)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _blaming(folder: Path) -> Iterator[None]:
+    """Say of what the disk refuses that the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"cache_dir: cannot write in {folder} ({reason})") from error
 
 
 def _why_empty(skipped: Sequence[tuple[str, str]]) -> str:

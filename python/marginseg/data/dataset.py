@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 class EmptyDatasetError(ValueError):
-    """No case of the data set can be used; the message names the structure and says why."""
+    """No case of the data set can be used; the message names the structure and says why.
+
+    Attributes:
+        skipped: ``(name, reason)`` of every case.
+
+    """
+
+    def __init__(self, message: str, skipped: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.skipped = list(skipped)
 
 
 class UnusableCaseError(Exception):
-    """A case cannot be used; the message is the reason, one line."""
+    """A case cannot be used; the message is the reason, one line: what is wrong, and the details.
+
+    >>> str(UnusableCaseError("the structure is empty", "no voxel in aorta.nii.gz"))
+    'the structure is empty: no voxel in aorta.nii.gz'
+    """
+
+    def __init__(self, what: str, details: str) -> None:
+        super().__init__(f"{what}: {details}")
+
+
+class RejectedCaseError(UnusableCaseError):
+    """A case whose files can be read and say that it cannot be used: so they will next time."""
+
+
+CaseProgress = Callable[[int, int, int], None]
+"""Called with each case in turn: how many were looked at, are usable, and are wanted at most."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,9 @@ class Case:
         image: float32, ``(*spatial)``, normalised.
         label: uint8, 0 or 1, same shape.
         spacing: millimetres a voxel along each axis.
+        voxels: of the structure in the whole volume, as it is stored; None where only the patch
+            is known.
+        cut: which share of them lies in the volume's outermost planes.
 
     """
 
@@ -33,6 +61,8 @@ class Case:
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     spacing: tuple[float, ...]
+    voxels: int | None = None
+    cut: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +76,7 @@ class Dataset:
         skipped: ``(name, reason)`` of every case that was looked at and left out.
         patch_shape: voxels of every image and label.
         spacing: millimetres a voxel, or None where each case has kept its own.
+        manifest: the file that lists the prepared cases with their checksums, or None.
 
     """
 
@@ -54,9 +85,23 @@ class Dataset:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     patch_shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] | None = None
+    manifest: Path | None = None
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> Case:
         return self.cases[index]
+
+
+def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Group ``(name, reason)`` by what is wrong; keeps the details.
+
+    >>> by_reason([("a", "a file is missing: a.nii"), ("b", "a file is missing: b.nii")])
+    {'a file is missing': [('a', 'a.nii'), ('b', 'b.nii')]}
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, reason in skipped:
+        what, _, details = reason.partition(": ")
+        groups.setdefault(what, []).append((name, details))
+    return groups

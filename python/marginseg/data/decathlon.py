@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from marginseg.data.cache import Source, prepare
-from marginseg.data.dataset import Dataset
+from marginseg.data.dataset import CaseProgress, Dataset
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.patches import as_patch_shape, as_spacing
-from marginseg.data.volumes import prepare_case
+from marginseg.data.volumes import as_largest_cut, prepare_case, rule
 
 ALL = "all"
 """The structure that unites every foreground label."""
@@ -26,13 +26,16 @@ def decathlon(
     patch_shape: Sequence[int],
     spacing: float | Sequence[float] | None = None,
     max_cases: int | None = None,
+    largest_cut: float | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    progress: CaseProgress | None = None,
 ) -> Dataset:
     """The training cases of a Medical Segmentation Decathlon task.
 
     Of an image with several channels (4-D) the first is used. A CT, by the modality in
     ``dataset.json``, is windowed (`CT_WINDOW` to [−1, 1]); anything else is clipped at its 0.5th
-    and 99.5th percentile and standardised, case by case. Orientation is kept as stored.
+    and 99.5th percentile and standardised, case by case. Orientation is kept as stored. A case that
+    cannot be used is skipped, and named in `Dataset.skipped`.
 
     Args:
         directory: holds ``dataset.json`` and the files that its ``training`` list names.
@@ -40,7 +43,11 @@ def decathlon(
         patch_shape: voxels, three axes, around the structure's centre of mass.
         spacing: millimetres to resample to; None keeps each case's own.
         max_cases: the first so many usable cases, in the order of ``dataset.json``.
+        largest_cut: of the structure's voxels, the largest share that may lie on the faces of the
+            volume, in its outermost planes: more says that the scan ends within the structure.
+            With it, the patch also has to have 27 voxels of the structure. None: one is enough.
         cache_dir: where prepared cases are kept; None is `default_cache_dir`.
+        progress: called with each case in turn: how many were looked at, are usable, are wanted.
 
     Raises:
         ValueError: folder or ``dataset.json`` is missing or wrong, or has no such structure.
@@ -55,9 +62,11 @@ def decathlon(
             f"structure must be one of {decathlon_structures(root)} in {root}, got {structure!r}"
         )
     shape, target = as_patch_shape(patch_shape), as_spacing(spacing)
+    allowed = as_largest_cut(largest_cut)
     chosen = sorted(values.values()) if structure == ALL else [values[structure]]
     modality = _first_modality(content)
     intensity = IntensityScale.ct if modality == "CT" else IntensityScale.standardised
+    parameters = {"values": chosen, "modality": modality, "largest_cut": allowed}
     sources = []
     for image_file, label_file in _training_files(root, content):
         name = image_file.name.removesuffix(".gz").removesuffix(".nii")
@@ -65,12 +74,7 @@ def decathlon(
             Source(
                 name,
                 (image_file, label_file),
-                {
-                    "values": chosen,
-                    "patch_shape": shape,
-                    "spacing": target,
-                    "modality": modality,
-                },
+                {"patch_shape": shape, "spacing": target, **parameters},
                 partial(
                     prepare_case,
                     name,
@@ -79,6 +83,7 @@ def decathlon(
                     values=chosen,
                     patch_shape=shape,
                     spacing=target,
+                    largest_cut=allowed,
                     intensity=intensity,
                 ),
             )
@@ -90,6 +95,10 @@ def decathlon(
         spacing=target,
         max_cases=max_cases,
         cache_dir=cache_dir,
+        root=root,
+        parameters={"data": "decathlon", **parameters},
+        rule=rule(allowed),
+        progress=progress,
     )
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from marginseg.data.anatomy import SCENES
 from marginseg.data.cache import Source, prepare
-from marginseg.data.dataset import Case, Dataset
+from marginseg.data.dataset import Case, CaseProgress, Dataset
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.patches import as_patch_shape
 from marginseg.data.shapes import Canvas
@@ -39,6 +39,7 @@ def phantom(
     patch_shape: Sequence[int],
     seed: int = 0,
     cache_dir: str | os.PathLike[str] | None = None,
+    progress: CaseProgress | None = None,
 ) -> Dataset:
     """CT-like volumes of a structure among its neighbours; anatomy varies from case to case.
 
@@ -54,6 +55,7 @@ def phantom(
         patch_shape: voxels, three axes of at least 8.
         seed: not negative.
         cache_dir: where prepared cases are kept; None is `default_cache_dir`.
+        progress: called with each case.
 
     Raises:
         ValueError: an argument is not as described.
@@ -92,6 +94,9 @@ def phantom(
         spacing=(spacing,) * 3,
         max_cases=None,
         cache_dir=cache_dir,
+        parameters={"data": "phantom", "cases": cases, "seed": int(seed)},
+        rule="Every phantom is kept.",
+        progress=progress,
     )
 
 

@@ -1,0 +1,86 @@
+"""Options that commands share: where the cases come from, and what their texts mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marginseg.configuration import StudyConfig
+
+
+class Data(StrEnum):
+    """Where the cases come from."""
+
+    phantom = "phantom"
+    decathlon = "decathlon"
+    totalsegmentator = "totalsegmentator"
+
+
+class Preset(StrEnum):
+    """The settings to start from."""
+
+    quick = "quick"
+    paper = "paper"
+
+
+def configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:
+    """Return the preset with the settings that were given."""
+    from marginseg.presets import preset as preset_of
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    return preset_of(preset.value, **given).resolved()
+
+
+def check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
+    """Refuse what no data set can make right, before anything heavy is imported."""
+    if data is Data.phantom and directory is not None:
+        raise ValueError("--dir: phantoms are made on the fly; name the --data that it holds")
+    if data is not Data.phantom and directory is None:
+        raise ValueError(f"--dir: needed with --data {data.value}")
+    if directory is not None and not directory.is_dir():
+        raise NotADirectoryError(f"--dir: expected a folder, {directory} is none")
+    if data is Data.totalsegmentator and not settings["structures"]:
+        raise ValueError("--structure: needed with --data totalsegmentator, such as kidney_right")
+    for name, least in (("folds", 2), ("epochs", 1), ("max_cases", 1), ("workers", 1), ("seed", 0)):
+        if settings.get(name) is not None and settings[name] < least:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option}: expected at least {least}, got {settings[name]}")
+    folds, largest_cut = settings.get("folds"), settings["largest_cut"]
+    if folds and settings["max_cases"] and folds > settings["max_cases"]:
+        raise ValueError(
+            f"--folds: expected at most --max-cases {settings['max_cases']}, got {folds}"
+        )
+    if largest_cut is not None and not 0 <= largest_cut <= 1:
+        raise ValueError(f"--largest-cut: expected a share from 0 to 1, got {largest_cut}")
+    for level in settings.get("std") or ():
+        if not 0 <= level < float("inf"):
+            raise ValueError(f"--std: expected finite numbers >= 0, got {level}")
+    for name in ("length_scale", "learning_rate"):
+        if settings.get(name) is not None and not 0 < settings[name] < float("inf"):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option}: expected a finite number > 0, got {settings[name]}")
+
+
+def numbers(option: str, text: str | None, separator: str) -> tuple[float, ...] | None:
+    """Parse ``1.5x1.5x3``."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(separator))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < number < float("inf") for number in found):
+        raise ValueError(f"{option}: expected numbers > 0 joined by {separator}, got {text!r}")
+    return found
+
+
+def integers(option: str, text: str | None, separator: str) -> tuple[int, ...] | None:
+    """Parse ``8-16-32-64`` or ``32x48x32``."""
+    found = numbers(option, text, separator)
+    if found is None:
+        return None
+    if any(number != int(number) for number in found):
+        raise ValueError(f"{option}: expected integers joined by {separator}, got {text!r}")
+    return tuple(int(number) for number in found)

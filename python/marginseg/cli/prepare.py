@@ -1,0 +1,210 @@
+"""The command that prepares a data set's cases, and checks those that are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marginseg.cli.errors import FAILED
+from marginseg.cli.options import Data, Preset, check, configured, integers, numbers
+
+if TYPE_CHECKING:
+    from marginseg.data import CaseProgress
+
+#: Cases named for each reason why they were left out.
+NAMED = 3
+
+
+def prepare(
+    cache: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="CACHE", help="Folder for the prepared cases; made if new."
+        ),
+    ],
+    data: Annotated[
+        Data,
+        typer.Option(
+            help="totalsegmentator: CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz in --dir. "
+            "decathlon: imagesTr, labelsTr and dataset.json in --dir. phantom: made on the fly."
+        ),
+    ] = Data.totalsegmentator,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="The data set's folder.")
+    ] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            help="totalsegmentator: names of masks (needed). decathlon: labels' names, or all, for "
+            "every label as one (the default). phantom: kidney, tube, thin_tube.",
+        ),
+    ] = None,
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            help="Settings that the other options change. paper: patches of 64x64x64; of "
+            "totalsegmentator at 3 mm, the first 400 cases with a --largest-cut of 0.03. quick: "
+            "32x32x32."
+        ),
+    ] = Preset.paper,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IxJxK", help="Voxels around the structure's centre of mass: 64x64x64."
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(metavar="IxJxK", help="Resample to millimetres a voxel: 3x3x3."),
+    ] = None,
+    max_cases: Annotated[
+        int | None, typer.Option(metavar="N", help="The first N usable cases.")
+    ] = None,
+    largest_cut: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Leave a case out when more than this share of the structure's voxels lies on "
+            "the faces of the scan, in its outermost planes: the scan ends within it. 0 to 1.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of phantoms.")] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Make nothing: compare the checksums of the prepared cases with the manifests in "
+            "CACHE, of all structures or those of --structure.",
+        ),
+    ] = False,
+) -> None:
+    """Prepare the cases that `marginseg study --cache CACHE` trains on, and write a manifest.
+
+    Each case becomes one file in CACHE: image and label around the structure's centre of mass.
+    Prints how many cases are usable, and how many were left out and why. The manifest, a JSON file
+    for each structure, lists every case with what it was made from and the SHA-256 of its file.
+
+    What is there is not made anew: a preparation that was stopped, or killed, goes on where it was
+    when the same command is given again.
+
+    `marginseg prepare --dir Totalsegmentator_dataset --structure kidney_right aorta -o prepared`
+
+    `marginseg prepare --verify -o prepared`
+
+    Exit status: 0; 1 if --verify finds a file that is not as the manifest says; 2 for bad input;
+    130 after Ctrl-C.
+    """
+    if cache.exists() and not cache.is_dir():
+        raise NotADirectoryError(f"--output: expected a folder, {cache} is a file")
+    if verify:
+        _verify(cache, structure or [])
+        return
+    settings = {
+        "data": data.value,
+        "directory": directory,
+        "structures": structure,
+        "patch_shape": integers("--patch", patch, "x"),
+        "spacing": numbers("--spacing", spacing, "x"),
+        "max_cases": max_cases,
+        "largest_cut": largest_cut,
+        "seed": seed,
+        # Of any network: the shallowest has two levels.
+        "features": (1, 1),
+        "folds": 2,
+    }
+    check(data, directory, settings)
+    config = configured(preset, settings)
+
+    from marginseg.data import EmptyDatasetError
+
+    usable = 0
+    empty: list[str] = []
+    for name in config.structures:
+        try:
+            with _bar(name) as progress:
+                dataset = config.dataset(name, cache_dir=cache, progress=progress)
+        except EmptyDatasetError as error:
+            empty.append(str(error))
+            _report(name, 0, error.skipped, config.max_cases)
+        else:
+            usable += len(dataset)
+            _report(name, len(dataset), dataset.skipped, config.max_cases)
+            typer.echo(f"  {dataset.manifest}")
+    if not usable:
+        raise ValueError("; ".join(empty))
+
+
+def _report(structure: str, count: int, skipped: list[tuple[str, str]], wanted: int | None) -> None:
+    """Say how many cases there are, and how many are left out, by reason."""
+    from marginseg.data import by_reason
+
+    fewer = f" ({wanted} wanted)" if wanted is not None and count < wanted else ""
+    left_out = f", {len(skipped)} left out" if skipped else ""
+    cases_are = "case is" if count == 1 else "cases are"
+    typer.echo(f"{structure}: {count} {cases_are} usable{fewer}{left_out}")
+    for what, cases in by_reason(skipped).items():
+        if len(cases) == 1:
+            shown = ": ".join(cases[0])
+        else:
+            shown = ", ".join(name for name, _ in cases[:NAMED])
+            shown += ", ..." if len(cases) > NAMED else ""
+        typer.echo(f"  {len(cases)} x {what} ({shown})")
+
+
+def _verify(cache: Path, structures: list[str]) -> None:
+    """Check the manifests in a cache; exit with status 1 and the names if a file is not right."""
+    from marginseg.data import manifests, read_manifest, verify
+
+    if not cache.is_dir():
+        raise NotADirectoryError(f"--output: expected a folder, {cache} is none")
+    found = [(path, read_manifest(path)) for path in manifests(cache)]
+    for structure in structures:
+        if structure not in {content["structure"] for _, content in found}:
+            raise ValueError(f"--structure: no manifest of {structure} in {cache}")
+    if not found:
+        raise ValueError(f"--output: no manifest in {cache}")
+    failed = False
+    for path, content in found:
+        if structures and content["structure"] not in structures:
+            continue
+        wrong = verify(path)
+        for name, problem in wrong:
+            typer.echo(f"marginseg: {content['structure']}: {name}: {problem}", err=True)
+        count = len(content["cases"])
+        typer.echo(f"{path.name}: {count - len(wrong)} of {count} cases are as they were written")
+        failed = failed or bool(wrong)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _bar(structure: str) -> Iterator[CaseProgress | None]:
+    """Show how far the preparation is, in a terminal; elsewhere the result is enough."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[seen]}"))
+    with Progress(
+        TextColumn("{task.description}", markup=False), *columns, console=console, transient=True
+    ) as bar:
+        task = bar.add_task(f"preparing {structure}", total=None, seen="")
+
+        def show(seen: int, usable: int, wanted: int) -> None:
+            bar.update(
+                task,
+                completed=usable,
+                total=wanted,
+                description=f"preparing {structure} {usable}/{wanted}",
+                seen=f"{seen} looked at",
+            )
+
+        yield show

@@ -1,0 +1,143 @@
+"""Prepared cases on disk: one file a case, written whole, mapped into memory when read.
+
+A file is a NumPy array of one record: image, label, spacing, what is known of the whole volume,
+and a checksum that finds an entry that was damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import secrets
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marginseg.atomic import LEFTOVER
+from marginseg.data.dataset import Case
+
+UNKNOWN = -1
+"""Stands in an entry for the voxels of a whole volume that nobody counted."""
+
+
+class CachedCases(Sequence[Case]):
+    """Cases in the cache. Arrays are mapped copy-on-write: writing to them leaves the file alone.
+
+    Every access opens the file anew, and the arrays keep it open while they live.
+    """
+
+    def __init__(self, names: Sequence[str], files: Sequence[Path]) -> None:
+        self.names = tuple(names)
+        self.files = tuple(files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> CachedCases: ...
+    def __getitem__(self, index: int | slice) -> Case | CachedCases:
+        if isinstance(index, slice):
+            return CachedCases(self.names[index], self.files[index])
+        return read_entry(self.files[index], self.names[index])
+
+
+def write_entry(path: Path, case: Case) -> None:
+    """Write one case, whole or not at all."""
+    shape = case.image.shape
+    entry = np.zeros(
+        1,
+        dtype=[
+            ("image", "<f4", shape),
+            ("label", "u1", shape),
+            ("spacing", "<f8", len(shape)),
+            ("voxels", "<i8"),
+            ("cut", "<f8"),
+            ("checksum", "<u4"),
+        ],
+    )
+    entry["image"], entry["label"], entry["spacing"] = case.image, case.label, case.spacing
+    entry["voxels"] = UNKNOWN if case.voxels is None else case.voxels
+    entry["cut"] = np.nan if case.cut is None else case.cut
+    entry["checksum"] = _checksum(entry)
+    # By way of memory: NumPy's own writing to a file hides why the disk refused.
+    content = io.BytesIO()
+    np.save(content, entry)
+    write_whole(path, content.getbuffer())
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under a temporary name beside ``path``, then rename it.
+
+    Any number of threads and processes may write the same file; the last one's is kept.
+    """
+    temporary = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read_entry(path: Path, name: str) -> Case:
+    """Map one entry. Raises ValueError or OSError where the file is not a whole entry."""
+    entry = _map(path)
+    spacing = tuple(float(s) for s in entry["spacing"][0])
+    voxels, cut = int(entry["voxels"][0]), float(entry["cut"][0])
+    return Case(
+        name,
+        entry["image"][0],
+        entry["label"][0],
+        spacing,
+        None if voxels == UNKNOWN else voxels,
+        None if np.isnan(cut) else cut,
+    )
+
+
+def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
+    """Whether the entry is there, has the shape it should have, and is what was written."""
+    try:
+        entry = _map(path)
+        return entry["image"].shape[1:] == tuple(patch_shape) and bool(
+            entry["checksum"][0] == _checksum(entry)
+        )
+    except Exception:  # a damaged header raises whatever Python's tokenizer and parser raise
+        return False
+
+
+def as_file_name(text: str) -> str:
+    """The text as a part of a file's name.
+
+    >>> as_file_name("left kidney/2")
+    'left_kidney_2'
+    """
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a whole file, as ``sha256sum`` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _map(path: Path) -> NDArray[np.void]:
+    entry: NDArray[np.void] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return entry
+
+
+def _checksum(entry: NDArray[np.void]) -> int:
+    total = 0
+    for field in entry.dtype.names or ():
+        if field != "checksum":
+            total = zlib.crc32(np.ascontiguousarray(entry[field]).data, total)
+    return total

@@ -1,0 +1,163 @@
+"""The manifest of prepared cases: what they are, what they were made from, and their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from marginseg.data.entries import as_file_name, read_entry, sha256, write_whole
+
+FORMAT = 1
+"""Of the file's content; a later version of the package can tell what it reads."""
+
+
+class FoundFile(NamedTuple):
+    """A file that a case is made from: its size in bytes, and when it was changed last."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case in the cache.
+
+    Attributes:
+        name: the case's name.
+        file: its entry.
+        sha256: of the entry's file.
+        sources: the files that it was made from.
+        spacing: millimetres a voxel of the entry.
+        patch_voxels: of the structure, in the entry.
+        voxels: of the structure, in the whole volume as it is stored; None: not known.
+        cut: which share of those lies in the volume's outermost planes; None: not known.
+
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    sources: tuple[FoundFile, ...]
+    spacing: tuple[float, ...]
+    patch_voxels: int
+    voxels: int | None
+    cut: float | None
+
+    @classmethod
+    def read(cls, name: str, file: Path, sources: tuple[FoundFile, ...]) -> Prepared:
+        """Describe an entry that is there."""
+        case = read_entry(file, name)
+        patch_voxels = int(case.label.sum())
+        return cls(
+            name, file, sha256(file), sources, case.spacing, patch_voxels, case.voxels, case.cut
+        )
+
+
+def write_manifest(
+    folder: Path,
+    structure: str,
+    parameters: Mapping[str, object],
+    rule: str,
+    cases: Sequence[Prepared],
+    skipped: Sequence[tuple[str, str]],
+    root: Path | None,
+) -> Path:
+    """Write ``manifest-STRUCTURE-HASH.json``, whole or not at all; the hash is of the parameters.
+
+    A file that already says the same is left as it is.
+    """
+    facts = {
+        "format": FORMAT,
+        "structure": structure,
+        "directory": None if root is None else str(root.resolve()),
+        "parameters": dict(parameters),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    path = folder / f"manifest-{as_file_name(structure)}-{digest}.json"
+    content = {
+        **facts,
+        "rule": rule,
+        "cases": [
+            {
+                "name": case.name,
+                "file": case.file.name,
+                "sha256": case.sha256,
+                "spacing": case.spacing,
+                "patch_voxels": case.patch_voxels,
+                "voxels": case.voxels,
+                "cut": case.cut,
+                "sources": [_source(file, root) for file in case.sources],
+            }
+            for case in cases
+        ],
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
+    }
+    text = (json.dumps(content, indent=1) + "\n").encode()
+    if not path.is_file() or path.read_bytes() != text:
+        write_whole(path, text)
+    return path
+
+
+def _source(file: FoundFile, root: Path | None) -> dict[str, object]:
+    path = file.path
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return {"file": str(path), "bytes": file.size, "mtime_ns": file.mtime_ns}
+
+
+def manifests(cache_dir: Path) -> list[Path]:
+    """The manifests in a cache, by name."""
+    return sorted(cache_dir.glob("manifest-*.json"))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        ValueError: it is damaged, or of a version that this package does not know.
+        OSError: it cannot be read.
+
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = content["format"] == FORMAT
+        entries = [(str(case["file"]), str(case["sha256"])) for case in content["cases"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: this is no manifest, or it is damaged") from error
+    if not known:
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT}, got {content['format']}")
+    for file, _ in entries:
+        if Path(file).name != file:
+            raise ValueError(f"{path}: expected names of files beside it, got {file!r}")
+    return dict(content)
+
+
+def verify(manifest: Path) -> list[tuple[str, str]]:
+    """Compare the checksums of all entries with their manifest; ``[]`` if all is well.
+
+    Returns:
+        ``(case, what is wrong)``, with the file's name in it, of every entry that is missing,
+        unreadable, or not what was written.
+
+    Raises:
+        ValueError: the manifest is damaged.
+        OSError: the manifest cannot be read.
+
+    """
+    wrong = []
+    for case in read_manifest(manifest)["cases"]:
+        file = manifest.with_name(case["file"])
+        try:
+            problem = "" if sha256(file) == case["sha256"] else "has changed"
+        except FileNotFoundError:
+            problem = "is missing"
+        except OSError as error:
+            problem = f"is unreadable ({error.strerror or error})"
+        if problem:
+            wrong.append((str(case["name"]), f"{file.name} {problem}"))
+    return wrong

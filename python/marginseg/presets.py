@@ -1,0 +1,63 @@
+"""Studies to start from: the published one, and one that takes minutes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from marginseg.configuration import StudyConfig
+
+#: The published settings (§5.1 to §5.3); days without a GPU. 400 cases in 5 folds:
+#: each trains on 320 and tests on 80.
+PAPER = StudyConfig(phantom_cases=400)
+
+#: Small networks on small phantoms: minutes on two cores.
+QUICK = StudyConfig(
+    std=(0.0, 0.03, 0.06),
+    folds=2,
+    patch_shape=(32, 32, 32),
+    phantom_cases=32,
+    features=(8, 16, 32),
+    epochs=8,
+    learning_rate=3e-3,
+    plateau_patience=4,
+)
+
+PRESETS = {"quick": QUICK, "paper": PAPER}
+
+#: What a preset changes for one kind of data. The paper's: TotalSegmentator's scans at half their
+#: resolution, the first 400 that have the structure whole enough. Of a kidney that a scan ends
+#: in the middle of, 4 % lies on the scan's face; of a vessel that crosses 67 planes, 3 %.
+PREPARATION: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("paper", "totalsegmentator"): {
+        "spacing": (3.0, 3.0, 3.0),
+        "max_cases": 400,
+        "largest_cut": 0.03,
+    },
+}
+
+
+def preset(name: str, **settings: Any) -> StudyConfig:
+    """Return a preset as it is for the kind of data in ``settings``, changed by these.
+
+    Args:
+        name: One of `PRESETS`.
+        settings: As for `StudyConfig`.
+
+    Raises:
+        TypeError: As for `StudyConfig`.
+        ValueError: There is no such preset; or as for `StudyConfig`.
+
+    Example:
+        >>> config = preset(
+        ...     "paper", data="totalsegmentator", directory="scans", structures=["aorta"]
+        ... )
+        >>> config.spacing, config.max_cases, config.largest_cut
+        ((3.0, 3.0, 3.0), 400, 0.03)
+
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    kind = settings.get("data", PRESETS[name].data)
+    return dataclasses.replace(PRESETS[name], **{**PREPARATION.get((name, kind), {}), **settings})
