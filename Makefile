@@ -15,7 +15,7 @@ study: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(VENV)/installed
+test-all: $(VENV)/cluster
 	$(BIN)/pytest
 
 bench: $(VENV)/benchmarks
@@ -36,6 +36,11 @@ format: $(VENV)/linters
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e ".[test]"
+	touch $@
+
+# Ray, with its 281 MB, only for the tests that start it.
+$(VENV)/cluster: $(VENV)/installed
+	$(INSTALL) -e ".[test,ray]"
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from marginseg.data import EmptyDatasetError
-from marginseg.execution import Outcome, Task, execute_all
+from marginseg.data import EmptyDatasetError, folds
+from marginseg.execution import Outcome, Task
+from marginseg.executors import ProcessExecutor
+from marginseg.presets import preset
 from marginseg.study import PAPER, PRESETS, QUICK, Progress, Run, StudyConfig, run_study
 
 TINY = StudyConfig(
@@ -70,7 +72,7 @@ def test_folder(finished: Path) -> None:
         folder = finished / "runs" / TINY.folder_of(run)
         assert json.loads((folder / "result.json").read_text()) == result
         assert lines(folder / "log.jsonl") == result["epochs"]
-        files = {"log.jsonl", "model.pt", "result.json", "slices.npz"}
+        files = {".lock", "log.jsonl", "model.pt", "result.json", "slices.npz"}
         assert {path.name for path in folder.iterdir()} == files
         for case in result["cases"]:
             if run.std == 0:
@@ -112,7 +114,8 @@ def test_a_finished_study_computes_nothing_again(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.glob("runs/*/*")}
     seen: list[Progress] = []
     result = run_study(TINY, finished, progress=seen.append)
-    assert [event.kind for event in seen] == ["preparing", "prepared"]
+    assert list(dict.fromkeys(event.kind for event in seen)) == ["preparing", "prepared"]
+    assert [event.cases for event in seen[:-1]] == [0, 1, 2, 3, 4]
     assert (seen[-1].done, seen[-1].total) == (8, 8)
     assert seen[-1].work == seen[-1].total_work == 16
     assert result.runs == lines(finished / "runs.jsonl")
@@ -172,7 +175,7 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     folder.write_text("a file in the folder's place")
     seen: list[Progress] = []
     result = run_study(config, tmp_path / "study", progress=seen.append)
-    assert [name for name, _ in result.failed] == [broken.id]
+    assert [name for name, _, _ in result.failed] == [broken.id]
     assert "FileExistsError" in result.failed[0][1]
     assert "\n" not in result.failed[0][1]
     assert len(result.runs) == 3
@@ -202,8 +205,8 @@ def test_a_dying_process_fails_its_run_only(tmp_path: Path) -> None:
         for place in range(2)
     ]
     outcomes: list[Outcome] = []
-    execute_all(deadly, outcomes.append, workers=2, threads=1)
-    assert [outcome.kind for outcome in outcomes] == ["failed"] * 2
+    ProcessExecutor(2, 1)(deadly, outcomes.append)
+    assert sorted(o.kind for o in outcomes) == ["failed"] * 2 + ["lost"] * 2
     assert all("status 3" in outcome.error for outcome in outcomes)
 
 
@@ -278,6 +281,9 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
         ({"folds": 5}, "folds"),
         ({"max_cases": 1}, "folds"),
         ({"max_cases": 0}, "max_cases"),
+        ({"largest_cut": -0.1}, "largest_cut"),
+        ({"largest_cut": 1.1}, "largest_cut"),
+        ({"largest_cut": math.nan}, "largest_cut"),
         ({"features": (8,)}, "features"),
         ({"features": (8, 0)}, "features"),
         ({"patch_shape": (16, 16)}, "patch_shape"),
@@ -342,6 +348,21 @@ def test_presets_are_what_they_say() -> None:
         5,
     )
     assert max(QUICK.std) == max(PAPER.std) == 0.06
+    folders: dict[str, Any] = {"directory": "somewhere", "structures": ["aorta"]}
+    paper = preset("paper", data="totalsegmentator", **folders)
+    assert (paper.spacing, paper.max_cases, paper.largest_cut) == ((3.0, 3.0, 3.0), 400, 0.03)
+    assert dataclasses.replace(PAPER, data="totalsegmentator", **folders) == dataclasses.replace(
+        paper, spacing=None, max_cases=None, largest_cut=None
+    )
+    for train, test in folds(paper.max_cases or 0, paper.folds, paper.seed):
+        assert (len(train), len(test)) == (320, 80)
+    assert preset("paper", data="totalsegmentator", max_cases=7, **folders).max_cases == 7
+    task = preset("paper", data="decathlon", **folders)
+    assert (task.spacing, task.max_cases, task.largest_cut) == (None, None, None)
+    assert preset("paper") == PAPER
+    assert PAPER.number_of_phantoms == 400
+    with pytest.raises(ValueError, match="^preset: expected one of quick, paper, got 'slow'"):
+        preset("slow")
     for config in PRESETS.values():
         names = [run.id for run in config.resolved().runs()]
         assert len(names) == len(set(names))

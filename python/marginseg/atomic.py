@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,18 +23,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         b'whole'
 
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{LEFTOVER}{path.name}-")
+    temporary = path.with_name(f"{LEFTOVER}{path.name}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
-        # mkstemp lets nobody else read.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
+            # A process that is killed leaves its writes to the system, but a machine that loses
+            # power could keep the new name and not the content.
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except BaseException:
         with suppress(OSError):
-            Path(name).unlink()
+            temporary.unlink()
         raise
 
 

@@ -1,32 +1,38 @@
-"""Execute runs: one from data to its result, and many at a time in processes of their own."""
+"""Execute a run, from data to its result; what executors of many runs have in common."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
-import multiprocessing
-import multiprocessing.connection
-import signal
+import threading
 import time
 import traceback
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from marginseg.atomic import remove_leftovers, replacing, write_text
 from marginseg.configuration import Run, StudyConfig
 from marginseg.data import Dataset
 from marginseg.evaluation import evaluate, noisy_label
+from marginseg.locks import locked
 from marginseg.noise import GaussianFieldNoise
-from marginseg.training import Epoch, TrainingSettings, predict, train
+from marginseg.training import Epoch, TrainingSettings, computing_device, predict, train
+
+#: In a run's folder: its epochs so far, its state while it is under way, why it failed.
+LOG, CHECKPOINT = "log.jsonl", "checkpoint.pt"
+ERROR_LOG = "error.log"
+
+#: Seconds that a run waits for another process to leave its folder. Workers whose study was killed
+#: end at once; Ray takes some seconds to end those of a driver that is gone.
+PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,12 @@ class Outcome:
 
     Attributes:
         run: Which.
-        kind: ``"started"``, ``"epoch"``, ``"finished"`` or ``"failed"``.
+        kind: ``"started"``, ``"epoch"``, ``"lost"`` (its process ended; it goes on from its
+            checkpoint in another), ``"finished"`` or ``"failed"``.
         epoch: The last epoch done, for ``"epoch"``.
-        error: One line, for ``"failed"``.
+        error: One line, for ``"lost"`` and ``"failed"``.
         details: The traceback, for ``"failed"``.
+        log: The file that has it; None where it could not be written.
 
     """
 
@@ -69,6 +77,24 @@ class Outcome:
     epoch: Epoch | None = None
     error: str = ""
     details: str = ""
+    log: Path | None = None
+
+
+class Executor(Protocol):
+    """Executes the runs of a study."""
+
+    def facts(self, runs: int) -> dict[str, Any]:
+        """Return what ``environment.json`` says of it, for a study of so many runs.
+
+        ``executor``, ``workers`` (runs at the same time), ``threads`` (that torch uses in each).
+        """
+
+    def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
+        """Execute tasks, in their order, and report every outcome in this process as it comes.
+
+        A run that fails does not stop the others. An exception, Ctrl-C among them, ends what is
+        under way; that goes on from its checkpoints the next time.
+        """
 
 
 def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
@@ -76,12 +102,29 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
 
     ``slices.npz`` has a plane of every test case, for pictures: ``image``, ``clean``, ``noisy``,
     ``marginal`` and ``probability``, each (cases, *plane), in the order of ``cases``. While the run
-    is under way ``checkpoint.pt`` holds its state, and it goes on from there.
+    is under way ``checkpoint.pt`` holds its state, and it goes on from there. ``result.json`` comes
+    last: where it is, the run is finished.
+
+    Raises:
+        LockedError: Another process works on this run.
+        Exception: Whatever goes wrong in a run.
+
     """
-    run, config, folder = task.run, task.config, task.folder
+    folder = task.folder
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
-    cases = _loaded(task.dataset, run.std, config)
+    with locked(folder, patience=PATIENCE, take_over=True):
+        # The process that held the lock may have finished it meanwhile.
+        if finished_result(folder, task.config, task.run) is None:
+            (folder / ERROR_LOG).unlink(missing_ok=True)
+            remove_leftovers(folder)
+            _execute(task, on_epoch)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
+    run, config, folder = task.run, task.config, task.folder
+    device = computing_device(config.device)
+    cases = _loaded(task.dataset, run.std, config, device)
     settings = TrainingSettings(
         loss=run.loss,
         features=tuple(config.features),
@@ -95,24 +138,29 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
         seed=config.seed + run.fold,
     )
 
-    def log(epochs: list[Epoch]) -> None:
+    def write_log(epochs: list[Epoch]) -> None:
         lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs)
-        write_text(folder / "log.jsonl", lines)
+        write_text(folder / LOG, lines)
+
+    def log(epochs: list[Epoch]) -> None:
+        write_log(epochs)
         on_epoch(epochs[-1])
 
     chosen = [cases[number] for number in task.train_cases]
-    checkpoint = folder / "checkpoint.pt"
     trained = train(
         [case.image for case in chosen],
         [case.noisy for case in chosen],
         settings,
         spacings=[case.spacing for case in chosen],
-        checkpoint=checkpoint,
+        checkpoint=folder / CHECKPOINT,
         on_epoch=log,
+        device=device,
     )
+    # After the last checkpoint, a process may have been killed before it wrote the log.
+    write_log(trained.epochs)
     started = time.monotonic()
     scores: list[dict[str, Any]] = []
-    slices: dict[str, list[NDArray[Any]]] = defaultdict(list)
+    slices: dict[str, list[Tensor]] = defaultdict(list)
     noise = GaussianFieldNoise(run.std, config.length_scale)
     for number in task.test_cases:
         case = cases[number]
@@ -123,15 +171,18 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
         )
         scores.append({"name": case.name, "fold": run.fold, **found})
         plane = (..., largest_plane(case.label))
-        slices["image"].append(case.image[plane].half().numpy())
-        slices["clean"].append(case.label[plane].numpy())
-        slices["noisy"].append(case.noisy[plane].numpy())
-        slices["marginal"].append(marginal[plane].half().numpy())
-        slices["probability"].append(probabilities[plane].half().numpy())
+        slices["image"].append(case.image[plane].half())
+        slices["clean"].append(case.label[plane])
+        slices["noisy"].append(case.noisy[plane])
+        slices["marginal"].append(marginal[plane].half())
+        slices["probability"].append(probabilities[plane].half())
+    arrays: dict[str, Any] = {
+        key: torch.stack(planes).cpu().numpy() for key, planes in slices.items()
+    }
     with replacing(folder / "slices.npz") as file:
-        np.savez_compressed(file, **{key: np.stack(planes) for key, planes in slices.items()})
+        np.savez_compressed(file, **arrays)
     with replacing(folder / "model.pt") as file:
-        model = {"features": list(config.features), "state": trained.model.state_dict()}
+        model = {"features": list(config.features), "state": trained.model.cpu().state_dict()}
         torch.save(model, file)
     result = {
         **asdict(run),
@@ -140,114 +191,96 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
         "cases": scores,
     }
     write_text(folder / "result.json", json.dumps(result) + "\n")
-    checkpoint.unlink(missing_ok=True)
 
 
-def execute_all(
-    tasks: Sequence[Task], report: Callable[[Outcome], None], *, workers: int, threads: int
-) -> None:
-    """Execute tasks and report as they go; a run that fails does not stop the others.
+class _UnreportedError(Exception):
+    """Telling of a run went wrong, which is not the run's failure."""
 
-    An exception here, Ctrl-C among them, ends the processes; what was under way goes on from its
-    checkpoints the next time.
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
-    Args:
-        tasks: In the order in which they are begun.
-        report: Called in this process, with every outcome as it comes.
-        workers: Processes; 1: this process does it all.
-        threads: That torch uses in each of several processes.
+
+def perform(task: Task, report: Callable[[Outcome], None]) -> None:
+    """Execute a task and report what becomes of it; a failure is an outcome, too.
+
+    Raises:
+        Exception: What ``report`` raises.
 
     """
-    if workers == 1:
-        for task in tasks:
-            _perform(task, report)
-        return
-    waiting = list(reversed(tasks))
-    crew: list[_Worker] = []
-    try:
-        for _ in range(min(workers, len(tasks))):
-            crew.append(_Worker(threads))
-        while True:
-            for worker in crew:
-                if worker.task is None and waiting:
-                    worker.give(waiting.pop())
-            busy = [worker for worker in crew if worker.task is not None]
-            if not busy:
-                return
-            ready = multiprocessing.connection.wait([worker.connection for worker in busy])
-            for worker in busy:
-                if worker.connection not in ready:
-                    continue
-                outcome = worker.outcome()
-                if not worker.alive:
-                    crew[crew.index(worker)] = _Worker(threads)
-                report(outcome)
-    finally:
-        for worker in crew:
-            worker.end()
 
-
-class _Worker:
-    """A process that executes the tasks it is given, one at a time."""
-
-    def __init__(self, threads: int) -> None:
-        # Forking a process that has used torch's threads can hang in the child.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.task: Task | None = None
-        self.alive = True
-
-    def give(self, task: Task) -> None:
-        self.task = task
-        with contextlib.suppress(OSError):  # a dead process is found when its answer is read
-            self.connection.send(task)
-
-    def outcome(self) -> Outcome:
-        assert self.task is not None
+    def tell(epoch: Epoch) -> None:
         try:
-            outcome: Outcome = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            self.alive = False
-            code = self.process.exitcode
-            how = signal.Signals(-code).name if code is not None and code < 0 else f"status {code}"
-            message = f"the process ended unexpectedly ({how})"
-            outcome = Outcome(self.task.run, "failed", error=message, details=message)
-        if outcome.kind in ("finished", "failed"):
-            self.task = None
-        return outcome
+            report(Outcome(task.run, "epoch", epoch))
+        except Exception as error:
+            raise _UnreportedError(error) from error
 
-    def end(self) -> None:
-        self.connection.close()
-        self.process.terminate()
-        self.process.join()
-
-
-def _work(connection: Connection, threads: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    # A closed connection says that the parent is gone.
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            task = connection.recv()
-            _perform(task, connection.send)
-
-
-def _perform(task: Task, send: Callable[[Outcome], None]) -> None:
-    send(Outcome(task.run, "started"))
+    report(Outcome(task.run, "started"))
     try:
-        execute(task, lambda epoch: send(Outcome(task.run, "epoch", epoch)))
-    except (BrokenPipeError, ConnectionError):
-        raise
+        execute(task, tell)
+    except _UnreportedError as error:
+        raise error.cause from None
     except Exception as error:
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        send(Outcome(task.run, "failed", error=message, details=traceback.format_exc()))
+        outcome = failure(task.run, task.folder, one_line(error), traceback.format_exc())
     else:
-        send(Outcome(task.run, "finished"))
+        outcome = Outcome(task.run, "finished")
+    report(outcome)
+
+
+def failure(run: Run, folder: Path, error: str, details: str) -> Outcome:
+    """Return the outcome of a run that failed, and keep its log in its folder if that can be."""
+    log = folder / ERROR_LOG
+    try:
+        write_text(log, details.rstrip() + "\n")
+    except OSError:  # it may be the very reason of the failure
+        return Outcome(run, "failed", error=error, details=details)
+    return Outcome(run, "failed", error=error, details=details, log=log)
+
+
+def one_line(error: BaseException) -> str:
+    """Say what an error is, in one line.
+
+    Where a full disk is behind it, that comes first: torch says only that its archive's writer
+    failed.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error = seen
+            break
+        seen = seen.__cause__ or seen.__context__
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def read_epochs(folder: Path) -> list[Epoch]:
+    """Return the epochs that a run's log tells of, as far as it can be read."""
+    epochs: list[Epoch] = []
+    try:
+        for line in (folder / LOG).read_text().splitlines():
+            epochs.append(Epoch(**json.loads(line)))
+    except (OSError, ValueError, TypeError):
+        pass
+    return epochs
+
+
+def finished_result(folder: Path, config: StudyConfig, run: Run) -> dict[str, Any] | None:
+    """Return the result of a run whose files are whole, else None.
+
+    ``result.json`` is written last, so the others are there with it. ``model.pt`` may be missing,
+    for it is large and nothing of the study reads it again.
+    """
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        whole = (
+            all(result[key] == value for key, value in asdict(run).items())
+            and len(result["epochs"]) == config.epochs
+            and len(result["cases"]) > 0
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    model = folder / "model.pt"
+    archives = [folder / "slices.npz", *([model] if model.exists() else [])]
+    return result if whole and all(map(zipfile.is_zipfile, archives)) else None
 
 
 def largest_plane(label: Tensor) -> int:
@@ -264,24 +297,33 @@ class _LoadedCase:
     spacing: tuple[float, ...]
 
 
-# A study goes through structures and noise levels in order: the last one serves the next runs.
+# A study goes through structures and noise levels in order: the last one serves the next runs, in
+# all threads.
 _last_loaded: tuple[tuple[Any, ...], list[_LoadedCase]] | None = None
+_loading = threading.Lock()
 
 
-def _loaded(dataset: Dataset, std: float, config: StudyConfig) -> list[_LoadedCase]:
-    """Return all cases in memory with their noisy labels."""
+def _loaded(
+    dataset: Dataset, std: float, config: StudyConfig, device: torch.device
+) -> list[_LoadedCase]:
+    """Return all cases on the device, with their noisy labels, which are the CPU's everywhere."""
     global _last_loaded  # noqa: PLW0603
     names = getattr(dataset.cases, "files", id(dataset))
-    key = (dataset.structure, names, std, config.length_scale, config.seed)
-    if _last_loaded is None or _last_loaded[0] != key:
-        noise = GaussianFieldNoise(std, config.length_scale)
-        cases = []
-        for case in dataset.cases:
-            label = torch.from_numpy(np.array(case.label))
-            noisy = noisy_label(
-                label, noise, seed=config.seed, structure=dataset.structure, name=case.name
-            )
-            image = torch.from_numpy(np.array(case.image))
-            cases.append(_LoadedCase(case.name, image, label, noisy, case.spacing))
-        _last_loaded = key, cases
-    return _last_loaded[1]
+    key = (dataset.structure, names, std, config.length_scale, config.seed, device)
+    with _loading:
+        if _last_loaded is None or _last_loaded[0] != key:
+            _last_loaded = None  # the device need not hold both
+            noise = GaussianFieldNoise(std, config.length_scale)
+            cases = []
+            for case in dataset.cases:
+                label = torch.from_numpy(np.array(case.label))
+                noisy = noisy_label(
+                    label, noise, seed=config.seed, structure=dataset.structure, name=case.name
+                )
+                image = torch.from_numpy(np.array(case.image))
+                image, label, noisy = (array.to(device) for array in (image, label, noisy))
+                cases.append(_LoadedCase(case.name, image, label, noisy, case.spacing))
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # other threads have streams of their own
+            _last_loaded = key, cases
+        return _last_loaded[1]

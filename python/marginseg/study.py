@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from marginseg.atomic import remove_leftovers, write_text
-from marginseg.configuration import PAPER, PRESETS, QUICK, Run, StudyConfig
-from marginseg.data import Dataset, EmptyDatasetError, decathlon, folds, phantom, totalsegmentator
-from marginseg.execution import Outcome, Task, execute_all
+from marginseg.configuration import Run, StudyConfig
+from marginseg.data import Dataset, EmptyDatasetError, folds
+from marginseg.execution import (
+    CHECKPOINT,
+    ERROR_LOG,
+    Executor,
+    Outcome,
+    Task,
+    failure,
+    finished_result,
+)
+from marginseg.executors import local_executor
+from marginseg.locks import LOCK, locked
 from marginseg.noise import GaussianFieldNoise, folded_share
-from marginseg.training import Epoch, computing_dtype
+from marginseg.presets import PAPER, PRESETS, QUICK
+from marginseg.training import Epoch, computing_device, computing_dtype
 
 #: Cases that the statistics of the noise are taken from.
 NOISE_CASES = 8
-LOCK = ".lock"
+
+#: Seconds that a study waits for another process to leave its folder. Whoever asks for a study's
+#: status holds the lock for a moment.
+PATIENCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,16 +46,19 @@ class Progress:
 
     Attributes:
         kind: ``"preparing"`` (a structure's cases), ``"prepared"`` (all), then for each run
-            ``"started"``, ``"epoch"`` and ``"finished"`` or ``"failed"``.
+            ``"started"``, ``"epoch"``, ``"lost"`` (its process ended; it goes on in another),
+            and ``"finished"`` or ``"failed"``.
         done: Runs that need no more work, failed ones among them.
         total: Runs of the study.
         work: Epochs done, of all runs.
         total_work: Epochs of all runs.
         structure: Whose cases are prepared.
+        cases: How many of its cases are ready.
+        wanted: How many there can be at most.
         run: Which one.
         epoch: What it gave, for ``"epoch"``.
         epochs: How many the run has.
-        error: One line, for ``"failed"``.
+        error: One line, for ``"lost"`` and ``"failed"``.
 
     """
 
@@ -52,10 +68,27 @@ class Progress:
     work: int
     total_work: int
     structure: str = ""
+    cases: int = 0
+    wanted: int = 0
     run: Run | None = None
     epoch: Epoch | None = None
     epochs: int = 0
     error: str = ""
+
+
+class FailedRun(NamedTuple):
+    """A run that failed; the same command tries it again.
+
+    Attributes:
+        run: Its id.
+        error: One line.
+        log: The file with the traceback; None where it could not be written.
+
+    """
+
+    run: str
+    error: str
+    log: Path | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +100,7 @@ class StudyResult:
         config: The settings, structures named.
         runs: Results of the runs that are finished, as in ``runs.jsonl``, in the grid's order.
         skipped: ``(structure, case, reason)`` of cases that could not be used.
-        failed: ``(run id, error)``, one line each; the same command tries them again.
+        failed: The runs that failed.
 
     """
 
@@ -75,7 +108,7 @@ class StudyResult:
     config: StudyConfig
     runs: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[FailedRun] = field(default_factory=list)
 
 
 def run_study(
@@ -84,13 +117,15 @@ def run_study(
     *,
     progress: Callable[[Progress], None] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
 ) -> StudyResult:
     """Execute all runs of a study, or those that are missing in its folder.
 
     The folder gets ``config.json``, ``environment.json``, ``skipped.json``, ``failed.json``,
     ``noise.json``, ``runs.jsonl`` (a line for each finished run), ``runs/RUN/`` and ``cache/`` (the
     prepared cases). A study that was killed goes on where it was, runs from their last epoch; on
-    the CPU the results have the same bits as uninterrupted ones.
+    the CPU the results have the same bits as uninterrupted ones. A run that fails does not stop the
+    others: its traceback is in ``runs/RUN/error.log``, and the next time it is tried again.
 
     With several workers, a script has to start it under ``if __name__ == "__main__":``, as for
     every process that Python spawns.
@@ -100,25 +135,44 @@ def run_study(
         output_dir: Made if it is new.
         progress: Called with everything that happens, in this process.
         cache_dir: For the prepared cases; None: in the output folder.
+        executor: Who executes the runs; None: this machine, ``config.workers`` at a time. See
+            :class:`marginseg.executors.RayExecutor` for a cluster.
 
     Raises:
         ValueError: The folder holds a study with other settings (they are named), or another
             process works in it; there are more folds than cases; the data set is not as the
             settings say.
         EmptyDatasetError: Of no structure a case can be used.
+        OSError: The folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> config = StudyConfig(
+        ...     structures=["tube"], std=[0.03], losses=["soft_dice"], folds=2, phantom_cases=2,
+        ...     patch_shape=(8, 8, 8), features=(2, 4), epochs=1, workers=1,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = run_study(config, folder)
+        >>> len(result.runs), result.failed
+        (2, [])
 
     """
     config = config.resolved()
     output = Path(output_dir)
     _check_same_study(config, output)
     notify = progress or (lambda _: None)
-    cache = output / "cache" if cache_dir is None else Path(cache_dir)
-    new = [path for path in (output, cache, output / LOCK) if not path.exists()]
+    # Other processes, and other machines, have folders of their own to start from.
+    cache = (output / "cache" if cache_dir is None else Path(cache_dir)).absolute()
+    if executor is None:
+        executor = local_executor(config)
+    # A cache of its own outlives a study that cannot begin: others use it too.
+    inside = [cache] if cache_dir is None else []
+    new = [path for path in (output, *inside, output / LOCK) if not path.exists()]
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with _only_process(output):
+        with locked(output, patience=PATIENCE):
             remove_leftovers(output)
-            return _run(config, output, cache, notify)
+            return _run(config, output, cache, notify, executor)
     except ValueError:
         if not (output / "config.json").exists():
             _take_back(new)
@@ -126,7 +180,11 @@ def run_study(
 
 
 def _run(
-    config: StudyConfig, output: Path, cache: Path, notify: Callable[[Progress], None]
+    config: StudyConfig,
+    output: Path,
+    cache: Path,
+    notify: Callable[[Progress], None],
+    executor: Executor,
 ) -> StudyResult:
     runs = config.runs()
     epochs = config.epochs
@@ -146,25 +204,42 @@ def _run(
         )
 
     done: dict[Run, int] = {}
-    pending: dict[Run, Path] = {run: output / "runs" / config.folder_of(run) for run in runs}
-    datasets, skipped = _prepared(
-        config, cache, lambda structure: tell("preparing", structure=structure)
-    )
-    runs = [run for run in runs if run.structure in datasets]
+    folder = output.absolute() / "runs"
+    pending: dict[Run, Path] = {run: folder / config.folder_of(run) for run in runs}
+    facts = executor.facts(len(runs))  # what it cannot do is refused before hours of preparation
+    new = not (output / "config.json").exists()
+    # It comes first: whoever asks for the study's status learns what is being prepared.
     write_json(output / "config.json", config.to_dict())
+    try:
+        datasets, skipped = _prepared(
+            config,
+            cache,
+            lambda structure, cases, wanted: tell(
+                "preparing", structure=structure, cases=cases, wanted=wanted
+            ),
+        )
+    except ValueError:
+        if new:
+            (output / "config.json").unlink()
+        raise
+    runs = [run for run in runs if run.structure in datasets]
     write_json(
         output / "skipped.json",
         [dict(zip(("structure", "name", "reason"), entry, strict=True)) for entry in skipped],
     )
     finished: dict[Run, dict[str, Any]] = {}
     for run in runs:
-        result = _read_json(pending[run] / "result.json")
-        if isinstance(result, dict):
+        result = finished_result(pending[run], config, run)
+        if result is not None:
             finished[run] = result
             done[run] = epochs
+            with suppress(OSError):  # a process killed after its last file leaves it
+                (pending[run] / CHECKPOINT).unlink()
     pending = {run: pending[run] for run in runs if run not in finished}
-    workers, threads = _crew(config, len(pending))
-    write_json(output / "environment.json", _environment(config, workers, threads))
+    for path in pending.values():
+        with suppress(OSError):
+            (path / ERROR_LOG).unlink()
+    write_json(output / "environment.json", _environment(config) | facts)
     write_json(output / "noise.json", _noise_statistics(config, datasets))
     splits = {
         structure: folds(len(dataset), config.folds, config.seed)
@@ -181,7 +256,12 @@ def _run(
         results = (json.dumps(finished[run]) + "\n" for run in runs if run in finished)
         write_text(output / "runs.jsonl", "".join(results))
         errors = [
-            {"run": run.id, "error": failed[run].error, "details": failed[run].details}
+            {
+                "run": run.id,
+                "folder": config.folder_of(run),
+                "error": failed[run].error,
+                "details": failed[run].details,
+            }
             for run in runs
             if run in failed
         ]
@@ -193,37 +273,49 @@ def _run(
             done[run] = outcome.epoch.epoch
         if outcome.kind in ("finished", "failed"):
             done[run] = epochs
-            folder = pending.pop(run)
+            path = pending.pop(run)
             if outcome.kind == "finished":
-                finished[run] = _read_json(folder / "result.json")
-            else:
+                result = finished_result(path, config, run)
+                if result is None:
+                    message = f"{path}: the result is not there; do all machines share the folder?"
+                    outcome = failure(run, path, message, message)
+                else:
+                    finished[run] = result
+            if outcome.kind == "failed":
                 failed[run] = outcome
-            record()
+            # A full disk stops the runs that write, and the study only at its end.
+            with suppress(OSError):
+                record()
         tell(outcome.kind, run=run, epoch=outcome.epoch, error=outcome.error)
 
     record()
     tell("prepared")
-    execute_all(tasks, report, workers=workers, threads=threads)
+    executor(tasks, report)
+    record()
     return StudyResult(
         output,
         config,
         [finished[run] for run in runs if run in finished],
         skipped,
-        [(run.id, failed[run].error) for run in runs if run in failed],
+        [FailedRun(run.id, failed[run].error, failed[run].log) for run in runs if run in failed],
     )
 
 
 def _prepared(
-    config: StudyConfig, cache: Path, begin: Callable[[str], None]
+    config: StudyConfig, cache: Path, tell: Callable[[str, int, int], None]
 ) -> tuple[dict[str, Dataset], list[tuple[str, str, str]]]:
     """Return the data set of every structure that has one, and the cases left out."""
     datasets: dict[str, Dataset] = {}
     skipped: list[tuple[str, str, str]] = []
     empty: list[str] = []
     for structure in config.structures:
-        begin(structure)
+        tell(structure, 0, 0)
+
+        def progress(_: int, usable: int, wanted: int, structure: str = structure) -> None:
+            tell(structure, usable, wanted)
+
         try:
-            datasets[structure] = _dataset(config, structure, cache)
+            datasets[structure] = config.dataset(structure, cache_dir=cache, progress=progress)
         except EmptyDatasetError as error:
             empty.append(str(error))
             skipped.append((structure, "all cases", str(error)))
@@ -241,53 +333,17 @@ def _prepared(
     return datasets, skipped
 
 
-def _dataset(config: StudyConfig, structure: str, cache: Path) -> Dataset:
-    if config.data == "phantom":
-        return phantom(
-            structure,
-            cases=config.number_of_phantoms,
-            patch_shape=config.patch_shape,
-            seed=config.seed,
-            cache_dir=cache,
-        )
-    source = decathlon if config.data == "decathlon" else totalsegmentator
-    assert config.directory is not None
-    return source(
-        config.directory,
-        structure,
-        patch_shape=config.patch_shape,
-        spacing=config.spacing,
-        max_cases=config.max_cases,
-        cache_dir=cache,
-    )
-
-
-def _crew(config: StudyConfig, runs: int) -> tuple[int, int]:
-    """Return how many processes, and how many threads each has.
-
-    In bfloat16 a run of batch 1 gains little from threads, so there is a process for each CPU. In
-    float32 torch convolves a batch of one by a slow loop over large buffers: two runs side by side
-    took longer than one after the other with all threads (133 s against 120 s for four runs).
-    """
-    cpus = len(os.sched_getaffinity(0))
-    workers = config.workers
-    if workers is None:
-        workers = cpus if computing_dtype(config.precision) is torch.bfloat16 else 1
-    workers = max(1, min(workers, runs))
-    return workers, max(1, cpus // workers)
-
-
-def _environment(config: StudyConfig, workers: int, threads: int) -> dict[str, Any]:
+def _environment(config: StudyConfig) -> dict[str, Any]:
     from marginseg import __version__
 
+    device = computing_device(config.device)
     return {
         "marginseg": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "precision": str(computing_dtype(config.precision)).removeprefix("torch."),
-        "workers": workers,
-        "threads": threads,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": str(computing_dtype(config.precision, device)).removeprefix("torch."),
     }
 
 
@@ -341,17 +397,6 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-@contextmanager
-def _only_process(output: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it when the process ends, however it ends."""
-    with (output / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"output_dir: another process works in {output}") from None
-        yield
-
-
 def _take_back(paths: list[Path]) -> None:
     """Remove what was made for a study that then could not begin."""
     for path in paths:
@@ -378,6 +423,7 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "QUICK",
+    "FailedRun",
     "Progress",
     "Run",
     "StudyConfig",

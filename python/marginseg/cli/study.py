@@ -6,35 +6,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marginseg.cli.options import Data, Preset, check, configured, integers, numbers
+from marginseg.cli.status import show_status
+
 if TYPE_CHECKING:
     from marginseg.configuration import StudyConfig
+    from marginseg.execution import Executor
     from marginseg.study import Progress
 
 
-class Data(StrEnum):
-    """Where the cases come from."""
-
-    phantom = "phantom"
-    decathlon = "decathlon"
-    totalsegmentator = "totalsegmentator"
+#: Cases that are named one by one.
+SKIPPED_SHOWN = 30
 
 
-class Preset(StrEnum):
-    """The settings to start from."""
+class Execution(StrEnum):
+    """Who executes the runs."""
 
-    quick = "quick"
-    paper = "paper"
+    local = "local"
+    ray = "ray"
+
+
+class Device(StrEnum):
+    """Where networks are trained."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def study(
     context: typer.Context,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="Folder to write; made if new.")
-    ],
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="Folder to write; made if new.  [needed]"
+        ),
+    ] = None,
     preset: Annotated[
         Preset,
         typer.Option(
@@ -99,8 +110,63 @@ def study(
     max_cases: Annotated[
         int | None, typer.Option(metavar="N", help="Use the first N cases only.")
     ] = None,
+    largest_cut: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Leave a case out when more than this share of the structure's voxels lies on "
+            "the faces of the scan: the scan ends within it. 0 to 1.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of prepared cases, as `marginseg prepare` makes; else OUT/cache."
+        ),
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where to train; auto: a GPU where there is one.")
+    ] = Device.auto,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Runs trained at the same time.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Print these numbers beside the study's: another study's table.csv, or any CSV "
+            "file with the columns structure, std, method and mean.",
+        ),
+    ] = None,
+    executor: Annotated[
+        Execution,
+        typer.Option(
+            help="local: this machine. ray: a Ray cluster; OUT has to be on storage that "
+            "all its machines share, with the same path, and marginseg installed on each."
+        ),
+    ] = Execution.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the Ray cluster: auto, or ray://HEAD:10001; without it: RAY_ADDRESS, or "
+            "this machine alone.",
+        ),
+    ] = None,
+    gpu_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="G",
+            help="Part of a GPU for each run, with --executor ray; 0: a CPU. Default: 0.25 where "
+            "there are GPUs.",
+        ),
+    ] = None,
+    status: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Show how far the study in DIR is, and end. Needs no other option.",
+        ),
     ] = None,
 ) -> None:
     """Train with cross-entropy and soft-Dice under rising label noise; report what it does to Dice.
@@ -109,7 +175,8 @@ def study(
     cut at 1/2 and at t*. Prints the table, and writes OUT/report.html (opens from disk) with
     table.csv and the figures.
 
-    A study that was stopped goes on where it was when the same command is given again.
+    A study that was stopped, or killed, goes on where it was when the same command is given again.
+    `marginseg study --status study` shows how far it is.
 
     `marginseg study -o study` runs on phantoms; on real data:
 
@@ -121,6 +188,16 @@ def study(
     """
     from rich.console import Console
 
+    if status is not None:
+        _check_alone(context)
+        show_status(status)
+        return
+    if output is None:
+        raise ValueError("--output: needed, a folder to write")
+    if executor is not Execution.ray:
+        for name, value in (("--address", address), ("--gpu-share", gpu_share)):
+            if value is not None:
+                raise ValueError(f"{name}: needs --executor ray")
     settings = {
         "data": data.value,
         "directory": directory,
@@ -128,46 +205,71 @@ def study(
         "std": std,
         "length_scale": length_scale,
         "folds": folds,
-        "features": _integers("--features", features, "-"),
-        "patch_shape": _integers("--patch", patch, "x"),
-        "spacing": _numbers("--spacing", spacing, "x"),
+        "features": integers("--features", features, "-"),
+        "patch_shape": integers("--patch", patch, "x"),
+        "spacing": numbers("--spacing", spacing, "x"),
         "epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
         "max_cases": max_cases,
+        "largest_cut": largest_cut,
+        "device": device.value,
         "workers": workers,
     }
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"--output: expected a folder, {output} is a file")
-    _check(data, directory, settings)
+    check(data, directory, settings)
+    if compare is not None:
+        from marginseg.report.comparison import read_comparison
 
-    config = _configured(preset, settings)
+        read_comparison(compare)  # what is wrong with it shows before hours of training
+
+    config = configured(preset, settings)
     console = Console(highlight=False, soft_wrap=True)
 
     from marginseg.report import rich_table, write_report
     from marginseg.study import run_study
 
     with _progress() as show:
-        result = run_study(config, output, progress=show)
-    write_report(output)
+        result = run_study(
+            config,
+            output,
+            progress=show,
+            cache_dir=cache,
+            executor=_executor(config, executor, address, gpu_share),
+        )
+    write_report(output, compare=compare)
     console.print(rich_table(output))
-    for structure_name, name, reason in result.skipped:
+    for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
         console.print(f"skipped: {structure_name}: {name}: {reason}", markup=False)
-    for name, reason in result.failed:
-        typer.echo(f"marginseg: run {name} failed: {reason}", err=True)
+    if len(result.skipped) > SKIPPED_SHOWN:
+        more = len(result.skipped) - SKIPPED_SHOWN
+        console.print(f"skipped: {more} more, see {output / 'skipped.json'}", markup=False)
+    for failed in result.failed:
+        log = f" ({failed.log})" if failed.log else ""
+        typer.echo(f"marginseg: run {failed.run} failed: {failed.error}{log}", err=True)
     typer.echo(str(output / "report.html"))
     if result.failed:
         raise typer.Exit(1)
 
 
-def _configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:
-    """Return the preset with the settings that were given."""
-    from dataclasses import replace
+def _executor(
+    config: StudyConfig, executor: Execution, address: str | None, gpu_share: float | None
+) -> Executor:
+    from marginseg.executors import RayExecutor, local_executor
 
-    from marginseg.configuration import PRESETS
+    if executor is Execution.ray:
+        return RayExecutor(address, gpu_share=gpu_share, workers=config.workers)
+    return local_executor(config)
 
-    given = {name: value for name, value in settings.items() if value is not None}
-    return replace(PRESETS[preset.value], **given).resolved()
+
+def _check_alone(context: typer.Context) -> None:
+    """Refuse options beside --status."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name != "status" and source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--status: goes with no other option, got {parameter.opts[0]}")
 
 
 @contextmanager
@@ -193,6 +295,14 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task("preparing", total=None)
 
         def show(event: Progress) -> None:
+            if event.kind == "preparing":
+                bar.update(
+                    task,
+                    completed=event.cases,
+                    total=event.wanted or None,
+                    description=f"preparing {event.structure} {event.cases}/{event.wanted or '?'}",
+                )
+                return
             what = event.structure if event.run is None else event.run.id
             bar.update(
                 task,
@@ -202,54 +312,3 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
             )
 
         yield show
-
-
-def _check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
-    """Refuse what no data set can make right, before anything heavy is imported."""
-    if data is Data.phantom and directory is not None:
-        raise ValueError("--dir: phantoms are made on the fly; name the --data that it holds")
-    if data is not Data.phantom and directory is None:
-        raise ValueError(f"--dir: needed with --data {data.value}")
-    if directory is not None and not directory.is_dir():
-        raise NotADirectoryError(f"--dir: expected a folder, {directory} is none")
-    if data is Data.totalsegmentator and not settings["structures"]:
-        raise ValueError("--structure: needed with --data totalsegmentator, such as kidney_right")
-    for name, least in (("folds", 2), ("epochs", 1), ("max_cases", 1), ("workers", 1), ("seed", 0)):
-        if settings[name] is not None and settings[name] < least:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option}: expected at least {least}, got {settings[name]}")
-    if settings["folds"] and settings["max_cases"] and settings["folds"] > settings["max_cases"]:
-        raise ValueError(
-            f"--folds: expected at most --max-cases {settings['max_cases']}, "
-            f"got {settings['folds']}"
-        )
-    for level in settings["std"] or ():
-        if not 0 <= level < float("inf"):
-            raise ValueError(f"--std: expected finite numbers >= 0, got {level}")
-    for name in ("length_scale", "learning_rate"):
-        if settings[name] is not None and not 0 < settings[name] < float("inf"):
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option}: expected a finite number > 0, got {settings[name]}")
-
-
-def _numbers(option: str, text: str | None, separator: str) -> tuple[float, ...] | None:
-    """Parse ``1.5x1.5x3``."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(separator))
-    except ValueError:
-        numbers = ()
-    if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise ValueError(f"{option}: expected numbers > 0 joined by {separator}, got {text!r}")
-    return numbers
-
-
-def _integers(option: str, text: str | None, separator: str) -> tuple[int, ...] | None:
-    """Parse ``8-16-32-64`` or ``32x48x32``."""
-    numbers = _numbers(option, text, separator)
-    if numbers is None:
-        return None
-    if any(number != int(number) for number in numbers):
-        raise ValueError(f"{option}: expected integers joined by {separator}, got {text!r}")
-    return tuple(int(number) for number in numbers)

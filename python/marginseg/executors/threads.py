@@ -1,0 +1,94 @@
+"""Several runs at a time on one GPU: threads of this process, each with a stream of its own.
+
+Processes would take turns on a GPU; the kernels of streams run side by side, and a U-Net's step of
+batch 1 is too small to fill one. The host's share of a step is a few launches, for which the
+threads need not wait long for each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from marginseg.execution import Outcome, Task, perform
+
+#: Runs at the same time, where nothing is said. How many fill a GPU has not been measured.
+WORKERS = 4
+
+
+class ThreadExecutor:
+    """Executes runs in threads of this process, side by side on the current GPU.
+
+    Without a GPU they share the CPU, which helps nobody but tests.
+
+    Args:
+        workers: Runs at the same time; None: 4.
+
+    Raises:
+        ValueError: ``workers`` is below 1.
+
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers: expected at least 1, got {workers}")
+        self.workers = WORKERS if workers is None else workers
+
+    def facts(self, runs: int) -> dict[str, Any]:
+        """Return what ``environment.json`` says of it, for a study of so many runs."""
+        workers = min(self.workers, max(1, runs))
+        return {"executor": "threads", "workers": workers, "threads": torch.get_num_threads()}
+
+    def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
+        """Execute tasks; see :class:`marginseg.execution.Executor`."""
+        waiting = deque(tasks)
+        outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
+        stop = threading.Event()
+
+        def tell(outcome: Outcome) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            outcomes.put(outcome)
+
+        def work() -> None:
+            try:
+                with _own_stream():
+                    while not stop.is_set():
+                        perform(waiting.popleft(), tell)
+            except (IndexError, _StoppedError):
+                pass  # nothing is left to do, or nobody wants it any more
+            finally:
+                outcomes.put(None)
+
+        crew = [threading.Thread(target=work) for _ in range(min(self.workers, len(tasks)))]
+        for thread in crew:
+            thread.start()
+        try:
+            ended = 0
+            while ended < len(crew):
+                outcome = outcomes.get()
+                if outcome is None:
+                    ended += 1
+                else:
+                    report(outcome)
+        finally:
+            # A thread stops after the epoch that it is in, whose checkpoint it leaves.
+            stop.set()
+            for thread in crew:
+                thread.join()
+
+
+class _StoppedError(Exception):
+    """The study has been told to stop."""
+
+
+def _own_stream() -> AbstractContextManager[Any]:
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream())
