@@ -2,177 +2,268 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import re
-import statistics
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from made_up_study import write_study
 from marginseg.figures import figure1
-from marginseg.report import rich_table, summary_table, write_report
-from marginseg.study_figures import case_figure, figure3
+from marginseg.report import rich_table, write_report
+from marginseg.report.case_figures import extreme_cases, noise_cases
+from marginseg.report.results import read_results
+from marginseg.report.summary import differences_table, summary_table
+from marginseg.report.writing import FIGURES
 
-STRUCTURES = ("kidney", "thin <tube> & co")
-METHODS = {"cross_entropy": ("CE(0)", "CE(*)"), "soft_dice": ("SD(0)", "SD(*)")}
+TABLES = ("table.csv", "differences.csv", "cases.csv", "table.tex", "report.json")
 
 
-def _scores(rng):
-    return {
-        "dice_noisy": rng.uniform(),
-        "dice_clean": rng.uniform(),
-        "dice_marginal": rng.uniform(),
-        "volume_ratio": rng.uniform(0.5, 2),
-        "threshold": rng.uniform(0, 0.5),
-    }
+@pytest.fixture(autouse=True)
+def small_figure1(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = partial(figure1, std=(0.03,), size=32, samples=1)
+    monkeypatch.setattr("marginseg.report.writing.figure1", small)
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
-    """A finished study with made-up scores, in a folder with a space in its name."""
-    small = partial(figure1, std=(0.03,), size=32, samples=1)
-    monkeypatch.setattr("marginseg.report.figure1", small)
+def study(tmp_path: Path) -> Path:
+    """A finished study, in a folder with a space in its name."""
     folder = tmp_path / "a study"
-    rng = np.random.default_rng(0)
-    runs = []
-    for structure in STRUCTURES:
-        for std in (0.0, 0.06):
-            for fold in range(2):
-                sup = [rng.uniform(0.5, 1) for _ in range(3 + fold)]
-                for loss, methods in METHODS.items():
-                    cases = [
-                        {
-                            "name": f"case_{i}",
-                            "fold": fold,
-                            "methods": {method: _scores(rng) for method in methods},
-                            "sup_dice": sup[i],
-                            "calibration": {
-                                "count": [4.0, 2.0],
-                                "promised": [1.0, rng.uniform(1, 2)],
-                                "held": [1.5, 2.0],
-                            },
-                        }
-                        for i in range(3 + fold)
-                    ]
-                    run = {"structure": structure, "std": std, "fold": fold, "loss": loss}
-                    place = folder / "runs" / f"{STRUCTURES.index(structure)}-{std}-{fold}-{loss}"
-                    place.mkdir(parents=True)
-                    runs.append({**run, "seconds": 1.5, "epochs": [], "cases": cases})
-                    (place / "result.json").write_text(json.dumps(runs[-1]))
-                    label = np.zeros((3 + fold, 8, 9), np.uint8)
-                    label[:, 2:6, 3:7] = 1
-                    np.savez(
-                        place / "slices.npz",
-                        image=rng.normal(size=label.shape).astype(np.float16),
-                        clean=label,
-                        noisy=label,
-                        marginal=label.astype(np.float16),
-                        probability=(0.3 * label).astype(np.float16),
-                    )
-    config = {
-        "data": "phantom",
-        "structures": list(STRUCTURES),
-        "std": [0.0, 0.06],
-        "length_scale": 0.2,
-        "folds": 2,
-        "losses": list(METHODS),
-        "features": [8, 16],
-        "epochs": 3,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    skipped = [{"structure": "kidney", "name": "s7", "reason": "the structure is <empty>"}]
+    write_study(folder)
+    skipped = [
+        {"structure": "kidney", "name": "s7", "reason": "the structure is <empty>"},
+        *({"structure": "kidney", "name": f"t{i}", "reason": f"too big: {i}"} for i in range(3)),
+    ]
     (folder / "skipped.json").write_text(json.dumps(skipped))
-    return folder, runs
+    return folder
 
 
-def test_means_and_spreads_are_those_of_the_scores(study):
-    folder, runs = study
-    rows = summary_table(folder)
-    for structure in STRUCTURES:
-        for method, loss in (("CE(0)", 0), ("SD(*)", 1)):
-            chosen = [
-                [case["methods"][method]["dice_clean"] for case in run["cases"]]
-                for run in runs
-                if (run["structure"], run["std"]) == (structure, 0.06)
-                and run["loss"] == list(METHODS)[loss]
-            ]
-            every = [score for fold in chosen for score in fold]
-            (row,) = (
-                r
-                for r in rows
-                if (r["structure"], r["std"], r["method"], r["reference"])
-                == (structure, 0.06, method, "clean")
-            )
-            assert row["mean"] == pytest.approx(statistics.fmean(every))
-            assert row["sd"] == pytest.approx(statistics.stdev(map(statistics.fmean, chosen)))
-            assert row["n"] == 7
-    ceiling = [r for r in rows if r["method"] == "sup D" and r["reference"] == "noisy"]
-    assert [r["n"] for r in ceiling] == [7] * 4
+def _lines(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
-def test_report_is_one_page_that_needs_nothing_else(study):
-    folder, _ = study
-    page = write_report(folder).read_text(encoding="utf-8")
+def test_report_is_one_page_that_needs_nothing_else(study: Path) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 3
+    assert len(pictures) == len(FIGURES)
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "thin &lt;tube&gt; &amp; co" in page
     assert "thin <tube>" not in page
     assert "the structure is &lt;empty&gt;" in page
+    assert "too big: 3 cases" in page
     assert "missing" not in page
-    for name in ("table.csv", "figure1.png", "figure3.png", "cases.png"):
-        assert (folder / name).stat().st_size > 100
-    assert not list(folder.glob(".*"))
-    with (folder / "table.csv").open() as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == len(summary_table(folder))
+    for name in (*TABLES, *(f"{figure}.png" for figure in FIGURES)):
+        assert (study / name).stat().st_size > 100
+    assert not list(study.glob(".*"))
 
 
-def test_unfinished_study_says_what_is_missing(study):
-    folder, _ = study
-    for path in (folder / "runs").glob("*soft_dice/result.json"):
+def test_pictures_stay_moderate(study: Path) -> None:
+    page = write_report(study, embed=False)
+    assert page.stat().st_size < 100_000
+    linked = re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(f"{name}.png" for name in FIGURES)
+    for name in linked:
+        assert (study / name).stat().st_size < 200_000
+        with Image.open(study / name) as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_tables_are_those_of_the_study(study: Path) -> None:
+    write_report(study)
+    rows = summary_table(study)
+    lines = _lines(study / "table.csv")
+    assert len(lines) == len(rows)
+    columns = ["structure", "std", "method", "reference", "mean", "sd", "low", "high", "n"]
+    assert list(lines[0]) == columns
+    for line, row in zip(lines, rows, strict=True):
+        assert line["structure"] == row["structure"]
+        assert float(line["mean"]) == pytest.approx(row["mean"], abs=1e-6)
+        assert float(line["low"]) == pytest.approx(row["low"], abs=1e-6)
+    pairs = _lines(study / "differences.csv")
+    assert len(pairs) == len(differences_table(study))
+    assert {(line["method"], line["baseline"]) for line in pairs} == {
+        ("CE(*)", "CE(0)"),
+        ("CE(*)", "SD(0)"),
+    }
+    cases = _lines(study / "cases.csv")
+    assert len(cases) == 2 * 2 * 7 * 4
+    assert {line["method"] for line in cases} == {"CE(0)", "CE(*)", "SD(0)", "SD(*)"}
+
+
+def test_json_has_the_numbers_and_where_they_come_from(study: Path) -> None:
+    write_report(study)
+
+    def refused(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    content = json.loads((study / "report.json").read_text(), parse_constant=refused)
+    assert content["configuration"]["seed"] == 0
+    assert content["environment"]["marginseg"] == "1.2.3"
+    assert content["statistics"]["resamples"] == 10_000
+    assert (content["finished"], content["expected"]) == (16, 16)
+    assert content["time"]["by_loss"]["soft_dice"] == {"runs": 8, "mean": 1.5, "seconds": 12.0}
+    assert len(content["table"]) == len(summary_table(study))
+    assert len(content["findings"]) == 2 * 2 * 2
+    assert {row["verdict"] for row in content["findings"]} <= {
+        "holds",
+        "fails",
+        "undecided",
+        "nothing to expect",
+    }
+
+
+def test_other_numbers_stand_beside_ours(study: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text(
+        "structure,std,method,mean\nkidney,0.06,CE(0),0.123\nliver,0.06,CE(0),0.987\n"
+    )
+    page = write_report(study, compare=theirs).read_text(encoding="utf-8")
+    (row,) = (
+        r
+        for r in summary_table(study)
+        if (r["structure"], r["std"], r["method"], r["reference"])
+        == ("kidney", 0.06, "CE(0)", "noisy")
+    )
+    difference = f"{row['mean'] - 0.123:+.3f}"
+    assert f"0.123 ({difference})".replace("-", "−") in page
+    assert "liver, std 0.06, CE(0), noisy" in page
+    assert f"0.123 (${difference}$)" in (study / "table.tex").read_text()
+    content = json.loads((study / "report.json").read_text())["compare"]
+    assert content["unmatched"] == ["liver, std 0.06, CE(0), noisy"]
+    (found,) = content["rows"]
+    assert found["difference"] == pytest.approx(row["mean"] - 0.123)
+
+
+def test_a_malformed_table_is_refused_before_anything_is_written(
+    study: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text("structure,mean\nkidney,0.5\n")
+    with pytest.raises(ValueError, match="^compare: "):
+        write_report(study, compare=theirs)
+    assert not (study / "table.csv").exists()
+
+
+def test_unfinished_study_says_what_is_missing(study: Path) -> None:
+    write_report(study)
+    for path in (study / "runs").glob("*soft_dice*/result.json"):
         path.unlink()
-    next((folder / "runs").glob("*cross_entropy/result.json")).write_text('{"structure": "ki')
-    for path in (folder / "runs").glob("*/slices.npz"):
-        path.write_bytes(b"no archive")
-    failed = [{"run": "kidney-std0-fold0-soft_dice", "error": "ValueError: no", "details": ""}]
-    (folder / "failed.json").write_text(json.dumps(failed))
-    page = write_report(folder).read_text(encoding="utf-8")
+    damaged = next((study / "runs").glob("*cross_entropy*/result.json"))
+    damaged.write_text('{"structure": "ki')
+    for number, path in enumerate((study / "runs").glob("*/slices.npz")):
+        path.write_bytes(b"no archive" if number % 2 else b"PK\x03\x04 half of one")
+    failed = [
+        {
+            "run": "kidney-std0-fold0-soft_dice",
+            "error": "ValueError: no",
+            "details": 'Traceback:\n  File "/home/somebody/site-packages/torch/nn.py", line 1\n'
+            '  File "/secret/place/Task00_None/x.nii.gz"',
+        },
+        {"nothing": "whole"},
+    ]
+    (study / "failed.json").write_text(json.dumps(failed))
+    page = write_report(study).read_text(encoding="utf-8")
     assert "9 trainings are missing" in page
+    assert f"Damaged: {damaged.parent.name[:-9]}." in page.replace("&lt;", "<")
     assert "kidney-std0-fold0-soft_dice" in page
-    assert not (folder / "cases.png").exists()
+    assert "<details><summary>Traceback</summary>" in page
+    assert "torch/nn.py" in page
+    for name in (*TABLES, "report.html"):
+        text = (study / name).read_text(encoding="utf-8")
+        assert "somebody" not in text
+        assert "/secret" not in text
+    assert "CE(*) ≥ SD(0) − 0.005: no case has been tested with both methods" in page
+    assert not (study / "cases.png").exists()
+    assert not (study / "figure2.png").exists()
 
 
-def test_nothing_finished_is_still_a_report(study):
-    folder, _ = study
-    for path in (folder / "runs").glob("*/result.json"):
+def test_soft_dice_alone_is_reported(study: Path) -> None:
+    for path in (study / "runs").glob("*cross_entropy*/result.json"):
         path.unlink()
-    assert "No run has finished yet" in write_report(folder).read_text(encoding="utf-8")
-    assert rich_table(folder).row_count == 0
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "8 trainings are missing" in page
+    assert (study / "cases.png").exists()
+    assert not (study / "differences.png").exists()
 
 
-def test_terminal_table_has_a_row_a_structure_and_level(study):
-    folder, _ = study
-    assert rich_table(folder).row_count == 4
+def test_nothing_finished_is_still_a_report(study: Path) -> None:
+    for path in (study / "runs").glob("*/result.json"):
+        path.unlink()
+    for name in ("environment.json", "skipped.json"):
+        (study / name).write_text("{damaged")
+    assert "No run has finished yet" in write_report(study).read_text(encoding="utf-8")
+    assert rich_table(study).row_count == 0
+    assert _lines(study / "table.csv") == []
 
 
-def test_a_folder_without_a_study_is_refused(tmp_path):
+def test_a_structure_without_cases_is_not_expected(study: Path) -> None:
+    skipped = [{"structure": "kidney", "name": "all cases", "reason": "kidney: there is none"}]
+    (study / "skipped.json").write_text(json.dumps(skipped))
+    for path in (study / "runs").glob("kidney*/result.json"):
+        path.unlink()
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "8 of 8 trainings" in page
+    assert "there is none" in page
+
+
+def test_one_case_has_no_interval(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    write_study(folder, structures=("tube",), std=(0.06,), cases=2)
+    for path in (folder / "runs").glob("*fold1*/result.json"):
+        path.unlink()
+    write_report(folder)
+    lines = _lines(folder / "table.csv")
+    assert {line["n"] for line in lines} == {"1"}
+    assert {line["low"] for line in lines} == {""}
+    content = json.loads((folder / "report.json").read_text())
+    assert {row["low"] for row in content["table"]} == {None}
+    assert {row["verdict"] for row in content["findings"]} == {"undecided"}
+
+
+@pytest.mark.parametrize(
+    "structures", [("kidney", "tube", "thin_tube"), ("inferior_vena_cava", "autochthon_right")]
+)
+def test_terminal_table_fits_80_columns(tmp_path: Path, structures: tuple[str, ...]) -> None:
+    folder = tmp_path / "study"
+    write_study(folder, structures=structures, std=(0.0, 0.025, 0.05, 0.0625), cases=6)
+    table = rich_table(folder)
+    assert table.row_count == 4 * len(structures)
+    text = io.StringIO()
+    # As the command prints it: too long a line is not folded.
+    Console(file=text, width=80, highlight=False, soft_wrap=True).print(table)
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text.getvalue()
+    for row in summary_table(folder):
+        if (row["method"], row["reference"]) == ("CE(*)", "noisy"):
+            low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
+            assert f"{row['mean']:.3f} [{low},{high}]" in text.getvalue()
+    assert any(line.startswith("CE(*) > CE(0): ") and "of" in line for line in lines)
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^output_dir"):
         write_report(tmp_path)
 
 
-def test_figures_are_pictures_of_some_size(study, tmp_path):
-    folder, _ = study
-    first = figure1(tmp_path / "figure 1.png", std=(0.03,), size=48, samples=2)
-    third = figure3(tmp_path / "figure3.png", summary_table(folder))
-    plane = np.zeros((12, 12), np.uint8)
-    plane[4:8, 4:8] = 1
-    arrays = dict.fromkeys(("image", "clean", "noisy", "marginal", "probability"), plane)
-    flat = case_figure(tmp_path / "case.png", [{**arrays, "threshold": 0.3, "title": "2-D"}])
-    for path in (first, third, flat):
-        with Image.open(path) as picture:
-            assert min(picture.size) > 200
-            assert np.asarray(picture.convert("L")).std() > 5
+def test_worst_and_best_cases_are_so(study: Path) -> None:
+    results = read_results(study)
+    cases = extreme_cases(results)
+    assert len(cases) == 4
+    scores = [
+        s.dice_noisy
+        for s in results.scores
+        if (s.structure, s.std, s.method) == ("kidney", 0.06, "CE(*)")
+    ]
+    assert [case["dice"] for case in cases[:2]] == [min(scores), max(scores)]
+    assert "worst" in cases[0]["title"]
+    levels = [[level["std"] for level in case["levels"]] for case in noise_cases(results)]
+    assert levels == [[0.0, 0.06]] * 2

@@ -107,6 +107,6 @@ def evaluate(
         "sup_dice": float(best),
         "calibration": {
             field: values.tolist()
-            for field, values in calibration_curve(probabilities, marginal)._asdict().items()
+            for field, values in vars(calibration_curve(probabilities, marginal)).items()
         },
     }

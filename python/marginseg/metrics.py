@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -110,7 +110,8 @@ def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None
     return (s - m).mean(dim=axes)
 
 
-class CalibrationCurve(NamedTuple):
+@dataclass(frozen=True)
+class CalibrationCurve:
     """What a map promises, and what it holds, by bins of equal width of its probabilities.
 
     Curves of several maps add up, field by field. In bin b the map promised ``promised / count`` on

@@ -1,0 +1,188 @@
+"""What the runs of a study left in its folder: scores of cases, and slices for pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marginseg.configuration import Run, StudyConfig
+from marginseg.evaluation import METHODS
+
+#: Arrays of ``slices.npz``.
+SLICES = ("image", "clean", "noisy", "marginal", "probability")
+
+#: Fields of the score of a method, as :func:`marginseg.evaluation.evaluate` names them.
+SCORES = ("dice_noisy", "dice_clean", "dice_marginal", "volume_ratio", "threshold")
+
+
+class CaseScore(NamedTuple):
+    """How one method did on one test case.
+
+    Attributes:
+        structure: What is segmented.
+        std: Noise level a.
+        fold: That the case was tested in.
+        name: The case's.
+        method: ``"CE(0)"``, ``"CE(*)"``, ``"SD(0)"`` or ``"SD(*)"``.
+        dice_noisy: Dice against the noisy label.
+        dice_clean: Dice against the clean label.
+        dice_marginal: Dice against the marginals.
+        volume_ratio: |s|/|l| against the clean label.
+        threshold: Where the map was cut.
+        sup_dice: sup D of the marginals.
+        calibration_error: Of the map, against the marginals.
+
+    """
+
+    structure: str
+    std: float
+    fold: int
+    name: str
+    method: str
+    dice_noisy: float
+    dice_clean: float
+    dice_marginal: float
+    volume_ratio: float
+    threshold: float
+    sup_dice: float
+    calibration_error: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished runs of a study.
+
+    Attributes:
+        folder: The study's.
+        config: Its settings.
+        finished: The runs that have a result, in the grid's order.
+        expected: Runs that the study has.
+        unreadable: Run folders whose result is damaged.
+
+    """
+
+    folder: Path
+    config: StudyConfig
+    finished: Mapping[Run, Mapping[str, Any]]
+    expected: int
+    unreadable: tuple[str, ...]
+
+    @property
+    def scores(self) -> Iterator[CaseScore]:
+        """Every method's score of every test case, in the grid's order."""
+        for run, result in self.finished.items():
+            for case in result["cases"]:
+                error = _calibration_error(case["calibration"])
+                for method in METHODS[run.loss]:
+                    scores = case["methods"][method]
+                    yield CaseScore(
+                        structure=run.structure,
+                        std=run.std,
+                        fold=run.fold,
+                        name=str(case["name"]),
+                        method=method,
+                        sup_dice=float(case["sup_dice"]),
+                        calibration_error=error,
+                        **{name: float(scores[name]) for name in SCORES},
+                    )
+
+    def slices(self, run: Run) -> dict[str, NDArray[Any]] | None:
+        """Return the planes of a run's test cases, in the order of its cases.
+
+        Returns:
+            ``image``, ``clean``, ``noisy``, ``marginal`` and ``probability``, each (cases,
+            *plane); None where they are missing or damaged.
+
+        """
+        path = self.folder / "runs" / self.config.folder_of(run) / "slices.npz"
+        try:
+            with np.load(path) as content:
+                arrays = {name: np.asarray(content[name]) for name in SLICES}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        shape = arrays["image"].shape
+        whole = len(shape) == 3 and len(shape[1:]) == 2 and min(shape) > 0
+        fits = whole and shape[0] == len(self.finished[run]["cases"])
+        return arrays if fits and all(a.shape == shape for a in arrays.values()) else None
+
+
+def read_results(output_dir: str | os.PathLike[str]) -> Results:
+    """Read what is there of a study.
+
+    Only the folders of the runs that ``config.json`` names count: a folder may hold runs of an
+    earlier study.
+
+    Args:
+        output_dir: A study's folder.
+
+    Raises:
+        ValueError: The folder holds no study.
+
+    """
+    folder = Path(output_dir)
+    settings = read_json(folder / "config.json")
+    if not isinstance(settings, dict):
+        raise ValueError(f"output_dir: expected a study's folder, {folder} has no config.json")
+    try:
+        config = StudyConfig.from_dict(settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"output_dir: config.json in {folder}: {error}") from None
+    skipped = read_json(folder / "skipped.json")
+    without = {
+        line.get("structure")
+        for line in (skipped if isinstance(skipped, list) else [])
+        if isinstance(line, dict) and line.get("name") == "all cases"
+    }
+    runs = [run for run in config.runs() if run.structure not in without]
+    finished: dict[Run, Mapping[str, Any]] = {}
+    unreadable = []
+    for run in runs:
+        path = folder / "runs" / config.folder_of(run) / "result.json"
+        if not path.exists():
+            continue
+        result = read_json(path)
+        if _whole(result, run):
+            finished[run] = result
+        else:
+            unreadable.append(run.id)
+    return Results(folder, config, finished, len(runs), tuple(unreadable))
+
+
+def read_json(path: Path) -> Any:
+    """Return a JSON file's content, or None where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _whole(result: Any, run: Run) -> bool:
+    """Tell whether a result has all that a report takes from it."""
+    try:
+        float(result["seconds"])
+        for case in result["cases"]:
+            str(case["name"])
+            float(case["sup_dice"])
+            _calibration_error(case["calibration"])
+            for method in METHODS[run.loss]:
+                for name in SCORES:
+                    float(case["methods"][method][name])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return len(result["cases"]) > 0
+
+
+def _calibration_error(calibration: Mapping[str, Any]) -> float:
+    """Return the expected calibration error of one map from its curve."""
+    count, promised, held = (
+        np.asarray(calibration[name], dtype=np.float64) for name in ("count", "promised", "held")
+    )
+    return float(np.abs(promised - held).sum() / max(1.0, count.sum()))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from made_up_study import write_study
+from marginseg.cli import app
+from marginseg.report import write_report
+from marginseg.report.comparison import read_comparison
+from marginseg.report.summary import summary_table
+
+HEAD = "structure,std,method,mean\n"
+
+
+def _written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "theirs.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_only_four_columns_are_needed(tmp_path: Path) -> None:
+    path = _written(tmp_path, "\ufeffmethod, mean, std, structure\nCE(0), 0.5, 6e-2, tube\n")
+    found = read_comparison(path)
+    assert found.means == {("tube", "0.06", "CE(0)", "noisy"): 0.5}
+    assert found.name == f"{tmp_path.name}/theirs.csv"
+
+
+def test_reference_and_rows_without_a_mean(tmp_path: Path) -> None:
+    head = "structure,std,method,mean,reference,note\n"
+    path = _written(tmp_path, head + "a,0,CE(0),0.5,clean,x\na,0,CE(0),0.6,,\na,0,SD(0),,,\n")
+    assert read_comparison(path).means == {
+        ("a", "0", "CE(0)", "clean"): 0.5,
+        ("a", "0", "CE(0)", "noisy"): 0.6,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "structure, std, method, mean missing"),
+        ("structure,std,mean\na,0,1\n", "method missing"),
+        (HEAD, "rows with a mean"),
+        (HEAD + "a,0,CE(0),high\n", "line 2 .*mean: expected a number, got 'high'"),
+        (HEAD + "a,0,CE(0),nan\n", "mean: expected a number"),
+        (HEAD + "a,,CE(0),0.5\n", "line 2 .*std: expected a number, got ''"),
+        (HEAD + ",0,CE(0),0.5\n", "line 2 .*expected a structure"),
+        (HEAD + "a,0,,0.5\n", "line 2 .*expected a method"),
+        (HEAD + "a,0,CE(0),0.5\na,0.0,CE(0),0.6\n", "line 3 .*once, got a, 0, CE.0., noisy"),
+    ],
+)
+def test_what_is_no_such_table_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^compare: .*{problem}"):
+        read_comparison(_written(tmp_path, text))
+
+
+def test_binary_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.csv"
+    path.write_bytes(b"\xff\xfe\x00\x80" * 40)
+    with pytest.raises(ValueError, match="^compare: "):
+        read_comparison(path)
+    with pytest.raises(FileNotFoundError):
+        read_comparison(tmp_path / "none.csv")
+
+
+def test_a_study_compares_with_its_own_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("marginseg.report.writing._draw", lambda *_: {})
+    write_study(tmp_path / "study")
+    write_report(tmp_path / "study")
+    table = summary_table(tmp_path / "study")
+    found = read_comparison(tmp_path / "study" / "table.csv")
+    assert found.unmatched(table) == []
+    rows = found.rows(table)
+    assert len(rows) == len(table)
+    assert all(abs(row["difference"]) < 1e-6 for row in rows)
+    assert len(found.unmatched(table[1:])) == 1
+
+
+def test_the_command_refuses_a_malformed_table_before_it_begins(tmp_path: Path) -> None:
+    command = ["study", "-o", str(tmp_path / "study"), "--compare"]
+    result = CliRunner().invoke(app, [*command, str(_written(tmp_path, "a,b\n1,2\n"))])
+    assert result.exit_code == 2
+    assert "compare: expected the columns" in result.output
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "none.csv")])
+    assert result.exit_code == 2
+    assert "none.csv: No such file" in result.output
+    assert not (tmp_path / "study").exists()
