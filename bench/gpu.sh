@@ -48,7 +48,7 @@ stage build 130 "$PYTHON" -m pip install --no-build-isolation --no-deps --no-ind
 export PYTHONPATH=$SITE${PYTHONPATH:+:$PYTHONPATH}
 
 tests=()
-for file in tests/test_{cuda,gaussian_filter,gaussian_field,warp,warp_derivatives,sample,dice_threshold,noise,threshold}.py; do
+for file in tests/test_{cuda,step,gaussian_filter,gaussian_field,warp,warp_derivatives,sample,dice_threshold,noise,threshold}.py; do
   missing=$("$PYTHON" - "$file" <<'EOF'
 import ast, importlib.util, sys
 names = set()
@@ -70,13 +70,16 @@ stage tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider -m "not slow" "${test
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    stage "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 "$PYTHON" -m bench.gpu.short
+    stage "$tool" 40 compute-sanitizer --tool "$tool" --error-exitcode 9 "$PYTHON" -m bench.gpu.short
   done
 else
   echo "-- memcheck, racecheck: skipped, compute-sanitizer is not installed"
 fi
 
-LINES_SHOWN=60 stage benchmark 150 "$PYTHON" -m bench.gpu
+LINES_SHOWN=60 stage benchmark 120 "$PYTHON" -m bench.gpu
+
+stage training 50 "$PYTHON" -m bench.training --steps 50 --settings 16-32-64-128-256:64x64x64
+cp -f bench/results/training-gpu.json "$OUT" || true
 
 if ((${#failed[@]})); then
   echo "FAILED: ${failed[*]}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class Step:
 
     def _differentiate(self, image: Tensor, label: Tensor) -> Tensor:
         loss = self.criterion(logits_of(self.model, image, self.dtype), label[None, None])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
 
@@ -106,7 +107,7 @@ class CapturedStep(Step):
         self._graph.replay()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
-        with _capturing:
+        with _capturing, _fastest_convolutions():
             allocate_state(self.optimiser)
             stream, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(stream)
@@ -121,6 +122,17 @@ class CapturedStep(Step):
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 super().__call__(self._image, self._label)
             return graph
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """Let cuDNN try its algorithms; a graph keeps the ones that were chosen."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def allocate_state(optimiser: torch.optim.Optimizer) -> None:

@@ -1,0 +1,36 @@
+"""The benchmark of training, on a network of two channels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_each_way_takes_the_same_steps(tmp_path: Path) -> None:
+    command = ["--device", "cpu", "--settings", "2-4:8x8x8", "--steps", "2", "--rounds", "2"]
+    result = subprocess.run(
+        [sys.executable, "-m", "bench.training", *command, "--counts", "2", "--output", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    stored = json.loads((tmp_path / "training-cpu.json").read_text())
+    rows = {row["way"]: row for row in stored["rows"]}
+    assert {"marginseg, 2 at once", "eager float32 loop"} <= set(rows)
+    for row in rows.values():
+        if row["left_out"]:
+            assert "is not installed" in row["left_out"]
+            continue
+        seconds = row["milliseconds_a_step"] / 1e3 / row["networks"]
+        # 100 epochs of 320 cases.
+        assert row["trainings_an_hour"] == pytest.approx(3600 / (32_000 * seconds), rel=2e-3)
+    assert rows["marginseg, 2 at once"]["over_ours"] == 1.0
+    assert "| 2-4, 8×8×8 | eager float32 loop |" in result.stdout
