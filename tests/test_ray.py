@@ -67,11 +67,11 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     assert expected.failed == []
     victim = tmp_path / "ray" / "runs" / CONFIG.folder_of(CONFIG.runs()[0])
     killed: list[int] = []
+    over = threading.Event()
 
     def kill() -> None:
         """Kill the process of the first run when it has done a few of its epochs."""
-        deadline = time.monotonic() + 100
-        while not killed and time.monotonic() < deadline:
+        while not killed and not over.is_set():
             log = victim / "log.jsonl"
             if log.exists() and 5 <= len(log.read_text().splitlines()) < CONFIG.epochs - 5:
                 process = holder(victim)
@@ -83,8 +83,11 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     thread = threading.Thread(target=kill)
     thread.start()
     seen: list[Progress] = []
-    result = run_study(CONFIG, tmp_path / "ray", executor=RayExecutor(), progress=seen.append)
-    thread.join()
+    try:
+        result = run_study(CONFIG, tmp_path / "ray", executor=RayExecutor(), progress=seen.append)
+    finally:
+        over.set()
+        thread.join()
     assert len(killed) == 1
     assert killed[0] != os.getpid()
     assert result.failed == []
