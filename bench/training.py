@@ -130,7 +130,11 @@ def eager(setting: Setting, device: torch.device) -> Runner:
 
 
 def monai(setting: Setting, device: torch.device) -> Runner:
-    """Return the loop with MONAI's network of the same layers: two convolutions a level."""
+    """Return the loop with MONAI's network of the same levels: two convolutions each.
+
+    One of the two has the stride, which is a convolution of its own in ours: it has four fifths of
+    our parameters.
+    """
     levels = len(setting.features)
     model = optional("monai.networks.nets").DynUNet(
         spatial_dims=3,
@@ -144,7 +148,7 @@ def monai(setting: Setting, device: torch.device) -> Runner:
     )
     count = sum(p.numel() for p in model.parameters())
     of_ours = sum(p.numel() for p in UNet(features=setting.features).parameters())
-    if not 0.8 * of_ours < count < 1.25 * of_ours:
+    if not 0.75 * of_ours < count < of_ours:
         raise DifferenceError(f"it has {count} parameters, ours {of_ours}")
     return plain_loop(model, setting, device)
 
