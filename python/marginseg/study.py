@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from marginseg.atomic import remove_leftovers, write_text
+from marginseg.circumstances import environment, noise_statistics
 from marginseg.configuration import Run, StudyConfig
 from marginseg.data import Dataset, EmptyDatasetError, folds
 from marginseg.execution import (
@@ -28,12 +26,8 @@ from marginseg.execution import (
 )
 from marginseg.executors import local_executor
 from marginseg.locks import LOCK, locked
-from marginseg.noise import GaussianFieldNoise, folded_share
 from marginseg.presets import PAPER, PRESETS, QUICK
-from marginseg.training import Epoch, computing_device, computing_dtype
-
-#: Cases that the statistics of the noise are taken from.
-NOISE_CASES = 8
+from marginseg.training import Epoch
 
 #: Seconds that a study waits for another process to leave its folder. Whoever asks for a study's
 #: status holds the lock for a moment.
@@ -239,8 +233,8 @@ def _run(
     for path in pending.values():
         with suppress(OSError):
             (path / ERROR_LOG).unlink()
-    write_json(output / "environment.json", _environment(config) | facts)
-    write_json(output / "noise.json", _noise_statistics(config, datasets))
+    write_json(output / "environment.json", environment(config) | facts)
+    write_json(output / "noise.json", noise_statistics(config, datasets))
     splits = {
         structure: folds(len(dataset), config.folds, config.seed)
         for structure, dataset in datasets.items()
@@ -331,48 +325,6 @@ def _prepared(
             )
             raise ValueError("; ".join([problem, *empty]))
     return datasets, skipped
-
-
-def _environment(config: StudyConfig) -> dict[str, Any]:
-    from marginseg import __version__
-
-    device = computing_device(config.device)
-    return {
-        "marginseg": __version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": str(computing_dtype(config.precision, device)).removeprefix("torch."),
-    }
-
-
-def _noise_statistics(config: StudyConfig, datasets: dict[str, Dataset]) -> list[dict[str, Any]]:
-    """Say of each structure and level what the noise does to the volume.
-
-    ``folded_share`` is the share of voxels where ω + X(ω) turns over, ``volume_loss`` the share
-    of the structure that the noise carries out of the domain (Theorem 2), on average.
-    """
-    statistics = []
-    for structure, dataset in datasets.items():
-        labels = [torch.tensor(dataset[i].label) for i in range(min(NOISE_CASES, len(dataset)))]
-        for std in config.std:
-            noise = GaussianFieldNoise(std, config.length_scale)
-            generator = torch.Generator().manual_seed(config.seed)
-            fields = noise.displacement(labels[0].shape, len(labels), generator=generator)
-            shares = [
-                float(noise.volume_loss(label)) * label.numel() / max(int(label.sum()), 1)
-                for label in labels
-            ]
-            statistics.append(
-                {
-                    "structure": structure,
-                    "std": std,
-                    "folded_share": float(torch.as_tensor(folded_share(fields)).double().mean()),
-                    "volume_loss": sum(shares) / len(shares),
-                }
-            )
-    return statistics
 
 
 def _check_same_study(config: StudyConfig, output: Path) -> None:
