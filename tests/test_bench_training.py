@@ -27,7 +27,8 @@ def test_each_way_takes_the_same_steps(tmp_path: Path) -> None:
     assert {"marginseg, 2 at once", "eager float32 loop"} <= set(rows)
     for row in rows.values():
         if row["left_out"]:
-            assert "is not installed" in row["left_out"]
+            # With so few channels MONAI's network is not of the same size either.
+            assert row["way"].startswith("MONAI")
             continue
         seconds = row["milliseconds_a_step"] / 1e3 / row["networks"]
         # 100 epochs of 320 cases.
