@@ -89,7 +89,7 @@ class Step:
 
 
 class CapturedStep(Step):
-    """The same step as a CUDA graph: one launch instead of some five hundred.
+    """The same step as a CUDA graph: one launch instead of one a kernel.
 
     It is captured at the first call, on the shape that comes; all that come have the same. The
     parameters and the optimiser's state must stay where they are from then on.

@@ -116,8 +116,8 @@ def computing_dtype(precision: str = "auto", device: torch.device | str = "cpu")
 
     ``"auto"`` is bfloat16 where the device computes in it: GPUs of compute capability 8.0 or later,
     CPUs with AMX or AVX512-BF16. A step of a small U-Net (8-16-32-64, 32×48×32, one thread) took
-    51 ms with it and 352 ms without: for a batch of one, torch has no fast float32 convolution in
-    3-D on a CPU.
+    74 ms with it and 352 ms without, all else alike: for a batch of one, torch has no fast float32
+    convolution in 3-D on a CPU.
 
     Raises:
         ValueError: ``precision`` is unknown.

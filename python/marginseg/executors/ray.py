@@ -28,8 +28,8 @@ from marginseg.locks import LOCK
 #: How often Ray begins a run anew whose process or machine died; clusters lose machines.
 RETRIES = 3
 
-#: Of a GPU, for each run. The paper's network takes about a gigabyte in training, and with a batch
-#: of one it leaves most of a GPU idle.
+#: Of a GPU, for each run. An estimate, not a measurement: the paper's network should need about a
+#: gigabyte in training, and a batch of one should leave room for others.
 GPU_SHARE = 0.25
 
 #: Seconds from one look at the runs' logs to the next.

@@ -1,8 +1,8 @@
 """Several runs at a time on one GPU: threads of this process, each with a stream of its own.
 
-Processes would take turns on a GPU; the kernels of streams run side by side, and a U-Net's step of
-batch 1 is too small to fill one. The host's share of a step is a few launches, for which the
-threads need not wait long for each other.
+Processes would take turns on a GPU; the kernels of streams can run side by side, and a U-Net's step
+of batch 1 is expected to leave room for others. The host's share of a step is a few launches, so
+the threads should not wait long for each other. Neither has been measured.
 """
 
 from __future__ import annotations
