@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from marginseg.atomic import replacing
+from marginseg.files.atomic import replacing
 
 COLOURS = {"64³": "#0072B2", "128³": "#E69F00"}
 """Okabe and Ito's blue and orange: told apart by every kind of colour vision."""

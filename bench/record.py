@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from marginseg.atomic import write_text
+from marginseg.files.atomic import write_text
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -29,11 +29,11 @@ from bench.gpu.machine import copy_bandwidth
 from bench.gpu.machine import description as gpu_description
 from bench.timing import Timing, duration, summary
 from marginseg import UNet, cross_entropy
-from marginseg.atomic import write_text
-from marginseg.augmentation import augment
-from marginseg.step import CapturedStep, Step, adam, channels_last
-from marginseg.training import computing_device, computing_dtype
-from marginseg.unet import InstanceNorm
+from marginseg.files.atomic import write_text
+from marginseg.training.augmentation import augment
+from marginseg.training.step import CapturedStep, Step, adam, channels_last
+from marginseg.training.train import computing_device, computing_dtype
+from marginseg.training.unet import InstanceNorm
 
 #: Takes so many steps, and returns the seconds that they took.
 Runner = Callable[[int], float]

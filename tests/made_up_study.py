@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from marginseg.configuration import Run, StudyConfig
-from marginseg.evaluation import METHODS
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.evaluation import METHODS
 
 STRUCTURES = ("kidney", "thin <tube> & co")
 BINS = 15

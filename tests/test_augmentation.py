@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from marginseg.augmentation import MAX_SHIFT, augment, rigid_displacement
+from marginseg.training.augmentation import MAX_SHIFT, augment, rigid_displacement
 
 
 def generator(seed: int = 0) -> torch.Generator:

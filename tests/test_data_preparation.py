@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marginseg.atomic import LEFTOVER
 from marginseg.data import Case, Dataset, EmptyDatasetError, phantom
 from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import RejectedCaseError, UnusableCaseError, by_reason
+from marginseg.files.atomic import LEFTOVER
 
 SHAPE = (4, 4, 4)
 
@@ -233,7 +233,7 @@ def test_a_cache_that_is_complete_need_not_be_written(
         raise OSError(30, "Read-only file system")
 
     for module in ("cache", "manifest", "entries"):
-        monkeypatch.setattr(f"marginseg.data.{module}.write_whole", refuse)
+        monkeypatch.setattr(f"marginseg.data.{module}.replacing", refuse)
     again = made.prepare(tmp_path)
     assert ([case.name for case in again.cases], again.skipped) == (
         [case.name for case in first.cases],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marginseg.data import Case, totalsegmentator
 from marginseg.data.dataset import RejectedCaseError, UnusableCaseError
 from marginseg.data.intensity import IntensityScale
-from marginseg.data.volumes import cut_share, prepare_case, read_volume, rule
+from marginseg.data.reading import cut_share, prepare_case, read_volume, rule
 
 LONG = (30, 30, 100)
 

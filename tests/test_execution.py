@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import torch
 
-from marginseg import execution, locks
-from marginseg.atomic import LEFTOVER
 from marginseg.data import phantom
-from marginseg.execution import Outcome, Task, finished_result, one_line, perform, read_epochs
-from marginseg.executors import ProcessExecutor, RayExecutor, processes
+from marginseg.files import locks
+from marginseg.files.atomic import LEFTOVER
 from marginseg.study import Progress, Run, StudyConfig, run_study
+from marginseg.study import run as execution
+from marginseg.study.executors import ProcessExecutor, RayExecutor, processes
+from marginseg.study.run import Outcome, Task, finished_result, one_line, perform, read_epochs
 
 CONFIG = StudyConfig(
     structures=("tube",),
@@ -180,7 +181,7 @@ def test_an_error_in_the_progress_is_no_failure_of_the_run(tmp_path: Path) -> No
 FULL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from marginseg import execution
+from marginseg.study import run as execution
 from marginseg.cli import main
 
 execute = execution._execute
@@ -390,6 +391,6 @@ def test_wrong_numbers_of_workers() -> None:
 
 
 def test_a_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginseg.executors.ray.find_spec", lambda _: None)
+    monkeypatch.setattr("marginseg.study.executors.ray.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"^executor: Ray is not installed.*marginseg\[ray\]"):
         RayExecutor()

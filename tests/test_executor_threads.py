@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from marginseg.executors import ProcessExecutor
-from marginseg.executors.threads import ThreadExecutor
 from marginseg.study import Progress, StudyConfig, run_study
+from marginseg.study.executors import ProcessExecutor
+from marginseg.study.executors.threads import ThreadExecutor
 
 TINY = StudyConfig(
     structures=("tube",),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from marginseg import nifti
+from marginseg.files import nifti
 
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.3, -0.2, 0.5) @ np.diag([-0.7, 1.3, -2.5]), [10.0, -20.5, 3.25]

@@ -16,7 +16,7 @@ import fake_totalsegmentator as fake
 from marginseg.cli import app
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.phantom import phantom_case
-from marginseg.data.volumes import read_volume
+from marginseg.data.reading import read_volume
 
 SUBJECTS = 11
 REASONS = {

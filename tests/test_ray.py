@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from marginseg.configuration import Run, StudyConfig
-from marginseg.execution import Outcome, Task
-from marginseg.executors import ProcessExecutor, RayExecutor
 from marginseg.study import Progress, run_study
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.executors import ProcessExecutor, RayExecutor
+from marginseg.study.run import Outcome, Task
 
 pytestmark = pytest.mark.slow
 

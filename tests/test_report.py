@@ -14,9 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from made_up_study import write_study
-from marginseg.figures import figure1
 from marginseg.report import rich_table, write_report
-from marginseg.report.case_figures import extreme_cases, noise_cases
+from marginseg.report.figures.cases import extreme_cases, noise_cases
+from marginseg.report.figures.figure1 import figure1
 from marginseg.report.results import read_results
 from marginseg.report.summary import differences_table, summary_table
 from marginseg.report.writing import FIGURES

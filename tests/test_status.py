@@ -10,12 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from marginseg import execution, locks
 from marginseg.cli import app
-from marginseg.configuration import StudyConfig
-from marginseg.status import StudyStatus, study_status
-from marginseg.study import Progress, run_study, write_json
-from marginseg.training import Epoch
+from marginseg.files import locks
+from marginseg.study import Progress, run_study
+from marginseg.study import run as execution
+from marginseg.study.configuration import StudyConfig
+from marginseg.study.grid import write_json
+from marginseg.study.status import StudyStatus, study_status
+from marginseg.training.train import Epoch
 
 CONFIG = StudyConfig(
     structures=("tube", "kidney"),

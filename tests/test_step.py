@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from marginseg import UNet, cross_entropy, soft_dice
-from marginseg.step import adam, allocate_state
-from marginseg.training import TrainingSettings, train
-from marginseg.unet import InstanceNorm
+from marginseg.training.step import adam, allocate_state
+from marginseg.training.train import TrainingSettings, train
+from marginseg.training.unet import InstanceNorm
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 

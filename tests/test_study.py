@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from marginseg.data import EmptyDatasetError, folds
-from marginseg.execution import Outcome, Task
-from marginseg.executors import ProcessExecutor
-from marginseg.presets import preset
 from marginseg.study import PAPER, PRESETS, QUICK, Progress, Run, StudyConfig, run_study
+from marginseg.study.executors import ProcessExecutor
+from marginseg.study.presets import preset
+from marginseg.study.run import Outcome, Task
 
 TINY = StudyConfig(
     structures=("tube",),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from made_up_study import BINS, STRUCTURES, write_study
-from marginseg.configuration import StudyConfig
 from marginseg.report.intervals import mean_intervals
 from marginseg.report.results import read_results
 from marginseg.report.summary import (
@@ -19,6 +18,7 @@ from marginseg.report.summary import (
     summary_table,
     threshold_quantiles,
 )
+from marginseg.study.configuration import StudyConfig
 
 
 def _row(rows, **wanted):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from marginseg import GaussianFieldNoise
-from marginseg.evaluation import METHODS, evaluate, noisy_label
-from marginseg.training import (
+from marginseg.study.evaluation import METHODS, evaluate, noisy_label
+from marginseg.training.train import (
     LOSSES,
     Epoch,
     TrainingSettings,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from marginseg import UNet
-from marginseg.unet import InstanceNorm
+from marginseg.training.unet import InstanceNorm
 
 
 def _parameters(n, inputs, outputs, features):

@@ -10,7 +10,7 @@ from typing import Any
 from bench.gpu.comparison import DeviceRow
 from bench.record import plain
 from bench.timing import duration
-from marginseg.atomic import write_text
+from marginseg.files.atomic import write_text
 
 HEADINGS = (
     "op",

@@ -29,7 +29,7 @@ from marginseg.ops.gaussian_field import gaussian_field, gaussian_field_ranks
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.warp import warp
 from marginseg.threshold import optimal_segmentation, optimal_threshold
-from marginseg.unet import UNet
+from marginseg.training.unet import UNet
 
 __version__ = _version("marginseg")
 

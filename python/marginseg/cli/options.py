@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marginseg.configuration import StudyConfig
+    from marginseg.study.configuration import StudyConfig
 
 
 class Data(StrEnum):
@@ -27,7 +27,7 @@ class Preset(StrEnum):
 
 def configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:
     """Return the preset with the settings that were given."""
-    from marginseg.presets import preset as preset_of
+    from marginseg.study.presets import preset as preset_of
 
     given = {name: value for name, value in settings.items() if value is not None}
     return preset_of(preset.value, **given).resolved()

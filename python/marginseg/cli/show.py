@@ -26,7 +26,7 @@ def figure1(
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: expected an existing folder for {output.name}")
 
-    from marginseg.figures import figure1 as draw
+    from marginseg.report.figures.figure1 import figure1 as draw
 
     draw(output)
     typer.echo(str(output))

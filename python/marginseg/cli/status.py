@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from marginseg.status import RunStatus, StudyStatus
+    from marginseg.study.status import RunStatus, StudyStatus
 
 #: Runs that are shown one by one, of those that run or have failed.
 SHOWN = 20
@@ -21,7 +21,7 @@ def show_status(folder: Path) -> None:
     """Print how far a study is: in all, by structure and noise level, and each run under way."""
     from rich.console import Console
 
-    from marginseg.status import study_status
+    from marginseg.study.status import study_status
 
     status = study_status(folder)
     console = Console(highlight=False, markup=False)

@@ -14,9 +14,9 @@ from marginseg.cli.options import Data, Preset, check, configured, integers, num
 from marginseg.cli.status import show_status
 
 if TYPE_CHECKING:
-    from marginseg.configuration import StudyConfig
-    from marginseg.execution import Executor
     from marginseg.study import Progress
+    from marginseg.study.configuration import StudyConfig
+    from marginseg.study.run import Executor
 
 
 #: Cases that are named one by one.
@@ -256,7 +256,7 @@ def study(
 def _executor(
     config: StudyConfig, executor: Execution, address: str | None, gpu_share: float | None
 ) -> Executor:
-    from marginseg.executors import RayExecutor, local_executor
+    from marginseg.study.executors import RayExecutor, local_executor
 
     if executor is Execution.ray:
         return RayExecutor(address, gpu_share=gpu_share, workers=config.workers)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from marginseg.nifti import Volume
+    from marginseg.files.nifti import Volume
 
 
 class Metric(StrEnum):
@@ -86,7 +86,7 @@ def threshold(
     4-D too: one mask per class, in the same order. Each mask is the best for its class, and masks
     of neighbouring classes may overlap.
     """
-    from marginseg import nifti
+    from marginseg.files import nifti
 
     nifti.check_output(output)
     volume = nifti.read_probabilities(probabilities)
@@ -158,7 +158,7 @@ def noise(
     where the deformation folds over (a deformation that folds is no longer a redrawn border; a
     larger length scale avoids it).
     """
-    from marginseg import nifti
+    from marginseg.files import nifti
 
     volume = nifti.read_label(label)
     data, values = _structures(volume, only)
@@ -223,7 +223,7 @@ def marginals(
     A map with several labels gives a 4-D output with a channel for each, in ascending order (the
     form that `marginseg threshold` reads); --label picks one.
     """
-    from marginseg import nifti
+    from marginseg.files import nifti
 
     nifti.check_output(output)
     volume = nifti.read_label(label)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from marginseg.atomic import remove_leftovers
 from marginseg.data.dataset import (
     Case,
     CaseProgress,
@@ -29,8 +28,9 @@ from marginseg.data.dataset import (
     RejectedCaseError,
     UnusableCaseError,
 )
-from marginseg.data.entries import CachedCases, as_file_name, is_intact, write_entry, write_whole
+from marginseg.data.entries import CachedCases, as_file_name, is_intact, write_entry
 from marginseg.data.manifest import FoundFile, Prepared, write_manifest
+from marginseg.files.atomic import remove_leftovers, replacing
 
 FORMAT = 2
 """Part of every key. Raise it when the preparation of a case changes its arrays or its reasons."""
@@ -170,7 +170,8 @@ def _fetch(source: Source, structure: str, folder: Path, patch_shape: tuple[int,
         try:
             case = source.make()
         except RejectedCaseError as reason:
-            write_whole(rejection, str(reason).encode())
+            with replacing(rejection, fsync=False) as file:
+                file.write(str(reason).encode())
             raise
         write_entry(path, case)
     return Prepared.read(source.name, path, found)

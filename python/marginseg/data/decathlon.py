@@ -13,7 +13,7 @@ from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import CaseProgress, Dataset
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.patches import as_patch_shape, as_spacing
-from marginseg.data.volumes import as_largest_cut, prepare_case, rule
+from marginseg.data.reading import as_largest_cut, prepare_case, rule
 
 ALL = "all"
 """The structure that unites every foreground label."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import secrets
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.atomic import LEFTOVER
 from marginseg.data.dataset import Case
+from marginseg.files.atomic import replacing
 
 UNKNOWN = -1
 """Stands in an entry for the voxels of a whole volume that nobody counted."""
@@ -70,23 +68,8 @@ def write_entry(path: Path, case: Case) -> None:
     # By way of memory: NumPy's own writing to a file hides why the disk refused.
     content = io.BytesIO()
     np.save(content, entry)
-    write_whole(path, content.getbuffer())
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name beside ``path``, then rename it.
-
-    Any number of threads and processes may write the same file; the last one's is kept.
-    """
-    temporary = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path, fsync=False) as file:
+        file.write(content.getbuffer())
 
 
 def read_entry(path: Path, name: str) -> Case:

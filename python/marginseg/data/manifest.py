@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marginseg.data.entries import as_file_name, read_entry, sha256, write_whole
+from marginseg.data.entries import as_file_name, read_entry, sha256
+from marginseg.files.atomic import replacing
 
 FORMAT = 1
 """Of the file's content; a later version of the package can tell what it reads."""
@@ -99,7 +100,8 @@ def write_manifest(
     }
     text = (json.dumps(content, indent=1) + "\n").encode()
     if not path.is_file() or path.read_bytes() != text:
-        write_whole(path, text)
+        with replacing(path, fsync=False) as file:
+            file.write(text)
     return path
 
 

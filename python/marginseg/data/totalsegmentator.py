@@ -11,7 +11,7 @@ from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import CaseProgress, Dataset
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.patches import as_patch_shape, as_spacing
-from marginseg.data.volumes import as_largest_cut, prepare_case, rule
+from marginseg.data.reading import as_largest_cut, prepare_case, rule
 
 IMAGE = "ct.nii.gz"
 MASKS = "segmentations"

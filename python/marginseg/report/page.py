@@ -9,9 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from marginseg.figures import STYLES
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
+from marginseg.report.figures.figure1 import STYLES
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
 
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.configuration import Run, StudyConfig
-from marginseg.evaluation import METHODS
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.evaluation import METHODS
 
 #: Arrays of ``slices.npz``.
 SLICES = ("image", "clean", "noisy", "marginal", "probability")
 
-#: Fields of the score of a method, as :func:`marginseg.evaluation.evaluate` names them.
+#: Fields of the score of a method, as :func:`marginseg.study.evaluation.evaluate` names them.
 SCORES = ("dice_noisy", "dice_clean", "dice_marginal", "volume_ratio", "threshold")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.figures import STYLES
+from marginseg.report.figures.figure1 import STYLES
 from marginseg.report.intervals import mean_intervals
 from marginseg.report.results import CaseScore, Results, read_results
 

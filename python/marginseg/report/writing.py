@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from marginseg.atomic import replacing, write_text
-from marginseg.figures import figure1
+from marginseg.files.atomic import replacing, write_text
 from marginseg.report import intervals
-from marginseg.report.case_figures import case_figure, extreme_cases, figure2, noise_cases
 from marginseg.report.claims import CLAIMS, judge
 from marginseg.report.comparison import Comparison, read_comparison
-from marginseg.report.latex import latex_table
-from marginseg.report.page import page
-from marginseg.report.results import CaseScore, Results, read_json, read_results
-from marginseg.report.study_figures import (
+from marginseg.report.figures.cases import case_figure, extreme_cases, figure2, noise_cases
+from marginseg.report.figures.figure1 import figure1
+from marginseg.report.figures.numbers import (
     calibration_figure,
     differences_figure,
     figure3,
     thresholds_figure,
     volume_figure,
 )
+from marginseg.report.latex import latex_table
+from marginseg.report.page import page
+from marginseg.report.results import CaseScore, Results, read_json, read_results
 from marginseg.report.summary import (
     CEILING,
     QUANTILES,

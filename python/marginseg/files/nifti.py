@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -12,6 +11,8 @@ from typing import Any, Final, cast
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from marginseg.files.atomic import replacing
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
@@ -191,8 +192,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 def write(path: str | os.PathLike[str], data: NDArray[Any], like: Volume) -> None:
     """Write ``data`` with the affine, spacing, header and extensions of ``like``.
 
-    The file appears whole under its name, or not at all: it is written under a temporary name in
-    the same folder and renamed. The same data give the same bytes.
+    The file appears whole under its name, or not at all. The same data give the same bytes.
 
     Args:
         path: Ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
@@ -218,15 +218,9 @@ def write(path: str | os.PathLike[str], data: NDArray[Any], like: Volume) -> Non
     header.set_zooms((zooms + (1.0,) * stored.ndim)[: stored.ndim])
     kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
     image = cast(Any, kind)(stored, like.affine, header)
-    temporary = path.with_name(f".marginseg-{secrets.token_hex(8)}.partial")
-    try:
-        with temporary.open("xb") as file:
-            if path.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
-                    image.to_stream(stream)
-            else:
-                image.to_stream(file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path, fsync=False) as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
+                image.to_stream(stream)
+        else:
+            image.to_stream(file)

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from marginseg.figures import STYLES, save
 from marginseg.report.claims import CLAIMS
+from marginseg.report.figures.figure1 import STYLES, save
 from marginseg.report.results import CaseScore
 from marginseg.report.summary import CEILING
 

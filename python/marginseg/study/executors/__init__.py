@@ -1,11 +1,11 @@
 """Who executes the runs of a study: processes or threads of this machine, or a Ray cluster."""
 
-from marginseg.configuration import StudyConfig
-from marginseg.execution import Executor
-from marginseg.executors.processes import ProcessExecutor
-from marginseg.executors.ray import RayExecutor
-from marginseg.executors.threads import ThreadExecutor
-from marginseg.training import computing_device
+from marginseg.study.configuration import StudyConfig
+from marginseg.study.executors.processes import ProcessExecutor
+from marginseg.study.executors.ray import RayExecutor
+from marginseg.study.executors.threads import ThreadExecutor
+from marginseg.study.run import Executor
+from marginseg.training.train import computing_device
 
 
 def local_executor(config: StudyConfig) -> Executor:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from marginseg.configuration import StudyConfig
 from marginseg.data import Dataset
 from marginseg.noise import GaussianFieldNoise, folded_share
-from marginseg.training import computing_device, computing_dtype
+from marginseg.study.configuration import StudyConfig
+from marginseg.training.train import computing_device, computing_dtype
 
 #: Cases that the statistics of the noise are taken from.
 NOISE_CASES = 8
@@ -18,11 +19,9 @@ NOISE_CASES = 8
 
 def environment(config: StudyConfig) -> dict[str, Any]:
     """Return the versions, and what networks are trained on and in."""
-    from marginseg import __version__
-
     device = computing_device(config.device)
     return {
-        "marginseg": __version__,
+        "marginseg": version("marginseg"),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from marginseg.configuration import Run, StudyConfig
-from marginseg.execution import ERROR_LOG, finished_result, read_epochs
-from marginseg.locks import is_locked
+from marginseg.files.locks import is_locked
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.run import ERROR_LOG, finished_result, read_epochs
 
 #: What the study names as skipped where a structure has no case at all.
 ALL_CASES = "all cases"
@@ -95,7 +95,7 @@ def study_status(output_dir: str | os.PathLike[str]) -> StudyStatus:
 
     Example:
         >>> import tempfile
-        >>> from marginseg.study import write_json
+        >>> from marginseg.study.grid import write_json
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_json(Path(folder) / "config.json", StudyConfig(structures=["tube"]).to_dict())
         ...     status = study_status(folder)

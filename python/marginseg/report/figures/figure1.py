@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from marginseg.atomic import replacing
+from marginseg.files.atomic import replacing
 from marginseg.metrics import volume_ratio
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import dice_threshold

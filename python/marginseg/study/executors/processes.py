@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from marginseg.execution import Outcome, Task, failure, one_line, perform
-from marginseg.training import computing_dtype
+from marginseg.study.run import Outcome, Task, failure, one_line, perform
+from marginseg.training.train import computing_dtype
 
 #: How often a run is begun whose process was killed, most likely because memory was short.
 ATTEMPTS = 2
@@ -54,7 +54,7 @@ class ProcessExecutor:
         return {"executor": "processes", "workers": workers, "threads": threads}
 
     def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.execution.Executor`."""
+        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
         workers, threads = self._crew or self._chosen(len(tasks))
         if workers == 1:
             before = torch.get_num_threads()

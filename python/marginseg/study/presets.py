@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from marginseg.configuration import StudyConfig
+from marginseg.study.configuration import StudyConfig
 
 #: The published settings (§5.1 to §5.3); days without a GPU. 400 cases in 5 folds:
 #: each trains on 320 and tests on 80.

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from marginseg.atomic import replacing
-from marginseg.augmentation import augment
+from marginseg.files.atomic import replacing
 from marginseg.losses import cross_entropy, soft_dice
-from marginseg.step import CapturedStep, Criterion, Step, adam, channels_last, logits_of
-from marginseg.unet import UNet
+from marginseg.training.augmentation import augment
+from marginseg.training.step import CapturedStep, Criterion, Step, adam, channels_last, logits_of
+from marginseg.training.unet import UNet
 
 LOSSES = ("cross_entropy", "soft_dice")
 PRECISIONS = ("auto", "bfloat16", "float32")

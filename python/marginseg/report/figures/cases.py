@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from marginseg.configuration import Run
-from marginseg.evaluation import METHODS
-from marginseg.figures import STYLES, save
+from marginseg.report.figures.figure1 import STYLES, save
 from marginseg.report.results import Results
+from marginseg.study.configuration import Run
+from marginseg.study.evaluation import METHODS
 
 CLEAN, NOISY = "#FFFFFF", "#E69F00"
 

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg.atomic import remove_leftovers, replacing, write_text
-from marginseg.configuration import Run, StudyConfig
 from marginseg.data import Dataset
-from marginseg.evaluation import evaluate, noisy_label
-from marginseg.locks import locked
+from marginseg.files.atomic import remove_leftovers, replacing, write_text
+from marginseg.files.locks import locked
 from marginseg.noise import GaussianFieldNoise
-from marginseg.training import Epoch, TrainingSettings, computing_device, predict, train
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.evaluation import evaluate, noisy_label
+from marginseg.training.train import Epoch, TrainingSettings, computing_device, predict, train
 
 #: In a run's folder: its epochs so far, its state while it is under way, why it failed.
 LOG, CHECKPOINT = "log.jsonl", "checkpoint.pt"

@@ -23,7 +23,7 @@ from marginseg.data import (
     totalsegmentator,
 )
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.training import DEVICES, LOSSES, PRECISIONS
+from marginseg.training.train import DEVICES, LOSSES, PRECISIONS
 
 #: Settings that say how runs are executed, and leave what they compute as it is.
 EXECUTION_ONLY = frozenset({"device", "workers"})

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marginseg.atomic import remove_leftovers, write_text
-from marginseg.circumstances import environment, noise_statistics
-from marginseg.configuration import Run, StudyConfig
 from marginseg.data import Dataset, EmptyDatasetError, folds
-from marginseg.execution import (
+from marginseg.files.atomic import remove_leftovers, write_text
+from marginseg.files.locks import LOCK, locked
+from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.environment import environment, noise_statistics
+from marginseg.study.executors import local_executor
+from marginseg.study.run import (
     CHECKPOINT,
     ERROR_LOG,
     Executor,
@@ -24,10 +26,7 @@ from marginseg.execution import (
     failure,
     finished_result,
 )
-from marginseg.executors import local_executor
-from marginseg.locks import LOCK, locked
-from marginseg.presets import PAPER, PRESETS, QUICK
-from marginseg.training import Epoch
+from marginseg.training.train import Epoch
 
 #: Seconds that a study waits for another process to leave its folder. Whoever asks for a study's
 #: status holds the lock for a moment.
@@ -130,7 +129,7 @@ def run_study(
         progress: Called with everything that happens, in this process.
         cache_dir: For the prepared cases; None: in the output folder.
         executor: Who executes the runs; None: this machine, ``config.workers`` at a time. See
-            :class:`marginseg.executors.RayExecutor` for a cluster.
+            :class:`marginseg.study.executors.RayExecutor` for a cluster.
 
     Raises:
         ValueError: The folder holds a study with other settings (they are named), or another
@@ -369,16 +368,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-__all__ = [
-    "PAPER",
-    "PRESETS",
-    "QUICK",
-    "FailedRun",
-    "Progress",
-    "Run",
-    "StudyConfig",
-    "StudyResult",
-    "run_study",
-]

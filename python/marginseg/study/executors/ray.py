@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from marginseg.execution import (
+from marginseg.files.locks import LOCK
+from marginseg.study.run import (
     LOG,
     Outcome,
     Task,
@@ -23,7 +24,6 @@ from marginseg.execution import (
     perform,
     read_epochs,
 )
-from marginseg.locks import LOCK
 
 #: How often Ray begins a run anew whose process or machine died; clusters lose machines.
 RETRIES = 3
@@ -95,7 +95,7 @@ class RayExecutor:
         }
 
     def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.execution.Executor`."""
+        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
         if not tasks:
             self._disconnect()
             return

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from marginseg.execution import Outcome, Task, perform
+from marginseg.study.run import Outcome, Task, perform
 
 #: Runs at the same time, where nothing is said. How many fill a GPU has not been measured.
 WORKERS = 4
@@ -46,7 +46,7 @@ class ThreadExecutor:
         return {"executor": "threads", "workers": workers, "threads": torch.get_num_threads()}
 
     def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.execution.Executor`."""
+        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
         waiting = deque(tasks)
         outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         stop = threading.Event()
