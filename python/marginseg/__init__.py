@@ -28,7 +28,7 @@ from marginseg.ops.dice_threshold import (
 from marginseg.ops.gaussian_field import gaussian_field, gaussian_field_ranks
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.warp import warp
-from marginseg.threshold import optimal_segmentation, optimal_threshold
+from marginseg.threshold import cut, optimal_segmentation, optimal_threshold
 from marginseg.training.unet import UNet
 
 __version__ = _version("marginseg")
@@ -44,6 +44,7 @@ __all__ = [
     "accuracy",
     "calibration_curve",
     "cross_entropy",
+    "cut",
     "dice",
     "dice_curve",
     "dice_threshold",

@@ -76,11 +76,46 @@ def optimal_segmentation(
 
     """
     n = _checked(probabilities, metric, spatial_dims)
-    threshold = _threshold(probabilities, metric, n)
-    if threshold.ndim == 0 and threshold.is_cpu and probabilities.dtype in _NUMPY_DTYPES:
-        return probabilities >= _rounded_up_number(threshold.item(), probabilities.dtype)
-    cut = _rounded_up(threshold, probabilities.dtype)
-    return probabilities >= cut.reshape((*threshold.shape, *(1,) * n))
+    return _cut(probabilities, _threshold(probabilities, metric, n))
+
+
+def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
+    r"""Return the segmentation {m >= t}, as bools.
+
+    The comparison is exact, whatever the map's dtype: a threshold that the dtype cannot hold is
+    rounded up, for rounded to the nearest it could let a value in between slip in. So whoever wants
+    t* and the segmentation solves a map once, and cuts it at what was found.
+
+    Args:
+        probabilities: m, shape (*leading, *spatial), floating.
+        threshold: t, one number for all maps, or a tensor of the leading shape: each map is cut at
+            its own. NaN cuts a map as empty.
+
+    Returns:
+        bool tensor of the map's shape, on its device.
+
+    Raises:
+        TypeError: ``probabilities`` is no floating tensor.
+        ValueError: ``threshold`` has another shape than the leading one.
+
+    Example:
+        >>> import torch
+        >>> m = torch.tensor([[0.9, 0.4, 0.4, 0.1], [0.2, 0.2, 0.0, 0.0]])
+        >>> best = dice_threshold(m, spatial_dims=1)
+        >>> cut(m, best.threshold)
+        tensor([[ True,  True,  True, False],
+                [ True,  True, False, False]])
+
+    """
+    _check_floating(probabilities)
+    if isinstance(threshold, Tensor):
+        leading = tuple(threshold.shape)
+        if tuple(probabilities.shape[: len(leading)]) != leading:
+            raise ValueError(
+                f"threshold: expected one number, or one for each of the first axes of "
+                f"{tuple(probabilities.shape)}, got shape {leading}"
+            )
+    return _cut(probabilities, threshold)
 
 
 def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
@@ -93,7 +128,19 @@ def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
 
 
 # m >= t asks the same of every m of a dtype as m >= c, c the smallest number of that dtype that is
-# not below t; t rounded to the nearest could be below t, and let a value in between slip in.
+# not below t.
+
+
+def _cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
+    dtype = probabilities.dtype
+    if isinstance(threshold, Tensor):
+        if threshold.ndim > 0 or not threshold.is_cpu:
+            spatial = (1,) * (probabilities.ndim - threshold.ndim)
+            bounds = _rounded_up(threshold.double(), dtype).to(probabilities.device)
+            return probabilities >= bounds.reshape((*threshold.shape, *spatial))
+        threshold = threshold.item()
+    # A number needs no tensor: on a GPU nothing has to be copied there.
+    return probabilities >= _rounded_up_number(threshold, dtype)
 
 
 def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
@@ -102,6 +149,7 @@ def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(rounded.double() < threshold, above, rounded)
 
 
+#: Rounding one number takes NumPy less time than torch, which makes tensors of one element for it.
 _NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {
     torch.float32: np.float32,
     torch.float64: np.float64,
@@ -109,17 +157,15 @@ _NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {
 
 
 def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
-    kind = _NUMPY_DTYPES[dtype]
+    kind = _NUMPY_DTYPES.get(dtype)
+    if kind is None:
+        return float(_rounded_up(torch.tensor(threshold, dtype=torch.float64), dtype))
     rounded = float(kind(threshold))
     return rounded if rounded >= threshold else float(np.nextafter(kind(threshold), kind(np.inf)))
 
 
 def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> int:
-    if not isinstance(probabilities, Tensor):
-        kind = type(probabilities).__name__
-        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
-    if probabilities.dtype not in FLOATING_DTYPES:
-        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")
+    _check_floating(probabilities)
     if metric not in METRICS:
         raise ValueError(f"metric: expected dice or accuracy, got {metric!r}")
     n = probabilities.ndim if spatial_dims is None else spatial_dims
@@ -135,3 +181,11 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
                 f"probabilities: expected values within [0, 1], got {low:g} to {high:g}"
             )
     return n
+
+
+def _check_floating(probabilities: Tensor) -> None:
+    if not isinstance(probabilities, Tensor):
+        kind = type(probabilities).__name__
+        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
+    if probabilities.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")

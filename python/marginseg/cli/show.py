@@ -36,10 +36,10 @@ def info() -> None:
     """Show the version, the instruction set in use, CUDA, torch, its threads, and the devices."""
     import importlib.util
     import platform
+    from importlib.metadata import version
 
     import torch
 
-    import marginseg
     from marginseg import _cpu
 
     devices = [f"cpu ({platform.machine()})"]
@@ -49,7 +49,7 @@ def info() -> None:
     ]
     cuda_built = importlib.util.find_spec("marginseg._cuda") is not None
     rows = {
-        "marginseg": marginseg.__version__,
+        "marginseg": version("marginseg"),
         "instruction set": _cpu.instruction_set(),
         "CUDA kernels": "built" if cuda_built else "not built",
         "torch": torch.__version__,

@@ -14,9 +14,9 @@ from marginseg.cli.options import Data, Preset, check, configured, integers, num
 from marginseg.cli.status import show_status
 
 if TYPE_CHECKING:
-    from marginseg.study import Progress
     from marginseg.study.configuration import StudyConfig
-    from marginseg.study.run import Executor
+    from marginseg.study.grid import Progress
+    from marginseg.study.task import Executor
 
 
 #: Cases that are named one by one.
@@ -228,7 +228,8 @@ def study(
     console = Console(highlight=False, soft_wrap=True)
 
     from marginseg.report import rich_table, write_report
-    from marginseg.study import run_study
+    from marginseg.study.folder import StudyFolder
+    from marginseg.study.grid import run_study
 
     with _progress() as show:
         result = run_study(
@@ -238,17 +239,17 @@ def study(
             cache_dir=cache,
             executor=_executor(config, executor, address, gpu_share),
         )
-    write_report(output, compare=compare)
+    page = write_report(output, compare=compare)
     console.print(rich_table(output))
     for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
         console.print(f"skipped: {structure_name}: {name}: {reason}", markup=False)
     if len(result.skipped) > SKIPPED_SHOWN:
         more = len(result.skipped) - SKIPPED_SHOWN
-        console.print(f"skipped: {more} more, see {output / 'skipped.json'}", markup=False)
+        console.print(f"skipped: {more} more, see {StudyFolder(output).skipped_file}", markup=False)
     for failed in result.failed:
         log = f" ({failed.log})" if failed.log else ""
         typer.echo(f"marginseg: run {failed.run} failed: {failed.error}{log}", err=True)
-    typer.echo(str(output / "report.html"))
+    typer.echo(str(page))
     if result.failed:
         raise typer.Exit(1)
 

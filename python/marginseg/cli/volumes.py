@@ -94,16 +94,19 @@ def threshold(
     import numpy as np
     import torch
 
-    from marginseg import dice, dice_threshold, optimal_segmentation
+    from marginseg.metrics import dice
+    from marginseg.ops.dice_threshold import dice_threshold
+    from marginseg.threshold import cut
 
     n = min(volume.data.ndim, 3)
     channels = torch.from_numpy(volume.data).reshape(*volume.data.shape[:n], -1).movedim(-1, 0)
-    segmentations = optimal_segmentation(channels, metric.value, spatial_dims=n)
     if metric is Metric.dice:
         best = dice_threshold(channels, spatial_dims=n)
         cuts, expected = best.threshold, best.dice
+        segmentations = cut(channels, cuts)
     else:
         cuts = torch.full((len(channels),), 0.5)
+        segmentations = cut(channels, cuts)
         expected = dice(segmentations, channels, spatial_dims=n)
     masks = np.moveaxis(segmentations.numpy(), 0, -1).reshape(volume.data.shape)
     nifti.write(output, masks, volume)
@@ -174,8 +177,8 @@ def noise(
 
     import torch
 
-    from marginseg import GaussianFieldNoise, folded_share, warp
-    from marginseg.noise import DEFAULT_LENGTH_SCALE
+    from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise, folded_share
+    from marginseg.ops.warp import warp
 
     plane, spacing = _deformed_axes(data, volume)
     model = GaussianFieldNoise(
@@ -231,7 +234,8 @@ def marginals(
 
     import torch
 
-    from marginseg import GaussianFieldNoise, dice_threshold
+    from marginseg.noise import GaussianFieldNoise
+    from marginseg.ops.dice_threshold import dice_threshold
 
     plane, spacing = _deformed_axes(data, volume)
     model = GaussianFieldNoise(

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
-from marginseg.report.figures.figure1 import STYLES
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
+from marginseg.study.evaluation import METHOD_ORDER
 
 
 def page(
@@ -62,7 +62,7 @@ def _matrix(
 ) -> dict[str, Any]:
     """Return a table as the page has it: a line a structure and std, a cell a method."""
     sign = "+" if signed else ""
-    methods = [m for m in (*STYLES, CEILING) if any(row["method"] == m for row in rows)]
+    methods = [m for m in (*METHOD_ORDER, CEILING) if any(row["method"] == m for row in rows)]
     lines = []
     for structure, std in dict.fromkeys((row["structure"], row["std"]) for row in rows):
         here = {r["method"]: r for r in rows if (r["structure"], r["std"]) == (structure, std)}
@@ -138,7 +138,7 @@ def _by_reason(
 
 def _template() -> Any:
     environment = Environment(
-        loader=PackageLoader("marginseg"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("marginseg.report"), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("report.html")
 

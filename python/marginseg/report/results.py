@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marginseg.study.configuration import Run, StudyConfig
-from marginseg.study.evaluation import METHODS
-
-#: Arrays of ``slices.npz``.
-SLICES = ("image", "clean", "noisy", "marginal", "probability")
-
-#: Fields of the score of a method, as :func:`marginseg.study.evaluation.evaluate` names them.
-SCORES = ("dice_noisy", "dice_clean", "dice_marginal", "volume_ratio", "threshold")
+from marginseg.study.evaluation import CALIBRATION, METHODS, SCORES
+from marginseg.study.folder import StudyFolder
 
 
 class CaseScore(NamedTuple):
@@ -69,7 +62,7 @@ class Results:
 
     """
 
-    folder: Path
+    folder: StudyFolder
     config: StudyConfig
     finished: Mapping[Run, Mapping[str, Any]]
     expected: int
@@ -102,16 +95,8 @@ class Results:
             *plane); None where they are missing or damaged.
 
         """
-        path = self.folder / "runs" / self.config.folder_of(run) / "slices.npz"
-        try:
-            with np.load(path) as content:
-                arrays = {name: np.asarray(content[name]) for name in SLICES}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        shape = arrays["image"].shape
-        whole = len(shape) == 3 and len(shape[1:]) == 2 and min(shape) > 0
-        fits = whole and shape[0] == len(self.finished[run]["cases"])
-        return arrays if fits and all(a.shape == shape for a in arrays.values()) else None
+        cases = len(self.finished[run]["cases"])
+        return self.folder.run(self.config, run).read_slices(cases)
 
 
 def read_results(output_dir: str | os.PathLike[str]) -> Results:
@@ -127,62 +112,25 @@ def read_results(output_dir: str | os.PathLike[str]) -> Results:
         ValueError: The folder holds no study.
 
     """
-    folder = Path(output_dir)
-    settings = read_json(folder / "config.json")
-    if not isinstance(settings, dict):
-        raise ValueError(f"output_dir: expected a study's folder, {folder} has no config.json")
-    try:
-        config = StudyConfig.from_dict(settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"output_dir: config.json in {folder}: {error}") from None
-    skipped = read_json(folder / "skipped.json")
-    without = {
-        line.get("structure")
-        for line in (skipped if isinstance(skipped, list) else [])
-        if isinstance(line, dict) and line.get("name") == "all cases"
-    }
+    folder = StudyFolder(Path(output_dir))
+    config = folder.config()
+    without = folder.structures_without_cases()
     runs = [run for run in config.runs() if run.structure not in without]
     finished: dict[Run, Mapping[str, Any]] = {}
     unreadable = []
     for run in runs:
-        path = folder / "runs" / config.folder_of(run) / "result.json"
-        if not path.exists():
-            continue
-        result = read_json(path)
-        if _whole(result, run):
+        run_folder = folder.run(config, run)
+        result = run_folder.read_result(run)
+        if result is not None:
             finished[run] = result
-        else:
+        elif run_folder.has_result:
             unreadable.append(run.id)
     return Results(folder, config, finished, len(runs), tuple(unreadable))
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's content, or None where there is none or it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _whole(result: Any, run: Run) -> bool:
-    """Tell whether a result has all that a report takes from it."""
-    try:
-        float(result["seconds"])
-        for case in result["cases"]:
-            str(case["name"])
-            float(case["sup_dice"])
-            _calibration_error(case["calibration"])
-            for method in METHODS[run.loss]:
-                for name in SCORES:
-                    float(case["methods"][method][name])
-    except (KeyError, TypeError, ValueError):
-        return False
-    return len(result["cases"]) > 0
 
 
 def _calibration_error(calibration: Mapping[str, Any]) -> float:
     """Return the expected calibration error of one map from its curve."""
     count, promised, held = (
-        np.asarray(calibration[name], dtype=np.float64) for name in ("count", "promised", "held")
+        np.asarray(calibration[name], dtype=np.float64) for name in CALIBRATION
     )
     return float(np.abs(promised - held).sum() / max(1.0, count.sum()))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.report.figures.figure1 import STYLES
 from marginseg.report.intervals import mean_intervals
 from marginseg.report.results import CaseScore, Results, read_results
+from marginseg.study.evaluation import METHOD_ORDER
 
 REFERENCES: Mapping[str, str] = {
     "noisy": "against the noisy test label (the paper's number)",
@@ -93,7 +93,7 @@ def summarise(results: Results) -> list[dict[str, Any]]:
             cells[score.structure, score.std, CEILING, reference][score.fold, score.name] = (
                 score.sup_dice
             )
-    keys = sorted(cells, key=_order(results, [*STYLES, CEILING]))
+    keys = sorted(cells, key=_order(results, [*METHOD_ORDER, CEILING]))
     return [
         {
             **dict(zip(("structure", "std", "method", "reference"), key, strict=True)),

@@ -23,7 +23,7 @@ from marginseg.data import (
     totalsegmentator,
 )
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.training.train import DEVICES, LOSSES, PRECISIONS
+from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, TrainingSettings
 
 #: Settings that say how runs are executed, and leave what they compute as it is.
 EXECUTION_ONLY = frozenset({"device", "workers"})
@@ -284,6 +284,23 @@ class StudyConfig:
             for fold in range(self.folds)
             for loss in self.losses
         ]
+
+    def training_settings(self, run: Run) -> TrainingSettings:
+        """Return how a run's network is trained.
+
+        The folds have seeds of their own. The losses of a fold share one: their networks begin with
+        the same weights, and see the cases in the same order.
+
+        Example:
+            >>> config = StudyConfig(epochs=7, seed=10)
+            >>> settings = config.training_settings(Run("tube", 0.03, 2, "soft_dice"))
+            >>> settings.loss, settings.epochs, settings.seed
+            ('soft_dice', 7, 12)
+
+        """
+        shared = {field.name for field in dataclasses.fields(TrainingSettings)} - {"loss", "seed"}
+        settings = {name: getattr(self, name) for name in shared}
+        return TrainingSettings(loss=run.loss, seed=self.seed + run.fold, **settings)
 
     def folder_of(self, run: Run) -> str:
         """Return the name of a run's folder: what it is called, and a hash of all that it is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,10 +13,19 @@ from torch import Tensor
 from marginseg.metrics import calibration_curve, dice, volume_ratio
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import dice_threshold
-from marginseg.threshold import optimal_segmentation, optimal_threshold
+from marginseg.threshold import cut, optimal_threshold
 
 #: Of each loss: the method that cuts at ½, and the one that cuts at t*.
 METHODS = {"cross_entropy": ("CE(0)", "CE(*)"), "soft_dice": ("SD(0)", "SD(*)")}
+
+#: All methods, in the order in which a report names them: those of the paper's Table 1 come first.
+METHOD_ORDER = ("CE(0)", "SD(0)", "CE(*)", "SD(*)")
+
+#: What is told of each method on a test case.
+SCORES = ("dice_noisy", "dice_clean", "dice_marginal", "volume_ratio", "threshold")
+
+#: The fields of a calibration curve.
+CALIBRATION = ("count", "promised", "held")
 
 
 def noisy_label(
@@ -84,29 +94,41 @@ def evaluate(
 
     """
     at_half, at_optimum = METHODS[loss]
-    cuts = {
-        at_half: (0.5, optimal_segmentation(probabilities, "accuracy")),
-        at_optimum: (
-            float(optimal_threshold(probabilities)),
-            optimal_segmentation(probabilities),
-        ),
-    }
+    cuts = {at_half: 0.5, at_optimum: float(optimal_threshold(probabilities))}
+    segmentations = {name: cut(probabilities, threshold) for name, threshold in cuts.items()}
     methods = {
         method: {
             "dice_noisy": float(dice(segmentation, noisy)),
             "dice_clean": float(dice(segmentation, clean)),
             "dice_marginal": float(dice(segmentation, marginal)),
             "volume_ratio": float(volume_ratio(segmentation, clean)),
-            "threshold": threshold,
+            "threshold": cuts[method],
         }
-        for method, (threshold, segmentation) in cuts.items()
+        for method, segmentation in segmentations.items()
     }
     best = dice_threshold(marginal, spatial_dims=marginal.ndim).dice
+    curve = calibration_curve(probabilities, marginal)
     return {
         "methods": methods,
         "sup_dice": float(best),
-        "calibration": {
-            field: values.tolist()
-            for field, values in vars(calibration_curve(probabilities, marginal)).items()
-        },
+        "calibration": {field: getattr(curve, field).tolist() for field in CALIBRATION},
     }
+
+
+def is_whole_score(case: Mapping[str, Any], loss: str) -> bool:
+    """Return whether a test case has its name and all that :func:`evaluate` says of it.
+
+    Args:
+        case: As it was read from a file.
+        loss: The network's.
+
+    Raises:
+        KeyError, TypeError, ValueError: A field is missing, or not of its type.
+
+    """
+    numbers = [case["sup_dice"]]
+    for method in METHODS[loss]:
+        numbers += [case["methods"][method][score] for score in SCORES]
+    for field in CALIBRATION:
+        numbers += case["calibration"][field]
+    return isinstance(case["name"], str) and all(isinstance(n, int | float) for n in numbers)

@@ -1,8 +1,7 @@
-"""A study: the grid of runs, who executes them, and the folder that remembers what is done."""
+"""A study: the grid of runs, from the settings to what became of every run."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,20 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marginseg.data import Dataset, EmptyDatasetError, folds
-from marginseg.files.atomic import remove_leftovers, write_text
-from marginseg.files.locks import LOCK, locked
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.environment import environment, noise_statistics
 from marginseg.study.executors import local_executor
-from marginseg.study.run import (
-    CHECKPOINT,
-    ERROR_LOG,
-    Executor,
-    Outcome,
-    Task,
-    failure,
-    finished_result,
-)
+from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
+from marginseg.study.run_folder import RunFolder
+from marginseg.study.task import Executor, Outcome, Task, failure
 from marginseg.training.train import Epoch
 
 #: Seconds that a study waits for another process to leave its folder. Whoever asks for a study's
@@ -100,7 +91,7 @@ class StudyResult:
     output_dir: Path
     config: StudyConfig
     runs: list[dict[str, Any]] = field(default_factory=list)
-    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    skipped: list[SkippedCase] = field(default_factory=list)
     failed: list[FailedRun] = field(default_factory=list)
 
 
@@ -114,11 +105,10 @@ def run_study(
 ) -> StudyResult:
     """Execute all runs of a study, or those that are missing in its folder.
 
-    The folder gets ``config.json``, ``environment.json``, ``skipped.json``, ``failed.json``,
-    ``noise.json``, ``runs.jsonl`` (a line for each finished run), ``runs/RUN/`` and ``cache/`` (the
-    prepared cases). A study that was killed goes on where it was, runs from their last epoch; on
-    the CPU the results have the same bits as uninterrupted ones. A run that fails does not stop the
-    others: its traceback is in ``runs/RUN/error.log``, and the next time it is tried again.
+    What the folder gets is told by :mod:`marginseg.study.folder`. A study that was killed goes on
+    where it was, runs from their last epoch; on the CPU the results have the same bits as
+    uninterrupted ones. A run that fails does not stop the others: its traceback is in its folder,
+    and the next time it is tried again.
 
     With several workers, a script has to start it under ``if __name__ == "__main__":``, as for
     every process that Python spawns.
@@ -152,194 +142,217 @@ def run_study(
     """
     config = config.resolved()
     output = Path(output_dir)
-    _check_same_study(config, output)
-    notify = progress or (lambda _: None)
-    # Other processes, and other machines, have folders of their own to start from.
-    cache = (output / "cache" if cache_dir is None else Path(cache_dir)).absolute()
+    # Other processes, and other machines, have working folders of their own to start from.
+    folder = StudyFolder(output.absolute())
+    _check_same_study(config, folder)
     if executor is None:
         executor = local_executor(config)
+    cache = folder.cache if cache_dir is None else Path(cache_dir).absolute()
     # A cache of its own outlives a study that cannot begin: others use it too.
-    inside = [cache] if cache_dir is None else []
-    new = [path for path in (output, *inside, output / LOCK) if not path.exists()]
-    output.mkdir(parents=True, exist_ok=True)
+    made = [folder.path, folder.lock, *([folder.cache] if cache_dir is None else [])]
+    new = [path for path in made if not path.exists()]
+    folder.path.mkdir(parents=True, exist_ok=True)
+    study = _Study(config, folder, cache, progress or (lambda _: None), executor)
     try:
-        with locked(output, patience=PATIENCE):
-            remove_leftovers(output)
-            return _run(config, output, cache, notify, executor)
+        with folder.locked(patience=PATIENCE):
+            study.execute()
     except ValueError:
-        if not (output / "config.json").exists():
+        if not folder.has_begun:
             _take_back(new)
         raise
+    return study.result(output)
 
 
-def _run(
-    config: StudyConfig,
-    output: Path,
-    cache: Path,
-    notify: Callable[[Progress], None],
-    executor: Executor,
-) -> StudyResult:
-    runs = config.runs()
-    epochs = config.epochs
+class _Study:
+    """One call of :func:`run_study`: what it knows and has done so far.
 
-    def tell(kind: str, **facts: Any) -> None:
-        work = sum(done.values())
-        notify(
+    The steps are those of :meth:`execute`: prepare the cases, plan what is left to do, let the
+    executor do it, and record what becomes of each run.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        folder: StudyFolder,
+        cache: Path,
+        notify: Callable[[Progress], None],
+        executor: Executor,
+    ) -> None:
+        self.config, self.folder, self.cache = config, folder, cache
+        self.notify, self.executor = notify, executor
+        #: In the grid's order; those of structures without a case go when that is known.
+        self.runs = config.runs()
+        self.datasets: dict[str, Dataset] = {}
+        self.skipped: list[SkippedCase] = []
+        self.epochs: dict[Run, int] = {}
+        self.finished: dict[Run, dict[str, Any]] = {}
+        self.failed: dict[Run, Outcome] = {}
+
+    def execute(self) -> None:
+        """Do all that is left to do."""
+        runs = len(self.runs)
+        with self.executor:
+            # What it cannot do is refused before hours of preparation.
+            facts = self.executor.facts(runs)
+            self.prepare()
+            tasks = self.plan()
+            self.folder.write_environment(environment(self.config) | facts)
+            self.folder.write_noise(noise_statistics(self.config, self.datasets))
+            self.record()
+            self.tell("prepared")
+            self.executor(tasks, self.report, runs=runs)
+        self.record()
+
+    def prepare(self) -> None:
+        """Make the cases of every structure ready; the study has begun if that succeeds."""
+        begins = not self.folder.has_begun
+        # The settings come first: whoever asks for the study's status learns what is prepared.
+        self.folder.write_config(self.config)
+        try:
+            self.load_datasets()
+        except ValueError:
+            if begins:
+                self.folder.remove_config()
+            raise
+        self.folder.write_skipped(self.skipped)
+        self.runs = [run for run in self.runs if run.structure in self.datasets]
+
+    def load_datasets(self) -> None:
+        """Find the data set of every structure that has one, and the cases left out."""
+        empty: list[str] = []
+        for structure in self.config.structures:
+            self.tell("preparing", structure=structure)
+
+            def progress(_: int, usable: int, wanted: int, structure: str = structure) -> None:
+                self.tell("preparing", structure=structure, cases=usable, wanted=wanted)
+
+            try:
+                dataset = self.config.dataset(structure, cache_dir=self.cache, progress=progress)
+            except EmptyDatasetError as error:
+                empty.append(str(error))
+                self.skipped.append(SkippedCase(structure, ALL_CASES, str(error)))
+            else:
+                self.datasets[structure] = dataset
+                self.skipped += [SkippedCase(structure, *why) for why in dataset.skipped]
+        if not self.datasets:
+            raise EmptyDatasetError("; ".join(empty))
+        for structure, dataset in self.datasets.items():
+            if self.config.folds > len(dataset):
+                problem = (
+                    f"folds: expected at most the number of cases, got {self.config.folds} for the "
+                    f"{len(dataset)} of structure {structure!r}"
+                )
+                raise ValueError("; ".join([problem, *empty]))
+
+    def plan(self) -> list[Task]:
+        """Return the runs that are left to do; what is finished is taken from the folder."""
+        splits = {
+            structure: folds(len(dataset), self.config.folds, self.config.seed)
+            for structure, dataset in self.datasets.items()
+        }
+        tasks = []
+        for run in self.runs:
+            folder = self.folder_of(run)
+            result = folder.finished_result(self.config, run)
+            if result is not None:
+                self.finish(run, result)
+                # A process that was killed after its last file leaves its checkpoint.
+                with suppress(OSError):
+                    folder.checkpoint.unlink()
+                continue
+            with suppress(OSError):
+                folder.error_log.unlink()
+            train, test = splits[run.structure][run.fold]
+            numbers = tuple(map(int, train)), tuple(map(int, test))
+            tasks.append(Task(run, self.config, self.datasets[run.structure], *numbers, folder))
+        return tasks
+
+    def report(self, outcome: Outcome) -> None:
+        """Take note of what an executor says of a run, and pass it on."""
+        run = outcome.run
+        if outcome.epoch is not None:
+            self.epochs[run] = outcome.epoch.epoch
+        if outcome.kind == "finished":
+            folder = self.folder_of(run)
+            result = folder.finished_result(self.config, run)
+            if result is not None:
+                self.finish(run, result)
+            else:
+                message = f"{folder.path}: no result is there; do all machines share the folder?"
+                outcome = failure(run, folder, message, message)
+        if outcome.kind == "failed":
+            self.failed[run] = outcome
+            self.epochs[run] = self.config.epochs
+        if outcome.kind in ("finished", "failed"):
+            # A full disk stops the runs that write, and the study only at its end.
+            with suppress(OSError):
+                self.record()
+        self.tell(outcome.kind, run=run, epoch=outcome.epoch, error=outcome.error)
+
+    def finish(self, run: Run, result: dict[str, Any]) -> None:
+        """Count a run as done."""
+        self.finished[run] = result
+        self.epochs[run] = self.config.epochs
+
+    def record(self) -> None:
+        """Write what is finished and what has failed, in the grid's order."""
+        self.folder.write_finished(self.finished[run] for run in self.runs if run in self.finished)
+        self.folder.write_failed(
+            RecordedFailure(
+                run.id,
+                self.config.folder_of(run),
+                self.failed[run].error,
+                self.failed[run].details,
+            )
+            for run in self.runs
+            if run in self.failed
+        )
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        """Say how far the study is."""
+        self.notify(
             Progress(
                 kind,
-                sum(run not in pending for run in runs),
-                len(runs),
-                work,
-                len(runs) * epochs,
-                epochs=epochs,
+                done=len(self.finished) + len(self.failed),
+                total=len(self.runs),
+                work=sum(self.epochs.values()),
+                total_work=len(self.runs) * self.config.epochs,
+                epochs=self.config.epochs,
                 **facts,
             )
         )
 
-    done: dict[Run, int] = {}
-    folder = output.absolute() / "runs"
-    pending: dict[Run, Path] = {run: folder / config.folder_of(run) for run in runs}
-    facts = executor.facts(len(runs))  # what it cannot do is refused before hours of preparation
-    new = not (output / "config.json").exists()
-    # It comes first: whoever asks for the study's status learns what is being prepared.
-    write_json(output / "config.json", config.to_dict())
-    try:
-        datasets, skipped = _prepared(
-            config,
-            cache,
-            lambda structure, cases, wanted: tell(
-                "preparing", structure=structure, cases=cases, wanted=wanted
-            ),
+    def folder_of(self, run: Run) -> RunFolder:
+        return self.folder.run(self.config, run)
+
+    def result(self, output: Path) -> StudyResult:
+        """Return what became of the study in its folder, as the caller names it."""
+        return StudyResult(
+            output,
+            self.config,
+            [self.finished[run] for run in self.runs if run in self.finished],
+            self.skipped,
+            [
+                FailedRun(run.id, self.failed[run].error, self.failed[run].log)
+                for run in self.runs
+                if run in self.failed
+            ],
         )
-    except ValueError:
-        if new:
-            (output / "config.json").unlink()
-        raise
-    runs = [run for run in runs if run.structure in datasets]
-    write_json(
-        output / "skipped.json",
-        [dict(zip(("structure", "name", "reason"), entry, strict=True)) for entry in skipped],
-    )
-    finished: dict[Run, dict[str, Any]] = {}
-    for run in runs:
-        result = finished_result(pending[run], config, run)
-        if result is not None:
-            finished[run] = result
-            done[run] = epochs
-            with suppress(OSError):  # a process killed after its last file leaves it
-                (pending[run] / CHECKPOINT).unlink()
-    pending = {run: pending[run] for run in runs if run not in finished}
-    for path in pending.values():
-        with suppress(OSError):
-            (path / ERROR_LOG).unlink()
-    write_json(output / "environment.json", environment(config) | facts)
-    write_json(output / "noise.json", noise_statistics(config, datasets))
-    splits = {
-        structure: folds(len(dataset), config.folds, config.seed)
-        for structure, dataset in datasets.items()
-    }
-    tasks = []
-    for run, folder in pending.items():
-        train, test = splits[run.structure][run.fold]
-        numbers = tuple(map(int, train)), tuple(map(int, test))
-        tasks.append(Task(run, config, datasets[run.structure], *numbers, folder))
-    failed: dict[Run, Outcome] = {}
-
-    def record() -> None:
-        results = (json.dumps(finished[run]) + "\n" for run in runs if run in finished)
-        write_text(output / "runs.jsonl", "".join(results))
-        errors = [
-            {
-                "run": run.id,
-                "folder": config.folder_of(run),
-                "error": failed[run].error,
-                "details": failed[run].details,
-            }
-            for run in runs
-            if run in failed
-        ]
-        write_json(output / "failed.json", errors)
-
-    def report(outcome: Outcome) -> None:
-        run = outcome.run
-        if outcome.epoch is not None:
-            done[run] = outcome.epoch.epoch
-        if outcome.kind in ("finished", "failed"):
-            done[run] = epochs
-            path = pending.pop(run)
-            if outcome.kind == "finished":
-                result = finished_result(path, config, run)
-                if result is None:
-                    message = f"{path}: the result is not there; do all machines share the folder?"
-                    outcome = failure(run, path, message, message)
-                else:
-                    finished[run] = result
-            if outcome.kind == "failed":
-                failed[run] = outcome
-            # A full disk stops the runs that write, and the study only at its end.
-            with suppress(OSError):
-                record()
-        tell(outcome.kind, run=run, epoch=outcome.epoch, error=outcome.error)
-
-    record()
-    tell("prepared")
-    executor(tasks, report)
-    record()
-    return StudyResult(
-        output,
-        config,
-        [finished[run] for run in runs if run in finished],
-        skipped,
-        [FailedRun(run.id, failed[run].error, failed[run].log) for run in runs if run in failed],
-    )
 
 
-def _prepared(
-    config: StudyConfig, cache: Path, tell: Callable[[str, int, int], None]
-) -> tuple[dict[str, Dataset], list[tuple[str, str, str]]]:
-    """Return the data set of every structure that has one, and the cases left out."""
-    datasets: dict[str, Dataset] = {}
-    skipped: list[tuple[str, str, str]] = []
-    empty: list[str] = []
-    for structure in config.structures:
-        tell(structure, 0, 0)
-
-        def progress(_: int, usable: int, wanted: int, structure: str = structure) -> None:
-            tell(structure, usable, wanted)
-
-        try:
-            datasets[structure] = config.dataset(structure, cache_dir=cache, progress=progress)
-        except EmptyDatasetError as error:
-            empty.append(str(error))
-            skipped.append((structure, "all cases", str(error)))
-        else:
-            skipped += [(structure, *why) for why in datasets[structure].skipped]
-    if not datasets:
-        raise EmptyDatasetError("; ".join(empty))
-    for structure, dataset in datasets.items():
-        if config.folds > len(dataset):
-            problem = (
-                f"folds: expected at most the number of cases, got {config.folds} for the "
-                f"{len(dataset)} of structure {structure!r}"
-            )
-            raise ValueError("; ".join([problem, *empty]))
-    return datasets, skipped
-
-
-def _check_same_study(config: StudyConfig, output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: expected a folder, {output} is a file")
-    settings = _read_json(output / "config.json")
-    if not isinstance(settings, dict):
+def _check_same_study(config: StudyConfig, folder: StudyFolder) -> None:
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ValueError(f"output_dir: expected a folder, {folder.path} is a file")
+    earlier = folder.read_config()
+    if earlier is None:
         return
-    earlier = StudyConfig.from_dict(settings)
     changed = [
         f"{name} ({_shown(getattr(earlier, name))} there, {_shown(getattr(config, name))} now)"
         for name in config.differences(earlier)
     ]
     if changed:
         raise ValueError(
-            f"output_dir: {output} holds a study with other settings: {', '.join(changed)}; "
+            f"output_dir: {folder.path} holds a study with other settings: {', '.join(changed)}; "
             "name another folder"
         )
 
@@ -355,16 +368,3 @@ def _take_back(paths: list[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _read_json(path: Path) -> Any:
-    """Return the content, or None where there is no such file or it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,12 +10,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from marginseg.files.locks import is_locked
 from marginseg.study.configuration import Run, StudyConfig
-from marginseg.study.run import ERROR_LOG, finished_result, read_epochs
-
-#: What the study names as skipped where a structure has no case at all.
-ALL_CASES = "all cases"
+from marginseg.study.folder import StudyFolder
+from marginseg.study.run_folder import RunFolder
 
 #: Epochs that the speed is taken from.
 RECENT = 5
@@ -95,60 +91,54 @@ def study_status(output_dir: str | os.PathLike[str]) -> StudyStatus:
 
     Example:
         >>> import tempfile
-        >>> from marginseg.study.grid import write_json
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_json(Path(folder) / "config.json", StudyConfig(structures=["tube"]).to_dict())
-        ...     status = study_status(folder)
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     StudyFolder(Path(path)).write_config(StudyConfig(structures=["tube"]))
+        ...     status = study_status(path)
         >>> status.count("waiting"), status.working, status.seconds_left
         (40, False, None)
 
     """
-    output = Path(output_dir)
-    if not output.is_dir():
-        raise ValueError(f"{output}: no such folder")
-    settings = output / "config.json"
-    if not settings.exists():
-        raise ValueError(f"{output}: holds no study (config.json is missing)")
-    config = _config(settings)
-    environment = _json(output / "environment.json")
-    workers = environment.get("workers") if isinstance(environment, dict) else None
+    folder = StudyFolder(Path(output_dir))
+    config = folder.config()
+    workers = folder.read_environment().get("workers")
     workers = workers if isinstance(workers, int) and workers > 0 else 1
-    failures = _failures(output)
-    empty = _structures_without_cases(output)
+    errors = {failure.folder: failure.error for failure in folder.read_failed()}
+    empty = folder.structures_without_cases()
     runs = [
-        _run_status(output / "runs" / config.folder_of(run), config, run, failures)
+        _run_status(folder.run(config, run), config, run, errors)
         for run in config.runs()
         if run.structure not in empty
     ]
-    working = is_locked(output)
     return StudyStatus(
-        output,
+        folder.path,
         config,
         runs,
-        working,
-        preparing=not (output / "runs.jsonl").exists(),
+        folder.is_locked,
+        preparing=not folder.is_prepared,
         workers=workers,
         seconds=sum(run.seconds for run in runs),
         seconds_left=_seconds_left(runs, config.epochs, workers),
     )
 
 
-def _run_status(folder: Path, config: StudyConfig, run: Run, failures: dict[str, str]) -> RunStatus:
-    result = finished_result(folder, config, run)
-    epochs = read_epochs(folder)
+def _run_status(
+    folder: RunFolder, config: StudyConfig, run: Run, errors: dict[str, str]
+) -> RunStatus:
+    result = folder.finished_result(config, run)
+    epochs = folder.read_epochs()
     facts: dict[str, Any] = {"epochs": min(len(epochs), config.epochs)}
     if epochs:
         facts["loss"] = epochs[-1].loss
         facts["epoch_seconds"] = fmean(epoch.seconds for epoch in epochs[-RECENT:])
         facts["seconds"] = sum(epoch.seconds for epoch in epochs)
     if result is not None:
-        facts |= {"epochs": config.epochs, "seconds": float(result.get("seconds", 0.0))}
+        facts |= {"epochs": config.epochs, "seconds": float(result["seconds"])}
         return RunStatus(run, "done", **facts)
-    if is_locked(folder):
+    if folder.is_locked:
         return RunStatus(run, "running", **facts)
-    log = folder / ERROR_LOG
-    error = failures.get(folder.name, "") or _last_line(log)
+    error = errors.get(folder.path.name, "") or folder.last_error()
     if error:
+        log = folder.error_log
         return RunStatus(run, "failed", **facts, error=error, log=log if log.exists() else None)
     return RunStatus(run, "waiting", **facts)
 
@@ -178,47 +168,3 @@ def _seconds_left(runs: Sequence[RunStatus], epochs: int, workers: int) -> float
         epoch = run.epoch_seconds or (fmean(others) if others else everywhere)
         times.append((epochs - run.epochs) * epoch + test)
     return max(sum(times) / min(workers, len(times)), *times)
-
-
-def _config(path: Path) -> StudyConfig:
-    settings = _json(path)
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: cannot be read; the study's command writes it anew")
-    try:
-        return StudyConfig.from_dict(settings)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _failures(output: Path) -> dict[str, str]:
-    """Return the error of every run that the study has recorded as failed, by its folder's name."""
-    entries = _json(output / "failed.json")
-    return {
-        str(entry.get("folder")): str(entry.get("error"))
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-    }
-
-
-def _structures_without_cases(output: Path) -> set[str]:
-    entries = _json(output / "skipped.json")
-    return {
-        str(entry.get("structure"))
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict) and entry.get("name") == ALL_CASES
-    }
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from marginseg.report.figures.figure1 import STYLES, save
+from marginseg.report.figures.style import STYLES, save
 from marginseg.report.results import Results
 from marginseg.study.configuration import Run
 from marginseg.study.evaluation import METHODS

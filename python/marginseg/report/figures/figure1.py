@@ -1,32 +1,23 @@
-"""Figures: what the noise does to shapes, and what it does to the losses."""
+"""The paper's Figure 1: what the noise does to shapes, and the segmentations that are optimal."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from marginseg.files.atomic import replacing
 from marginseg.metrics import volume_ratio
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import dice_threshold
-from marginseg.threshold import optimal_segmentation
-
-#: Okabe and Ito's colours, which colour-blind readers can tell apart, each with a marker.
-STYLES: Mapping[str, tuple[str, str, str]] = {
-    "CE(0)": ("#D55E00", "o", "cross-entropy, cut at ½"),
-    "SD(0)": ("#0072B2", "s", "soft-Dice, cut at ½"),
-    "CE(*)": ("#009E73", "^", "cross-entropy, cut at t*"),
-    "SD(*)": ("#CC79A7", "D", "soft-Dice, cut at t*"),
-}
+from marginseg.report.figures.style import save
+from marginseg.threshold import cut
 
 OUTLINE = "#D55E00"
 
@@ -81,7 +72,7 @@ def figure1(
         drawn = noise.sample(label, samples, generator=torch.Generator().manual_seed(seed))
         marginal = noise.marginals(label)
         best = dice_threshold(marginal, spatial_dims=2)
-        cuts = [optimal_segmentation(marginal, metric) for metric in ("accuracy", "dice")]
+        cuts = [cut(marginal, threshold) for threshold in (0.5, best.threshold)]
         for axis, image in zip(axes[place], [*drawn, marginal, *cuts], strict=True):
             picture = axis.imshow(
                 np.asarray(image, dtype=np.float32), cmap="cividis", vmin=0, vmax=1
@@ -89,11 +80,12 @@ def figure1(
             axis.set(xticks=[], yticks=[])
             axis.contour(label.numpy(), levels=[0.5], colors=OUTLINE, linewidths=0.9)
         axes[place][0].set_ylabel(f"{name}\na = {a:g}", fontsize=9)
-        for axis, cut, text in zip(
+        for axis, segmentation, text in zip(
             axes[place][-2:], cuts, ("", f", t* = {float(best.threshold):.2f}"), strict=True
         ):
-            dice = 2 * float(marginal[cut].sum()) / float(cut.sum() + marginal.sum())
-            ratio = float(volume_ratio(cut, label))
+            overlap = float(marginal[segmentation].sum())
+            dice = 2 * overlap / float(segmentation.sum() + marginal.sum())
+            ratio = float(volume_ratio(segmentation, label))
             axis.set_xlabel(f"D = {dice:.2f}{text}\n|s|/|l| = {ratio:.2f}", fontsize=7.5)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
@@ -103,17 +95,6 @@ def figure1(
     outline = Line2D([], [], color=OUTLINE, linewidth=1.2, label="the clean label")
     figure.legend(handles=[outline], loc="lower left", frameon=False, fontsize=8)
     return save(figure, path)
-
-
-def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> Path:
-    """Write a figure as PNG, whole or not at all."""
-    FigureCanvasAgg(figure)
-    target = Path(path)
-    with replacing(target) as file:
-        figure.savefig(
-            file, format="png", dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.12
-        )
-    return target
 
 
 def _grid(size: int) -> tuple[Tensor, Tensor]:

@@ -15,12 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from marginseg.report.claims import CLAIMS
-from marginseg.report.figures.figure1 import STYLES, save
+from marginseg.report.figures.style import LINES, STYLES, save
 from marginseg.report.results import CaseScore
 from marginseg.report.summary import CEILING
-
-#: Told apart also where colours and markers are not.
-LINES = {"CE(0)": "dashed", "SD(0)": "dashdot", "CE(*)": "solid", "SD(*)": (0, (4, 1, 1, 1, 1, 1))}
+from marginseg.study.evaluation import METHOD_ORDER, METHODS
 
 #: Panels side by side.
 COLUMNS = 3
@@ -134,7 +132,7 @@ def thresholds_figure(path: str | os.PathLike[str], scores: Iterable[CaseScore])
             cells[score.structure, score.std, score.method].append(score.threshold)
             true[score.structure, score.std][score.name] = score.sup_dice / 2
     structures = list(dict.fromkeys(structure for structure, _, _ in cells))
-    methods = [m for m in STYLES if any(key[2] == m for key in cells)]
+    methods = [m for m in METHOD_ORDER if any(key[2] == m for key in cells)]
     figure, panels = _panels(len(structures))
     for axis, structure in zip(panels, structures, strict=True):
         levels = sorted({std for name, std, _ in cells if name == structure})
@@ -198,7 +196,7 @@ def calibration_figure(path: str | os.PathLike[str], curves: Sequence[Mapping[st
     axes = figure.subplots(len(structures), len(levels), sharex=True, sharey=True, squeeze=False)
     handles: dict[str, Any] = {}
     for curve in curves:
-        method = "CE(0)" if curve["loss"] == "cross_entropy" else "SD(0)"
+        method, _ = METHODS[curve["loss"]]
         colour, marker, text = STYLES[method]
         count, promised, held = (np.array(curve[k]) for k in ("count", "promised", "held"))
         kept = count >= FEWEST_VOXELS
@@ -264,7 +262,7 @@ def _against_noise(
                 linewidth=1.3,
                 label="sup D: the most that anyone can expect",
             )
-        present = [m for m in STYLES if any(row["method"] == m for row in here)]
+        present = [m for m in METHOD_ORDER if any(row["method"] == m for row in here)]
         for place, method in enumerate(present):
             colour, marker, text = STYLES[method]
             points = [row for row in here if row["method"] == method]

@@ -11,11 +11,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from marginseg.study.run import Outcome, Task, failure, one_line, perform
+from marginseg.study.run import perform
+from marginseg.study.task import Outcome, Task, failure, one_line
 from marginseg.training.train import computing_dtype
 
 #: How often a run is begun whose process was killed, most likely because memory was short.
@@ -46,16 +47,28 @@ class ProcessExecutor:
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         self.workers, self.threads, self.precision = workers, threads, precision
-        self._crew: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing has to be got ready: processes start with the first tasks."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held between two calls."""
 
     def facts(self, runs: int) -> dict[str, Any]:
         """Return what ``environment.json`` says of it, for a study of so many runs."""
         workers, threads = self._chosen(runs)
         return {"executor": "processes", "workers": workers, "threads": threads}
 
-    def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
-        workers, threads = self._crew or self._chosen(len(tasks))
+    def __call__(
+        self,
+        tasks: Sequence[Task],
+        report: Callable[[Outcome], None],
+        *,
+        runs: int | None = None,
+    ) -> None:
+        """Execute tasks; see :class:`marginseg.study.task.Executor`."""
+        workers, threads = self._chosen(len(tasks) if runs is None else runs)
         if workers == 1:
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
@@ -75,7 +88,7 @@ class ProcessExecutor:
                 for worker in crew:
                     if worker.task is None and waiting:
                         task = waiting.popleft()
-                        attempts[str(task.folder)] += 1
+                        attempts[str(task.folder.path)] += 1
                         refusal = worker.give(task)
                         if refusal is not None:
                             report(refusal)
@@ -93,7 +106,7 @@ class ProcessExecutor:
                     outcome = worker.outcome()
                     if outcome is None:
                         crew.remove(worker)
-                        again = attempts[str(under_way.folder)] < ATTEMPTS
+                        again = attempts[str(under_way.folder.path)] < ATTEMPTS
                         outcome = _lost(under_way, worker.ending(), again=again)
                         if again:
                             waiting.appendleft(under_way)
@@ -106,12 +119,8 @@ class ProcessExecutor:
         """Return how many processes, and how many threads each has.
 
         In bfloat16 a run of batch 1 gains little from threads, so there is a process for each CPU.
-        In float32 torch convolves a batch of one by a slow loop over large buffers: two runs side
-        by side took longer than one after the other with all threads (133 s against 120 s for four
-        runs).
-
-        It depends on all runs of a study, and not on those that are left: the number of threads
-        decides the last bits of a result.
+        In float32 torch convolves a batch of one by a slow loop over large buffers, and two runs
+        side by side take longer than one after the other with all threads.
         """
         cpus = len(os.sched_getaffinity(0))
         workers = self.workers
@@ -119,8 +128,7 @@ class ProcessExecutor:
             workers = cpus if computing_dtype(self.precision) is torch.bfloat16 else 1
         workers = max(1, min(workers, runs))
         shared = torch.get_num_threads() if workers == 1 else max(1, cpus // workers)
-        self._crew = workers, self.threads or shared
-        return self._crew
+        return workers, self.threads or shared
 
 
 def _lost(task: Task, ending: str, *, again: bool) -> Outcome:

@@ -9,21 +9,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from marginseg.files.locks import LOCK
-from marginseg.study.run import (
-    LOG,
-    Outcome,
-    Task,
-    failure,
-    one_line,
-    perform,
-    read_epochs,
-)
+from marginseg.study.run import perform
+from marginseg.study.task import Outcome, Task, failure, one_line
 
 #: How often Ray begins a run anew whose process or machine died; clusters lose machines.
 RETRIES = 3
@@ -56,9 +47,11 @@ class RayExecutor:
         threads: CPUs that a run takes, and threads that torch uses there.
         workers: Runs at the same time, at most; None: as many as the cluster has room for.
 
+    It connects where a ``with`` is entered, and disconnects where that is left.
+
     Raises:
-        ValueError: Ray is not installed, or an argument is out of its range; when it connects:
-            there is no cluster, or it has no room for a run.
+        ValueError: Ray is not installed, or an argument is out of its range; on entering: there is
+            no cluster; from :meth:`facts`: it has no room for a run.
 
     """
 
@@ -83,8 +76,21 @@ class RayExecutor:
         self.gpu_share = gpu_share
         self._ours = False
 
+    def __enter__(self) -> Self:
+        """Connect to the cluster, unless Ray is connected already."""
+        self._connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Disconnect from the cluster, or end it, if it was connected or begun here."""
+        if self._ours:
+            import ray
+
+            ray.shutdown()
+            self._ours = False
+
     def facts(self, runs: int) -> dict[str, Any]:
-        """Connect, and return what ``environment.json`` says of it, for a study of so many runs."""
+        """Return what ``environment.json`` says of it, for a study of so many runs."""
         share = self._share()
         room = self._room(share)
         return {
@@ -94,10 +100,15 @@ class RayExecutor:
             "gpu_share": share,
         }
 
-    def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
+    def __call__(
+        self,
+        tasks: Sequence[Task],
+        report: Callable[[Outcome], None],
+        *,
+        runs: int | None = None,
+    ) -> None:
+        """Execute tasks; see :class:`marginseg.study.task.Executor`."""
         if not tasks:
-            self._disconnect()
             return
         import ray
 
@@ -111,7 +122,7 @@ class RayExecutor:
             while waiting or watched:
                 while waiting and len(watched) < (self.workers or len(tasks)):
                     task = waiting.popleft()
-                    task.folder.parent.mkdir(parents=True, exist_ok=True)
+                    task.folder.path.parent.mkdir(parents=True, exist_ok=True)
                     watch = _Watch(task)
                     try:
                         watched[remote.remote(task, self.threads)] = watch
@@ -128,7 +139,6 @@ class RayExecutor:
             for reference in watched:
                 with contextlib.suppress(ray.exceptions.RayError):  # it may be the cluster's end
                     ray.cancel(reference, force=True)
-            self._disconnect()
 
     def _connect(self) -> None:
         import ray
@@ -151,22 +161,13 @@ class RayExecutor:
             raise ValueError(f"address: no Ray cluster at {where}: {one_line(error)}") from error
         self._ours = True
 
-    def _disconnect(self) -> None:
-        if self._ours:
-            import ray
-
-            ray.shutdown()
-            self._ours = False
-
     def _share(self) -> float:
         """Return the part of a GPU that a run takes in the cluster."""
-        self._connect()
         import ray
 
         gpus = float(ray.cluster_resources().get("GPU", 0))
         share = self.gpu_share if self.gpu_share is not None else min(GPU_SHARE, gpus)
         if share > gpus:
-            self._disconnect()
             raise ValueError(f"gpu_share: the cluster has {gpus:g} GPUs, and a run takes {share:g}")
         return share
 
@@ -184,7 +185,6 @@ class RayExecutor:
                 fits = min(fits, math.floor(gpus / share + 1e-6))
             room += int(fits)
         if room == 0:
-            self._disconnect()
             raise ValueError(
                 f"threads: no machine of the cluster has {self.threads} CPUs for a run"
             )
@@ -193,8 +193,9 @@ class RayExecutor:
 
 def _execute(task: Task, threads: int) -> Outcome:
     """Execute a task where Ray has put it, and return how it ended."""
-    if not task.folder.parent.is_dir():
-        message = f"{task.folder.parent}: not found; all machines have to share this folder"
+    shared = task.folder.path.parent
+    if not shared.is_dir():
+        message = f"{shared}: not found; all machines have to share this folder"
         return Outcome(task.run, "failed", error=message, details=message)
     torch.set_num_threads(threads)
     outcomes: list[Outcome] = []
@@ -226,29 +227,22 @@ class _Watch:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._lock, self._log = task.folder / LOCK, task.folder / LOG
-        self._seen = [_time(self._lock), _time(self._log)]
+        self._seen = task.folder.times()
         self._started = False
         self._epochs = 0
 
     def news(self) -> list[Outcome]:
         """Return that it has started, and the last epoch, where that is new."""
-        lock, log = _time(self._lock), _time(self._log)
+        times = self.task.folder.times()
         outcomes = []
-        if not self._started and [lock, log] != self._seen:
+        if not self._started and times != self._seen:
             self._started = True
             outcomes.append(Outcome(self.task.run, "started"))
+        _, log = times
         if log != self._seen[1]:
-            epochs = read_epochs(self.task.folder)
+            epochs = self.task.folder.read_epochs()
             if len(epochs) > self._epochs:
                 self._epochs = len(epochs)
                 outcomes.append(Outcome(self.task.run, "epoch", epochs[-1]))
-        self._seen[1] = log
+        self._seen = self._seen[0], log
         return outcomes
-
-
-def _time(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None

@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from marginseg.study.run import Outcome, Task, perform
+from marginseg.study.run import perform
+from marginseg.study.task import Outcome, Task
 
 #: Runs at the same time, where nothing is said. How many fill a GPU has not been measured.
 WORKERS = 4
@@ -40,13 +41,26 @@ class ThreadExecutor:
             raise ValueError(f"workers: expected at least 1, got {workers}")
         self.workers = WORKERS if workers is None else workers
 
+    def __enter__(self) -> Self:
+        """Nothing has to be got ready."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held between two calls."""
+
     def facts(self, runs: int) -> dict[str, Any]:
         """Return what ``environment.json`` says of it, for a study of so many runs."""
         workers = min(self.workers, max(1, runs))
         return {"executor": "threads", "workers": workers, "threads": torch.get_num_threads()}
 
-    def __call__(self, tasks: Sequence[Task], report: Callable[[Outcome], None]) -> None:
-        """Execute tasks; see :class:`marginseg.study.run.Executor`."""
+    def __call__(
+        self,
+        tasks: Sequence[Task],
+        report: Callable[[Outcome], None],
+        *,
+        runs: int | None = None,
+    ) -> None:
+        """Execute tasks; see :class:`marginseg.study.task.Executor`."""
         waiting = deque(tasks)
         outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
         stop = threading.Event()

@@ -17,7 +17,8 @@ import torch
 from marginseg.study import Progress, run_study
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.executors import ProcessExecutor, RayExecutor
-from marginseg.study.run import Outcome, Task
+from marginseg.study.run_folder import RunFolder
+from marginseg.study.task import Outcome, Task
 
 pytestmark = pytest.mark.slow
 
@@ -136,7 +137,8 @@ class _Unreadable:
 )
 def test_what_cannot_be_sent_fails_its_run_only(dataset: Any, words: str, tmp_path: Path) -> None:
     run = Run("tube", 0.06, 0, "soft_dice")
-    tasks = [Task(run, CONFIG, dataset, (0,), (1,), tmp_path / "runs" / name) for name in "ab"]
+    folders = [RunFolder(tmp_path / "runs" / name) for name in "ab"]
+    tasks = [Task(run, CONFIG, dataset, (0,), (1,), folder) for folder in folders]
     outcomes: list[Outcome] = []
     RayExecutor()(tasks, outcomes.append)
     assert [outcome.kind for outcome in outcomes] == ["failed"] * 2

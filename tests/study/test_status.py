@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 
 from marginseg.cli import app
 from marginseg.files import locks
+from marginseg.files.records import write_json
 from marginseg.study import Progress, run_study
-from marginseg.study import run as execution
+from marginseg.study import run as one_run
 from marginseg.study.configuration import StudyConfig
-from marginseg.study.grid import write_json
 from marginseg.study.status import StudyStatus, study_status
 from marginseg.training.train import Epoch
 
@@ -62,7 +62,7 @@ def write_epochs(folder: Path, count: int, seconds: float, loss: float = 0.5) ->
 
 def test_while_a_study_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = CONFIG.runs()[1]
-    trained = execution.train
+    trained = one_run.train
 
     def fail(*arguments: object, **options: object) -> object:
         checkpoint = options["checkpoint"]
@@ -70,7 +70,7 @@ def test_while_a_study_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             raise RuntimeError("this one never works")
         return trained(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(execution, "train", fail)
+    monkeypatch.setattr(one_run, "train", fail)
     seen: dict[str, StudyStatus] = {}
 
     def look(event: Progress) -> None:
@@ -106,7 +106,7 @@ def test_while_a_study_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert after.count("done") == 7
     assert after.seconds_left == 0
     assert "only failed runs are left" in shown("--status", tmp_path).stdout
-    monkeypatch.setattr(execution, "train", trained)
+    monkeypatch.setattr(one_run, "train", trained)
     run_study(CONFIG, tmp_path)
     assert study_status(tmp_path).count("done") == 8
     assert "nothing is left to do" in shown("--status", tmp_path).stdout

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel
@@ -15,24 +11,11 @@ import scipy.ndimage
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import ndtr
-from typer.testing import CliRunner, Result
 
 import marginseg
-from marginseg.cli import app
-from marginseg.cli.errors import _repeat_names
+from command_line import refused, run, shell
 
 AFFINE = np.array([[-1.5, 0.1, 0, 5], [0.1, 1.5, 0, 6], [0, 0, 3.0, 7], [0, 0, 0, 1]])
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from marginseg.cli import main; main()"]
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, **options
-    )
 
 
 def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
@@ -42,17 +25,6 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
 
 def load(path: Path) -> np.ndarray:
     return np.asanyarray(nibabel.load(path).dataobj)
-
-
-def refused(result: Result, *words: str, output: Path | None = None) -> None:
-    """One line on stderr, status 2, no traceback, nothing written."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("marginseg: ")
-    for word in words:
-        assert word in result.stderr
-    assert output is None or not output.exists()
 
 
 @pytest.fixture
@@ -335,90 +307,7 @@ def test_a_full_disk(label: Path, tmp_path: Path) -> None:
 # study
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("--std 0 0.03 0.06 --folds 2", "--std 0 --std 0.03 --std 0.06 --folds 2"),
-        ("--std 0 --std 1", "--std 0 --std 1"),
-        ("--std=0 1 -o x", "--std=0 --std 1 -o x"),
-        ("--std 0 -0.1 1e-2 file", "--std 0 --std -0.1 --std 1e-2 file"),
-        ("--structure a b --std 1", "--structure a --structure b --std 1"),
-        ("--structure --std", "--structure --std"),
-        ("--std", "--std"),
-        ("--std 0 -- 1 2", "--std 0 -- 1 2"),
-        ("file --std 1 2", "file --std 1 --std 2"),
-    ],
-)
-def test_several_values_after_one_name(given: str, expected: str) -> None:
-    several = {"--std": True, "--structure": False}
-    assert _repeat_names(given.split(), several) == expected.split()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ("--std 0 0.03 -0.06", "-0.06"),
-        ("--std nan", "nan"),
-        ("--folds 1", "--folds"),
-        ("--folds two", "--folds"),
-        ("--folds 3 --max-cases 2", "folds"),
-        ("--epochs 0", "--epochs"),
-        ("--learning-rate 0", "--learning-rate"),
-        ("--length-scale -1", "--length-scale"),
-        ("--features 8-x", "--features"),
-        ("--patch 32x48.5x32", "--patch"),
-        ("--patch 30x32x32 --features 4-8-16", "30"),
-        ("--structure heart", "heart"),
-        ("--data decathlon", "--dir"),
-        ("--data decathlon --dir nowhere", "nowhere"),
-        ("--data totalsegmentator --dir .", "--structure"),
-        ("--dir .", "--dir"),
-        ("--data mars", "--data"),
-        ("--preset slow", "--preset"),
-    ],
-)
-def test_bad_studies(arguments: str, word: str, tmp_path: Path) -> None:
-    output = tmp_path / "study"
-    refused(run("study", *arguments.split(), "-o", output), word, output=output)
-
-
-def test_a_study_needs_somewhere_to_write(tmp_path: Path) -> None:
-    refused(run("study"), "--output")
-    (tmp_path / "file").touch()
-    refused(run("study", "-o", tmp_path / "file"), "file")
-
-
 # figure1, info, help
-
-
-def test_figure1(tmp_path: Path) -> None:
-    result = run("figure1", "-o", tmp_path / "figure 1.png")
-    assert result.exit_code == 0, result.output
-    assert (tmp_path / "figure 1.png").read_bytes().startswith(b"\x89PNG")
-    refused(run("figure1", "-o", tmp_path / "none" / "f.png"), "none")
-    refused(run("figure1", "-o", tmp_path), str(tmp_path))
-
-
-def test_info() -> None:
-    result = run("info")
-    assert result.exit_code == 0
-    for text in (marginseg.__version__, torch.__version__, "cpu", "instruction set", "CUDA"):
-        assert text in result.stdout
-
-
-@pytest.mark.parametrize("command", ["study", "threshold", "noise", "marginals", "figure1", "info"])
-def test_help(command: str) -> None:
-    for flag in ("--help", "-h"):
-        result = run(command, flag)
-        assert result.exit_code == 0
-        assert f"marginseg {command}" in re.sub(r"\s+", " ", result.stdout)
-    assert command in run().stdout
-
-
-def test_usage_errors() -> None:
-    refused(run("frobnicate"), "frobnicate")
-    refused(run("threshold"), "PROB")
-    refused(run("info", "--loud"), "--loud")
 
 
 def test_in_a_real_process(label: Path, tmp_path: Path) -> None:
@@ -428,22 +317,3 @@ def test_in_a_real_process(label: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == f"marginseg: {tmp_path / 'none.nii'}: No such file or directory\n"
     assert result.stdout == ""
-
-
-@pytest.mark.slow
-def test_ctrl_c(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from marginseg.cli import main; main()"]
-    process = subprocess.Popen(
-        [*command, "study", "--max-cases", "8", "-o", str(tmp_path / "study")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "study").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "marginseg: interrupted\n"

@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import math
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from marginseg.data import EmptyDatasetError, folds
-from marginseg.study import PAPER, PRESETS, QUICK, Progress, Run, StudyConfig, run_study
-from marginseg.study.executors import ProcessExecutor
-from marginseg.study.presets import preset
-from marginseg.study.run import Outcome, Task
+from marginseg.data import EmptyDatasetError
+from marginseg.study import Progress, Run, StudyConfig, run_study
 
 TINY = StudyConfig(
     structures=("tube",),
@@ -190,68 +181,6 @@ def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "study" / "failed.json").read_text()) == []
 
 
-class _Deadly:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os._exit, (3,)
-
-
-@pytest.mark.slow
-def test_a_dying_process_fails_its_run_only(tmp_path: Path) -> None:
-    run = Run("tube", 0.0, 0, "soft_dice")
-    deadly = [
-        Task(run, TINY, _Deadly(), (0,), (1,), tmp_path / str(place))  # type: ignore[arg-type]
-        for place in range(2)
-    ]
-    outcomes: list[Outcome] = []
-    ProcessExecutor(2, 1)(deadly, outcomes.append)
-    assert sorted(o.kind for o in outcomes) == ["failed"] * 2 + ["lost"] * 2
-    assert all("status 3" in outcome.error for outcome in outcomes)
-
-
-def living(group: int) -> list[str]:
-    """Return the processes of a group that have not ended (Z: ended, but nobody asked)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
-                found.append(path.parent.name)
-    return found
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import dataclasses, sys\n"
-        "from marginseg.study import QUICK, run_study\n"
-        "if __name__ == '__main__':\n"
-        "    show = lambda e: print(e.kind, flush=True)\n"
-        "    config = dataclasses.replace(QUICK, workers=2, structures=('tube',))\n"
-        "    run_study(config, sys.argv[1], progress=show)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, script, tmp_path / "study"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert errors.count("KeyboardInterrupt") == 1  # the parent's, and none from a worker
-    deadline = time.monotonic() + 10
-    while living(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert living(process.pid) == []
-
-
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "study"
 
@@ -262,110 +191,6 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run_study(TINY, folder, progress=again)
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"std": (-0.1,)}, "std"),
-        ({"std": (math.nan,)}, "std"),
-        ({"std": (0.1, 0.1)}, "std"),
-        ({"std": ()}, "std"),
-        ({"data": "ct"}, "data"),
-        ({"data": "decathlon"}, "directory"),
-        ({"directory": "somewhere"}, "directory"),
-        ({"structures": ("liver",)}, "structures"),
-        ({"data": "totalsegmentator", "directory": "x", "structures": ()}, "structures"),
-        ({"losses": ("dice",)}, "losses"),
-        ({"folds": 1}, "folds"),
-        ({"folds": 5}, "folds"),
-        ({"max_cases": 1}, "folds"),
-        ({"max_cases": 0}, "max_cases"),
-        ({"largest_cut": -0.1}, "largest_cut"),
-        ({"largest_cut": 1.1}, "largest_cut"),
-        ({"largest_cut": math.nan}, "largest_cut"),
-        ({"features": (8,)}, "features"),
-        ({"features": (8, 0)}, "features"),
-        ({"patch_shape": (16, 16)}, "patch_shape"),
-        ({"patch_shape": (16, 16, 15)}, "patch_shape"),
-        ({"spacing": (1.0, -1.0, 1.0)}, "spacing"),
-        ({"spacing": (1.0, 1.0)}, "spacing"),
-        ({"length_scale": 0.0}, "length_scale"),
-        ({"learning_rate": math.inf}, "learning_rate"),
-        ({"plateau_factor": 1.0}, "plateau_factor"),
-        ({"augmentation": 1.5}, "augmentation"),
-        ({"precision": "half"}, "precision"),
-        ({"epochs": 0}, "epochs"),
-        ({"workers": 0}, "workers"),
-        ({"seed": -1}, "seed"),
-    ],
-)
-def test_bad_settings_are_named_in_one_line(settings: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=f"^{named}: ") as error:
-        dataclasses.replace(TINY, **settings)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"std": 0.1}, {"epochs": 1.5}, {"structures": "tube"}, {"seed": True}]
-)
-def test_wrong_types_are_named(settings: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=f"^{next(iter(settings))}: "):
-        dataclasses.replace(TINY, **settings)
-
-
-@pytest.mark.parametrize("config", [TINY, *PRESETS.values()])
-def test_json_round_trip(config: StudyConfig) -> None:
-    assert StudyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_a_runs_folder_is_named_by_all_that_it_is() -> None:
-    run = TINY.runs()[0]
-    name = TINY.folder_of(run)
-    same = [{"workers": 2}, {"std": (0.0,)}, {"structures": ("tube", "kidney")}]
-    other = [{"epochs": 3}, {"seed": 1}, {"learning_rate": 2e-2}, {"phantom_cases": 5}]
-    for changes in same:
-        assert dataclasses.replace(TINY, **changes).folder_of(run) == name  # type: ignore[arg-type]
-    names = {dataclasses.replace(TINY, **changes).folder_of(run) for changes in other}  # type: ignore[arg-type]
-    assert len(names | {name}) == 5
-    # Six digits of std are in the name; the hash has them all.
-    assert TINY.folder_of(Run("tube", 0.1, 0, "soft_dice")) != TINY.folder_of(
-        Run("tube", 0.1 + 1e-9, 0, "soft_dice")
-    )
-
-
-def test_unknown_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="unknown batch"):
-        StudyConfig.from_dict({"batch": 2})
-
-
-def test_presets_are_what_they_say() -> None:
-    assert (PAPER.learning_rate, PAPER.weight_decay, PAPER.epochs) == (1e-4, 1e-5, 100)
-    assert (PAPER.plateau_patience, PAPER.plateau_factor) == (30, pytest.approx(1 / 5))
-    assert (PAPER.features, PAPER.patch_shape, PAPER.folds) == (
-        (16, 32, 64, 128, 256),
-        (64, 64, 64),
-        5,
-    )
-    assert max(QUICK.std) == max(PAPER.std) == 0.06
-    folders: dict[str, Any] = {"directory": "somewhere", "structures": ["aorta"]}
-    paper = preset("paper", data="totalsegmentator", **folders)
-    assert (paper.spacing, paper.max_cases, paper.largest_cut) == ((3.0, 3.0, 3.0), 400, 0.03)
-    assert dataclasses.replace(PAPER, data="totalsegmentator", **folders) == dataclasses.replace(
-        paper, spacing=None, max_cases=None, largest_cut=None
-    )
-    for train, test in folds(paper.max_cases or 0, paper.folds, paper.seed):
-        assert (len(train), len(test)) == (320, 80)
-    assert preset("paper", data="totalsegmentator", max_cases=7, **folders).max_cases == 7
-    task = preset("paper", data="decathlon", **folders)
-    assert (task.spacing, task.max_cases, task.largest_cut) == (None, None, None)
-    assert preset("paper") == PAPER
-    assert PAPER.number_of_phantoms == 400
-    with pytest.raises(ValueError, match="^preset: expected one of quick, paper, got 'slow'"):
-        preset("slow")
-    for config in PRESETS.values():
-        names = [run.id for run in config.resolved().runs()]
-        assert len(names) == len(set(names))
 
 
 def test_nothing_is_left_of_a_study_that_cannot_begin(tmp_path: Path) -> None:

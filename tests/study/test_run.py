@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -18,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from marginseg.data import phantom
 from marginseg.files import locks
 from marginseg.files.atomic import LEFTOVER
-from marginseg.study import Progress, Run, StudyConfig, run_study
-from marginseg.study import run as execution
-from marginseg.study.executors import ProcessExecutor, RayExecutor, processes
-from marginseg.study.run import Outcome, Task, finished_result, one_line, perform, read_epochs
+from marginseg.study import Progress, StudyConfig, run_folder, run_study
+from marginseg.study import run as one_run
+from marginseg.study.folder import StudyFolder
+from marginseg.study.run import perform
+from marginseg.study.run_folder import RunFolder
+from marginseg.study.task import Outcome, Task
 
 CONFIG = StudyConfig(
     structures=("tube",),
@@ -112,14 +109,14 @@ def test_leftovers_and_a_damaged_checkpoint(share: float, tmp_path: Path) -> Non
     run_study(CONFIG, tmp_path / "study")
     assert results(tmp_path / "study") == results(tmp_path / "whole")
     assert list((tmp_path / "study").rglob(f"{LEFTOVER}*")) == []
-    assert len(read_epochs(folder)) == CONFIG.epochs
+    assert len(RunFolder(folder).read_epochs()) == CONFIG.epochs
 
 
 def test_a_log_that_was_not_written_after_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run killed between its last checkpoint and its log has no epoch left to do."""
-    written = execution.write_text
+    written = run_folder.write_text
 
     def kill(path: Path, text: str) -> None:
         if path.name == "log.jsonl" and text.count("\n") == CONFIG.epochs:
@@ -127,13 +124,13 @@ def test_a_log_that_was_not_written_after_the_last_checkpoint(
         written(path, text)
 
     with monkeypatch.context() as patched:
-        patched.setattr(execution, "write_text", kill)
+        patched.setattr(run_folder, "write_text", kill)
         with pytest.raises(KeyboardInterrupt):
             run_study(CONFIG, tmp_path)
     folder = tmp_path / "runs" / CONFIG.folder_of(FIRST)
-    assert len(read_epochs(folder)) == CONFIG.epochs - 1
+    assert len(RunFolder(folder).read_epochs()) == CONFIG.epochs - 1
     run_study(CONFIG, tmp_path)
-    assert len(read_epochs(folder)) == CONFIG.epochs
+    assert len(RunFolder(folder).read_epochs()) == CONFIG.epochs
 
 
 def test_a_checkpoint_left_by_a_kill_after_the_result_is_removed(tmp_path: Path) -> None:
@@ -154,7 +151,7 @@ def test_a_failed_run_has_a_log_until_it_is_tried_again(
         raise ValueError("two\nlines")
 
     with monkeypatch.context() as patched:
-        patched.setattr(execution, "train", fail)
+        patched.setattr(one_run, "train", fail)
         result = run_study(CONFIG, tmp_path)
     assert [failed.error for failed in result.failed] == ["ValueError: two lines"] * 2
     for failed, run in zip(result.failed, CONFIG.runs(), strict=True):
@@ -181,21 +178,21 @@ def test_an_error_in_the_progress_is_no_failure_of_the_run(tmp_path: Path) -> No
 FULL = """
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from marginseg.study import run as execution
 from marginseg.cli import main
+from marginseg.study import run as one_run
 
-execute = execution._execute
+train_and_test = one_run._train_and_test
 
 def full(task, on_epoch):
     first = (task.run.fold, task.run.loss) == (0, "cross_entropy")
     limit = ROOM if first else resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        execute(task, on_epoch)
+        train_and_test(task, on_epoch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
-execution._execute = full
+one_run._train_and_test = full
 main()
 """
 
@@ -220,17 +217,11 @@ def test_no_space_for_one_run(room: int, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("study/runs/*/result.json"))) == 3
 
 
-def test_a_full_disk_is_named_behind_torchs_error() -> None:
-    error = RuntimeError("unexpected pos 64 vs 0")
-    error.__context__ = OSError(errno.ENOSPC, "No space left on device", "checkpoint.pt")
-    assert one_line(error) == "OSError: [Errno 28] No space left on device: 'checkpoint.pt'"
-
-
 # two processes
 
 
 def test_two_processes_do_not_share_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "PATIENCE", 0.2)
+    monkeypatch.setattr(one_run, "PATIENCE", 0.2)
     monkeypatch.setattr(locks, "BEAT", 0.05)
     folder = tmp_path / "runs" / CONFIG.folder_of(FIRST)
     folder.mkdir(parents=True)
@@ -261,136 +252,16 @@ def test_a_run_waits_for_another_process_to_end(tmp_path: Path) -> None:
     assert result.failed == []
 
 
-def test_a_lock_that_outlives_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SILENCE", 0.3)
-    with locks.locked(tmp_path, patience=0):  # its time is renewed after 5 seconds
-        before = time.monotonic()
-        with locks.locked(tmp_path, patience=0, take_over=True):
-            assert time.monotonic() - before >= 0.3
-        with pytest.raises(locks.LockedError), locks.locked(tmp_path, patience=1):
-            pass
-
-
-def test_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not locks.is_locked(tmp_path / "none")
-    assert not locks.is_locked(tmp_path)
-    with locks.locked(tmp_path, patience=0):
-        assert locks.is_locked(tmp_path)
-    assert not locks.is_locked(tmp_path)
-    # Of another machine's lock only the time may be seen.
-    lock = tmp_path / locks.LOCK
-    lock.write_text("another machine")
-    assert locks.is_locked(tmp_path)
-    os.utime(lock, (time.time() - 2 * locks.SILENCE,) * 2)
-    assert not locks.is_locked(tmp_path)
-    # Of this machine's, the lock says it: the process was killed.
-    lock.write_text(locks.socket.gethostname())
-    assert not locks.is_locked(tmp_path)
-
-
 def test_a_finished_run_is_not_done_again_by_who_waited_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_study(CONFIG, tmp_path)
-    folder = tmp_path / "runs" / CONFIG.folder_of(FIRST)
-    assert finished_result(folder, CONFIG, FIRST) is not None
-    monkeypatch.setattr(execution, "train", None)
+    folder = StudyFolder(tmp_path).run(CONFIG, FIRST)
+    assert folder.finished_result(CONFIG, FIRST) is not None
+    monkeypatch.setattr(one_run, "train", None)
     outcomes: list[Outcome] = []
     perform(Task(FIRST, CONFIG, None, (0,), (1,), folder), outcomes.append)  # type: ignore[arg-type]
     assert [outcome.kind for outcome in outcomes] == ["started", "finished"]
 
 
 # processes
-
-
-class _Unpicklable:
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise RuntimeError("stays here")
-
-
-def test_what_cannot_be_sent_fails_its_run_only(tmp_path: Path) -> None:
-    run = Run("tube", 0.06, 0, "soft_dice")
-    tasks = [
-        Task(run, CONFIG, _Unpicklable(), (0,), (1,), tmp_path / name)  # type: ignore[arg-type]
-        for name in "abc"
-    ]
-    outcomes: list[Outcome] = []
-    ProcessExecutor(2, 1)(tasks, outcomes.append)
-    assert [outcome.kind for outcome in outcomes] == ["failed"] * 3
-    assert all("stays here" in outcome.error for outcome in outcomes)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_changes_nothing(tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, epochs=40)
-    expected = run_study(config, tmp_path / "one").runs
-    killed: list[Run] = []
-
-    def kill(event: Progress) -> None:
-        if event.kind == "epoch" and not killed and event.epoch is not None:
-            assert event.run is not None
-            killed.append(event.run)
-            children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-            found = [pid for path in children for pid in path.read_text().split()]
-            spawned = [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
-            for process in spawned:
-                os.kill(int(process), signal.SIGKILL)
-
-    seen: list[Progress] = []
-
-    def progress(event: Progress) -> None:
-        seen.append(event)
-        kill(event)
-
-    executor = ProcessExecutor(2, threads=1)
-    result = run_study(config, tmp_path / "two", executor=executor, progress=progress)
-    lost = [event for event in seen if event.kind == "lost"]
-    assert {event.run for event in lost} >= set(killed)
-    assert all("SIGKILL" in event.error for event in lost)
-    assert result.failed == []
-    for one, other in zip(result.runs, expected, strict=True):
-        assert one["cases"] == other["cases"]
-        assert [e["loss"] for e in one["epochs"]] == [e["loss"] for e in other["epochs"]]
-
-
-def test_threads_do_not_depend_on_the_runs_that_are_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They decide the last bits of a result."""
-    begun: list[int] = []
-
-    def begin(threads: int) -> None:
-        begun.append(threads)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
-    monkeypatch.setattr(processes, "_Worker", begin)
-    config = dataclasses.replace(CONFIG, folds=2, losses=("cross_entropy", "soft_dice"), workers=4)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            run_study(config, tmp_path)
-        environment = json.loads((tmp_path / "environment.json").read_text())
-        assert (environment["workers"], environment["threads"]) == (4, 2)
-        # All but one are done the second time.
-        for run in config.runs()[1:]:
-            folder = tmp_path / "runs" / config.folder_of(run)
-            perform(_task(config, run, tmp_path), lambda _: None)
-            assert finished_result(folder, config, run) is not None
-    assert begun == [2, 2]
-
-
-def _task(config: StudyConfig, run: Run, folder: Path) -> Task:
-    cases = phantom("tube", cases=2, patch_shape=config.patch_shape, cache_dir=folder / "cache")
-    return Task(run, config, cases, (0,), (1,), folder / "runs" / config.folder_of(run))
-
-
-def test_wrong_numbers_of_workers() -> None:
-    for wrong in ({"workers": 0}, {"threads": 0}):
-        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected at least 1"):
-            ProcessExecutor(**wrong)
-
-
-def test_a_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marginseg.study.executors.ray.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"^executor: Ray is not installed.*marginseg\[ray\]"):
-        RayExecutor()

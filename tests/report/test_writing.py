@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import io
 import json
 import re
 from functools import partial
@@ -11,13 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from made_up_study import write_study
 from marginseg.report import rich_table, write_report
-from marginseg.report.figures.cases import extreme_cases, noise_cases
 from marginseg.report.figures.figure1 import figure1
-from marginseg.report.results import read_results
 from marginseg.report.summary import differences_table, summary_table
 from marginseg.report.writing import FIGURES
 
@@ -228,42 +224,6 @@ def test_one_case_has_no_interval(tmp_path: Path) -> None:
     assert {row["verdict"] for row in content["findings"]} == {"undecided"}
 
 
-@pytest.mark.parametrize(
-    "structures", [("kidney", "tube", "thin_tube"), ("inferior_vena_cava", "autochthon_right")]
-)
-def test_terminal_table_fits_80_columns(tmp_path: Path, structures: tuple[str, ...]) -> None:
-    folder = tmp_path / "study"
-    write_study(folder, structures=structures, std=(0.0, 0.025, 0.05, 0.0625), cases=6)
-    table = rich_table(folder)
-    assert table.row_count == 4 * len(structures)
-    text = io.StringIO()
-    # As the command prints it: too long a line is not folded.
-    Console(file=text, width=80, highlight=False, soft_wrap=True).print(table)
-    lines = text.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "…" not in text.getvalue()
-    for row in summary_table(folder):
-        if (row["method"], row["reference"]) == ("CE(*)", "noisy"):
-            low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
-            assert f"{row['mean']:.3f} [{low},{high}]" in text.getvalue()
-    assert any(line.startswith("CE(*) > CE(0): ") and "of" in line for line in lines)
-
-
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="^output_dir"):
+    with pytest.raises(ValueError, match="expected a study's folder, got one without config.json"):
         write_report(tmp_path)
-
-
-def test_worst_and_best_cases_are_so(study: Path) -> None:
-    results = read_results(study)
-    cases = extreme_cases(results)
-    assert len(cases) == 4
-    scores = [
-        s.dice_noisy
-        for s in results.scores
-        if (s.structure, s.std, s.method) == ("kidney", 0.06, "CE(*)")
-    ]
-    assert [case["dice"] for case in cases[:2]] == [min(scores), max(scores)]
-    assert "worst" in cases[0]["title"]
-    levels = [[level["std"] for level in case["levels"]] for case in noise_cases(results)]
-    assert levels == [[0.0, 0.06]] * 2

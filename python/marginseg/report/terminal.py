@@ -1,0 +1,79 @@
+"""The paper's Table 1 for the terminal."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from marginseg.report.claims import CLAIMS, judge
+from marginseg.report.results import read_results
+from marginseg.report.summary import CEILING, REFERENCES, TABLE_1, differences, summarise
+
+
+def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> Table:
+    """Return the paper's Table 1 for the terminal, 80 columns wide at most.
+
+    Args:
+        output_dir: A study's folder.
+        reference: What Dice is taken against: ``"noisy"``, ``"clean"`` or ``"marginal"``.
+
+    Returns:
+        Means over cases with 95 % intervals, a row a structure and noise level; below it, where
+        the paper's claims hold.
+
+    Raises:
+        ValueError: The folder holds no study.
+
+    """
+    results = read_results(output_dir)
+    rows = [row for row in summarise(results) if row["reference"] == reference]
+    table = Table(
+        title=f"Dice {REFERENCES[reference]}\nmean over cases [95 % interval]",
+        title_justify="left",
+        caption="\n".join(_verdicts(judge(differences(results)))) if rows else None,
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("structure", overflow="fold", max_width=12)
+    table.add_column("std", justify="right", no_wrap=True)
+    methods = [m for m in TABLE_1 if any(row["method"] == m for row in rows)]
+    for method in methods:
+        table.add_column(method, no_wrap=True)
+    for structure, std in dict.fromkeys((row["structure"], row["std"]) for row in rows):
+        cells = {
+            row["method"]: _short(row)
+            for row in rows
+            if (row["structure"], row["std"]) == (structure, std)
+        }
+        table.add_row(structure, f"{std:g}", *(cells.get(method, "–") for method in methods))
+    return table
+
+
+def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Count what became of each claim, a line a claim."""
+    lines = []
+    for claim in CLAIMS:
+        rows = [row for row in findings if row["claim"] == claim.text]
+        judged = [row["verdict"] for row in rows if row["verdict"] != "nothing to expect"]
+        if judged:
+            counts = ", ".join(
+                f"{verdict} {judged.count(verdict)}"
+                for verdict in ("holds", "fails", "undecided")
+                if verdict in judged
+            )
+            lines.append(f"{claim.text}: {counts} of {len(judged)}")
+    return lines
+
+
+def _short(row: Mapping[str, Any]) -> str:
+    if row["method"] == CEILING or math.isnan(row["low"]):
+        return f"{row['mean']:.3f}"
+    low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
+    # The bracket would be taken for markup.
+    return f"{row['mean']:.3f} \\[{low},{high}]"

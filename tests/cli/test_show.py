@@ -1,0 +1,25 @@
+"""`marginseg figure1` and `marginseg info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+import marginseg
+from command_line import refused, run
+
+
+def test_figure1(tmp_path: Path) -> None:
+    result = run("figure1", "-o", tmp_path / "figure 1.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "figure 1.png").read_bytes().startswith(b"\x89PNG")
+    refused(run("figure1", "-o", tmp_path / "none" / "f.png"), "none")
+    refused(run("figure1", "-o", tmp_path), str(tmp_path))
+
+
+def test_info() -> None:
+    result = run("info")
+    assert result.exit_code == 0
+    for text in (marginseg.__version__, torch.__version__, "cpu", "instruction set", "CUDA"):
+        assert text in result.stdout

@@ -1,0 +1,99 @@
+"""The settings of a study, and the names of its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from marginseg.study import PRESETS, Run, StudyConfig
+
+TINY = StudyConfig(
+    structures=("tube",),
+    std=(0.0, 0.06),
+    folds=2,
+    patch_shape=(16, 16, 16),
+    phantom_cases=4,
+    features=(2, 4),
+    epochs=2,
+    learning_rate=1e-2,
+    workers=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"std": (-0.1,)}, "std"),
+        ({"std": (math.nan,)}, "std"),
+        ({"std": (0.1, 0.1)}, "std"),
+        ({"std": ()}, "std"),
+        ({"data": "ct"}, "data"),
+        ({"data": "decathlon"}, "directory"),
+        ({"directory": "somewhere"}, "directory"),
+        ({"structures": ("liver",)}, "structures"),
+        ({"data": "totalsegmentator", "directory": "x", "structures": ()}, "structures"),
+        ({"losses": ("dice",)}, "losses"),
+        ({"folds": 1}, "folds"),
+        ({"folds": 5}, "folds"),
+        ({"max_cases": 1}, "folds"),
+        ({"max_cases": 0}, "max_cases"),
+        ({"largest_cut": -0.1}, "largest_cut"),
+        ({"largest_cut": 1.1}, "largest_cut"),
+        ({"largest_cut": math.nan}, "largest_cut"),
+        ({"features": (8,)}, "features"),
+        ({"features": (8, 0)}, "features"),
+        ({"patch_shape": (16, 16)}, "patch_shape"),
+        ({"patch_shape": (16, 16, 15)}, "patch_shape"),
+        ({"spacing": (1.0, -1.0, 1.0)}, "spacing"),
+        ({"spacing": (1.0, 1.0)}, "spacing"),
+        ({"length_scale": 0.0}, "length_scale"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"plateau_factor": 1.0}, "plateau_factor"),
+        ({"augmentation": 1.5}, "augmentation"),
+        ({"precision": "half"}, "precision"),
+        ({"epochs": 0}, "epochs"),
+        ({"workers": 0}, "workers"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named}: ") as error:
+        dataclasses.replace(TINY, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"std": 0.1}, {"epochs": 1.5}, {"structures": "tube"}, {"seed": True}]
+)
+def test_wrong_types_are_named(settings: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{next(iter(settings))}: "):
+        dataclasses.replace(TINY, **settings)
+
+
+@pytest.mark.parametrize("config", [TINY, *PRESETS.values()])
+def test_json_round_trip(config: StudyConfig) -> None:
+    assert StudyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_runs_folder_is_named_by_all_that_it_is() -> None:
+    run = TINY.runs()[0]
+    name = TINY.folder_of(run)
+    same = [{"workers": 2}, {"std": (0.0,)}, {"structures": ("tube", "kidney")}]
+    other = [{"epochs": 3}, {"seed": 1}, {"learning_rate": 2e-2}, {"phantom_cases": 5}]
+    for changes in same:
+        assert dataclasses.replace(TINY, **changes).folder_of(run) == name  # type: ignore[arg-type]
+    names = {dataclasses.replace(TINY, **changes).folder_of(run) for changes in other}  # type: ignore[arg-type]
+    assert len(names | {name}) == 5
+    # Six digits of std are in the name; the hash has them all.
+    assert TINY.folder_of(Run("tube", 0.1, 0, "soft_dice")) != TINY.folder_of(
+        Run("tube", 0.1 + 1e-9, 0, "soft_dice")
+    )
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown batch"):
+        StudyConfig.from_dict({"batch": 2})
