@@ -39,6 +39,13 @@ def check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
         raise ValueError("--dir: phantoms are made on the fly; name the --data that it holds")
     if data is not Data.phantom and directory is None:
         raise ValueError(f"--dir: needed with --data {data.value}")
+    if data is Data.phantom:
+        from marginseg.data import PHANTOM_STRUCTURES
+
+        for name in settings["structures"] or ():
+            if name not in PHANTOM_STRUCTURES:
+                known = ", ".join(PHANTOM_STRUCTURES)
+                raise ValueError(f"--structure: expected one of {known}, got {name!r}")
     if directory is not None and not directory.is_dir():
         raise NotADirectoryError(f"--dir: expected a folder, {directory} is none")
     if data is Data.totalsegmentator and not settings["structures"]:

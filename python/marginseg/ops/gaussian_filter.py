@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import erf
 from torch import Tensor
 
 from marginseg.ops.boundary import (
@@ -120,6 +119,9 @@ def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, A
     if kernel == "sampled":
         weights = np.exp(-0.5 * (k / sigma) ** 2)
     else:
+        # Importing it takes longer than all of this package does without it.
+        from scipy.special import erf
+
         edges = (np.arange(radius + 2, dtype=np.float64) - 0.5) / (sigma * math.sqrt(2.0))
         weights = 0.5 * np.diff(erf(edges))
     weights /= weights[0] + 2.0 * weights[1:].sum()

@@ -33,7 +33,7 @@ def undispatched(*tensors: Tensor) -> bool:
     """Whether an op's CPU kernel may be called past torch's dispatcher.
 
     So it is for plain CPU tensors that no derivative, compiler, transform or mode watches: nothing
-    would happen on the way but 5 to 10 µs, which is longer than the kernels take on small volumes.
+    would happen on the way, and on small volumes the way takes longer than the kernels.
     """
     if _included is None or _function_mode is None or _included() != _USUAL:
         return False

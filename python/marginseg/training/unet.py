@@ -21,8 +21,7 @@ class InstanceNorm(nn.Module):
     """Instance norm with a scale and a shift for each channel.
 
     For a batch of one, its statistics are those of a batch norm, whose kernel takes channels-last
-    tensors as they are; torch's instance norm copies them there and back. A training step of the
-    U-Net (16-32-64-128-256, 64³, bfloat16) took 568 ms instead of 753.
+    tensors as they are; torch's instance norm copies them there and back.
 
     Args:
         channels: Of the input.
