@@ -1,21 +1,24 @@
-# `make study`, `make test` and `make bench` need Python, a C++ compiler and pip; each installs what is missing.
+# `make study`, `make test` and `make bench` need Python, a C++ compiler and pip; each installs what
+# is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The CUDA kernels are also built to run on the CPU, for the tests: tests/cuda_emulation/README.md.
-INSTALL := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt \
-	-C cmake.define.MARGINSEG_EMULATION=ON
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc tests/cuda_emulation -type f)
+PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
+# The compilers' tools live in the environment too, not in one that is made anew each time: what has
+# been compiled stays, and only what has changed is compiled again.
+INSTALL := $(PIP) --no-build-isolation
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+EMULATION := $(shell find tests/cuda_emulation -type f)
 
 .PHONY: study test test-all bench lint format clean
 
 study: $(VENV)/installed
 	$(BIN)/marginseg study --preset quick --output study
 
-test: $(VENV)/installed
+test: $(VENV)/testable
 	$(BIN)/pytest -m "not slow"
 
-test-all: $(VENV)/cluster
+test-all: $(VENV)/testable $(VENV)/cluster
 	$(BIN)/pytest
 
 bench: $(VENV)/benchmarks
@@ -32,15 +35,25 @@ format: $(VENV)/linters
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
 
-# Editable: Python changes take effect at once, C++ changes on the next make.
-$(VENV)/installed: $(SOURCES)
+$(VENV)/builder: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e ".[test]"
+	$(PIP) scikit-build-core pybind11 cmake ninja
 	touch $@
 
-# Ray, with its 281 MB, only for the tests that start it.
+# Editable: changes of Python take effect at once, changes of C++ on the next make.
+$(VENV)/installed: $(VENV)/builder $(SOURCES)
+	$(INSTALL) -e .
+	touch $@
+
+# The CUDA kernels are also built to run on the CPU, for the tests: tests/cuda_emulation/README.md.
+# CMake remembers that, so what is installed later keeps them.
+$(VENV)/testable: $(VENV)/builder $(SOURCES) $(EMULATION)
+	$(INSTALL) -C cmake.define.MARGINSEG_EMULATION=ON -e ".[test]"
+	touch $@ $(VENV)/installed
+
+# Ray, which is large, only for the tests that start it.
 $(VENV)/cluster: $(VENV)/installed
-	$(INSTALL) -e ".[test,ray]"
+	$(INSTALL) -e ".[ray]"
 	touch $@
 
 $(VENV)/linters: $(VENV)/installed

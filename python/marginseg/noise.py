@@ -18,8 +18,8 @@ UNITS = ("extent", "mm", "voxel")
 #: The paper's code: a filter of 0.15 of the extent, so b = 0.15·√2.
 DEFAULT_LENGTH_SCALE = 0.15 * math.sqrt(2.0)
 
-#: Standard deviations that the marginals' kernel reaches, by dtype. Beyond it a Gaussian has 4e-8,
-#: below what a float32 near 1 resolves, and 2e-9.
+#: How many standard deviations the marginals' kernel reaches, by dtype. Of a Gaussian's mass 4e-8
+#: lies beyond the first, which is less than a float32 near 1 resolves, and 2e-9 beyond the second.
 TRUNCATE = {torch.float32: 5.5, torch.float64: 6.0}
 
 

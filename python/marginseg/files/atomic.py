@@ -40,7 +40,7 @@ def replacing(path: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
         b'whole'
 
     """
-    # The path's own name is no part of it: with more letters it could be too long for a file.
+    # The path's own name is no part of the temporary one, which could get too long for a file.
     temporary = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:

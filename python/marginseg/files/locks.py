@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-#: The name of the lock's file, in the folder that it is for.
+#: The name of the lock's file; it stands in the folder that it locks.
 LOCK = ".lock"
 
 #: Seconds from one renewal of the file's time to the next.
 BEAT = 5.0
 
-#: Seconds without one after which the holder counts as gone.
+#: After so many seconds without a renewal the holder counts as gone.
 SILENCE = 60.0
 
 

@@ -16,7 +16,7 @@ from marginseg.files.atomic import replacing
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
-#: The first field of a header is its own size.
+#: A NIfTI header begins with its own size, which tells the two versions of the format apart.
 HEADER_SIZES: Final = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
 MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
@@ -74,7 +74,8 @@ def read(path: str | os.PathLike[str]) -> Volume:
     path = Path(path)
     content = path.read_bytes()
     try:
-        # All of it: a file that lost only its end, or a bit, fails its checksum.
+        # The whole file is decompressed: then one that has lost its end, or a bit, fails its
+        # checksum.
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
         size = content[:4]
@@ -99,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> Volume:
     native = data.dtype.newbyteorder("=")
     if native.kind == "f" and native.itemsize not in (4, 8):  # long doubles, say
         native = np.dtype(np.float64)
-    # A copy: it is writable, and the file's bytes can go.
+    # The data are copied: the copy is writable, and the file's bytes can be freed.
     return Volume(path, np.array(data, dtype=native, order="C"), affine, image.header)
 
 
@@ -123,7 +124,7 @@ def read_label(path: str | os.PathLike[str]) -> Volume:
     if data.ndim > 3 and any(size > 1 for size in data.shape[3:]):
         raise ValueError(f"{path}: expected a label map of up to 3 axes, got shape {data.shape}")
     if data.dtype.kind == "f":
-        # NaN fails the comparison, infinity the range.
+        # NaN fails this comparison; infinity fails the range below.
         fractional = np.count_nonzero(np.rint(data) != data)
         if fractional:
             raise ValueError(
@@ -214,7 +215,7 @@ def write(path: str | os.PathLike[str], data: NDArray[Any], like: Volume) -> Non
     header["cal_min"] = header["cal_max"] = 0  # display range of the values that were there
     zooms = header.get_zooms()
     header.set_data_shape(stored.shape)
-    # An axis that `like` lacks has no size of its own.
+    # An axis that `like` does not have gets voxels of size 1.
     header.set_zooms((zooms + (1.0,) * stored.ndim)[: stored.ndim])
     kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
     image = cast(Any, kind)(stored, like.affine, header)

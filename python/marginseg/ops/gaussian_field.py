@@ -106,7 +106,8 @@ def gaussian_field(
         device=device,
     )
     if undispatched(scaled):
-        # The product keeps the strides of the coefficients.
+        # The scaled coefficients have the strides of those that were given; the core wants them
+        # packed.
         field = _run(scaled.contiguous(), factors)
         return field if field.dtype is dtype else field.to(dtype)
     field = torch.ops.marginseg.gaussian_field(scaled, factors)
@@ -142,7 +143,8 @@ def draw_coefficients(
     """
     where = torch.device(device)
     arguments = (tuple(shape), std, length_scale, dtype, where)
-    # A tensor made under inference mode, or while a graph is traced, would be of no use elsewhere.
+    # A tensor that is made under inference mode, or while a graph is traced, must not be
+    # remembered: other code could not use it.
     constants = _remembered_constants if undispatched() else _constants
     amplitude, factors = constants(*arguments)
     if _is_captured(where):
@@ -185,10 +187,12 @@ def _constants(
 
 _remembered_constants = lru_cache(maxsize=64)(_constants)
 
-#: What captured CUDA graphs read whenever they are replayed: it must not be freed.
+#: Captured CUDA graphs read these tensors whenever they are replayed, so they must not be freed.
 _read_by_graphs: dict[Any, tuple[Tensor, list[Tensor]]] = {}
 
-#: So many normals torch draws alike whether they are scaled at once or later, in one launch less.
+#: From this many values on, torch fills a tensor with normals in vectors, and ``normal_(0, a)``
+#: gives the same values as ``randn`` times a. Drawing them scaled saves an operation; for fewer
+#: values torch takes another path, and the two would differ.
 _FILLED_BY_VECTORS = 16
 
 

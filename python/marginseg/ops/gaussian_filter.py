@@ -119,7 +119,7 @@ def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, A
     if kernel == "sampled":
         weights = np.exp(-0.5 * (k / sigma) ** 2)
     else:
-        # Importing it takes longer than all of this package does without it.
+        # Importing SciPy takes longer than importing this whole package, so it waits for its use.
         from scipy.special import erf
 
         edges = (np.arange(radius + 2, dtype=np.float64) - 0.5) / (sigma * math.sqrt(2.0))
@@ -250,7 +250,8 @@ def _fake(input: Tensor, *_: object) -> Tensor:
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    # (input, sigma, mode, cval, truncate, kernel, ceiling), or without cval and ceiling.
+    # gaussian_filter has the arguments (input, sigma, mode, cval, truncate, kernel, ceiling), its
+    # adjoint the same without cval and ceiling.
     options = inputs[4:6] if len(inputs) == 7 else inputs[3:5]
     ctx.arguments = (*inputs[1:3], *options)
 

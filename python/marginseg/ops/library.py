@@ -22,8 +22,9 @@ def implement(name: str, kernel: Callable[..., Any]) -> None:
         library.impl(name, kernel, device)
 
 
-#: What torch's dispatcher includes for this thread: more, or less, where a transform (vmap, grad),
-#: a mode (fake tensors, tracing) or inference is on. Absent from a torch that does not tell.
+#: Gives the keys that torch's dispatcher includes for this thread. They are others than the usual
+#: ones where a transform (vmap, grad), a mode (fake tensors, tracing) or inference mode is on. A
+#: torch that does not have this private function gets every call through its dispatcher.
 _included = getattr(torch._C, "_dispatch_tls_local_include_set", None)
 _function_mode = getattr(torch._C, "_is_torch_function_mode_enabled", None)
 _USUAL = _included() if _included is not None else None

@@ -23,7 +23,7 @@ from marginseg.ops.library import implement, library, undispatched
 
 INTERPOLATIONS = ("linear", "nearest")
 
-#: ``WarpGeometry`` of the core: batch, channels, shape, input stride, extension, linear.
+#: What the core takes as its geometry: batch, channels, shape, input stride, extension, linear.
 Geometry: TypeAlias = tuple[int, int, list[int], int, int, bool]
 
 
@@ -162,7 +162,7 @@ def _range(dtype: torch.dtype) -> tuple[int, int]:
     return limits.min, limits.max
 
 
-# A Scalar, not a float: cval can be any int64 label.
+# cval is a Scalar and no float, because a float cannot hold every int64 label.
 _OPTIONS = "int spatial_dims, str interpolation, str mode, Scalar cval"
 library.define(f"warp(Tensor input, Tensor displacement, {_OPTIONS}) -> Tensor")
 library.define(
@@ -186,7 +186,8 @@ def _geometry(
     images = input
     if not input.is_contiguous():
         images = input.reshape(batch, channels, *shape)
-        # The images of one batch entry must lie packed; entries may be the same one.
+        # The core wants the images of one batch entry packed. All entries may be one and the same
+        # (an expanded input, stride 0): then only that one is copied.
         if batch > 1 and images.stride(0) == 0:
             images, size = images[:1], 0
         images = images.contiguous()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: What a claim can come to at a structure and noise level.
+#: The verdicts on a claim, at one structure and noise level.
 VERDICTS = ("holds", "fails", "undecided", "nothing to expect")
 
 

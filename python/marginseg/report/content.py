@@ -22,7 +22,7 @@ from marginseg.report.summary import (
     threshold_quantiles,
 )
 
-#: Of the layout of ``report.json``.
+#: The version of the layout of ``report.json``.
 FORMAT = 1
 
 
@@ -42,7 +42,7 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
     private = _Private(results)
     configuration = results.config.to_dict()
     if results.config.directory is not None:
-        # The data set's name is worth telling, where it lay is not.
+        # The report tells the data set's name, and not where it lay on the machine.
         configuration["directory"] = Path(results.config.directory).name
     return {
         "format": FORMAT,

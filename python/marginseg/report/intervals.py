@@ -123,7 +123,8 @@ def _bca(
     level: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count = len(resampled)
-    # Resamples with the sample's own mean count half; rounding must not tell them apart.
+    # Resamples with the sample's own mean count half. Rounding must not set them apart from it, so
+    # what is within a few roundings counts as equal.
     near = 1e-12 * np.abs(values).max(axis=0)
     less, up_to = (resampled < means - near), (resampled <= means + near)
     below = (less.sum(axis=0) + up_to.sum(axis=0)) / (2 * count)

@@ -21,10 +21,10 @@ REFERENCES: Mapping[str, str] = {
     "marginal": "against the marginals",
 }
 
-#: The most that any segmentation can expect, as a method.
+#: The name under which sup D, the most that any segmentation can expect, stands among the methods.
 CEILING = "sup D"
 
-#: What the paper's Table 1 has, and the ceiling.
+#: The methods of the paper's Table 1, and the ceiling.
 TABLE_1 = ("CE(0)", "SD(0)", "CE(*)", CEILING)
 
 #: The pairs of methods whose difference is taken, case by case.
@@ -33,7 +33,7 @@ PAIRS = (("CE(*)", "CE(0)"), ("CE(*)", "SD(0)"))
 #: Shares of the cases at which the thresholds' distribution is told.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-#: Structure, std, method and reference; and of each: a value for every fold and case.
+#: For each structure, std, method and reference, a value for every fold and case.
 Cells = dict[tuple[str, float, str, str], dict[tuple[int, str], float]]
 
 

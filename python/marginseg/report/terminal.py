@@ -75,5 +75,5 @@ def _short(row: Mapping[str, Any]) -> str:
     if row["method"] == CEILING or math.isnan(row["low"]):
         return f"{row['mean']:.3f}"
     low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
-    # The bracket would be taken for markup.
+    # Rich would take a bare bracket for markup.
     return f"{row['mean']:.3f} \\[{low},{high}]"

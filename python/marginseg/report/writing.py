@@ -31,7 +31,7 @@ from marginseg.report.page import page
 from marginseg.report.results import CaseScore, Results, read_results
 from marginseg.study.folder import ReportFile
 
-#: The figures' files are called so, with ``.png``.
+#: The names of the figures, without ``.png``.
 FIGURES = (
     "figure1",
     "figure2",

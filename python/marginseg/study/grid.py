@@ -148,7 +148,8 @@ def run_study(
     if executor is None:
         executor = local_executor(config)
     cache = folder.cache if cache_dir is None else Path(cache_dir).absolute()
-    # A cache of its own outlives a study that cannot begin: others use it too.
+    # What was made for a study that cannot begin is taken back, but for a cache that the caller
+    # named: others use it too.
     made = [folder.path, folder.lock, *([folder.cache] if cache_dir is None else [])]
     new = [path for path in made if not path.exists()]
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,8 @@ class _Study:
     ) -> None:
         self.config, self.folder, self.cache = config, folder, cache
         self.notify, self.executor = notify, executor
-        #: In the grid's order; those of structures without a case go when that is known.
+        #: The runs in the grid's order. When it is known which structures have no case, theirs are
+        #: taken out.
         self.runs = config.runs()
         self.datasets: dict[str, Dataset] = {}
         self.skipped: list[SkippedCase] = []
@@ -192,7 +194,7 @@ class _Study:
         """Do all that is left to do."""
         runs = len(self.runs)
         with self.executor:
-            # What it cannot do is refused before hours of preparation.
+            # An executor that cannot do this study says so here, before hours of preparation.
             facts = self.executor.facts(runs)
             self.prepare()
             tasks = self.plan()
@@ -206,7 +208,7 @@ class _Study:
     def prepare(self) -> None:
         """Make the cases of every structure ready; the study has begun if that succeeds."""
         begins = not self.folder.has_begun
-        # The settings come first: whoever asks for the study's status learns what is prepared.
+        # The settings are written first: who asks for the study's status learns what is prepared.
         self.folder.write_config(self.config)
         try:
             self.load_datasets()
@@ -284,7 +286,8 @@ class _Study:
             self.failed[run] = outcome
             self.epochs[run] = self.config.epochs
         if outcome.kind in ("finished", "failed"):
-            # A full disk stops the runs that write, and the study only at its end.
+            # On a full disk the runs that have to write fail, one by one. The study goes on, and
+            # fails itself where it records its end.
             with suppress(OSError):
                 self.record()
         self.tell(outcome.kind, run=run, epoch=outcome.epoch, error=outcome.error)

@@ -127,7 +127,7 @@ def rigid_displacement(
         scale = torch.tensor(list(spacing), dtype=torch.float64)
         rotation = rotation * scale / scale[:, None]
     change = rotation - torch.eye(n, dtype=torch.float64)
-    # An axis's share of the field, side by side, so that a GPU gets them in one small copy.
+    # The shares of the axes stand side by side in one tensor, so that a GPU gets them in one copy.
     shares = [
         change[:, axis, None] * (torch.arange(size, dtype=torch.float64) - (size - 1) / 2)
         for axis, size in enumerate(shape)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
-#: A capture must not meet another one, nor the warm-up of one.
+#: Only one thread at a time captures a graph, or warms up for it: CUDA forbids that they meet.
 _capturing = threading.Lock()
 
-#: Passes before a capture: libraries choose their kernels and take their workspaces in the first.
+#: How many passes precede a capture. In the first ones libraries choose their kernels and allocate
+#: their workspaces, which they must not do within it.
 WARM_UP = 3
 
 
@@ -112,13 +113,15 @@ class CapturedStep(Step):
             stream, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(stream)
             with torch.cuda.stream(side):
-                # Gradients only: a capture must not be seen in the result.
+                # These passes compute gradients and take no step, so that the result is the same
+                # with and without a capture.
                 for _ in range(WARM_UP):
                     self._differentiate(self._image, self._label)
             stream.wait_stream(side)
             self.optimiser.zero_grad()
             graph = torch.cuda.CUDAGraph()
-            # Other threads go on training on this device meanwhile.
+            # Other threads go on training on this device meanwhile, and may call what a capture
+            # forbids to its own thread.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 super().__call__(self._image, self._label)
             return graph

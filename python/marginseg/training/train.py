@@ -259,7 +259,8 @@ class _State:
         with _initialising, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
             model = UNet(spatial_dims=dims, features=settings.features)
-        # Within (0, 1) for labels that are all empty or all full.
+        # Half a voxel more, of one voxel more: the share is within (0, 1) also for labels that are
+        # all empty or all full, and has a logit.
         voxels = sum(label.numel() for label in labels)
         volume = sum(int(label.count_nonzero()) for label in labels)
         share = (volume + 0.5) / (voxels + 1.0)
@@ -315,7 +316,8 @@ class _State:
             return
         self.model.load_state_dict(saved["model"])
         self.best = saved["best"]
-        # How Adam works is this device's affair; where it was is the checkpoint's.
+        # The checkpoint says where Adam was. How it works (fused, capturable) depends on the device
+        # and stays as it is here.
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": saved["optimiser"], "param_groups": groups})
         for group in self.optimiser.param_groups:

@@ -13,7 +13,7 @@ from torch.nn import functional
 _CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
-#: Added to variances.
+#: Is added to variances before their root is taken, as in torch's norms.
 EPSILON = 1e-5
 
 

@@ -213,7 +213,7 @@ def _outline(axis: Any, mask: NDArray[Any], colour: str, style: str) -> None:
     if plane.min() == plane.max():
         return
     lines = axis.contour(plane, levels=[0.5], colors=colour, linewidths=1.4, linestyles=style)
-    # A dark rim: visible on a bright image and on a bright map.
+    # A dark rim keeps a line visible on a bright image and on a bright map.
     lines.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
 
 

@@ -20,7 +20,7 @@ from marginseg.report.results import CaseScore
 from marginseg.report.summary import CEILING
 from marginseg.study.evaluation import METHOD_ORDER, METHODS
 
-#: Panels side by side.
+#: How many panels stand side by side.
 COLUMNS = 3
 
 #: Bins of a calibration curve with fewer voxels are left out.
@@ -207,7 +207,7 @@ def calibration_figure(path: str | os.PathLike[str], curves: Sequence[Mapping[st
             color=colour,
             marker=marker,
             markersize=4,
-            # One of the two is open, so that it hides nothing where they meet.
+            # One of the two markers is open, so that the other is seen where they meet.
             markerfacecolor=colour if method == "CE(0)" else "none",
             linewidth=1.2,
             linestyle=LINES[method],
@@ -266,7 +266,7 @@ def _against_noise(
         for place, method in enumerate(present):
             colour, marker, text = STYLES[method]
             points = [row for row in here if row["method"] == method]
-            # Side by side, so that no bar hides another.
+            # The methods stand side by side, so that no bar hides another.
             shift = gap * 0.06 * (place - (len(present) - 1) / 2)
             handles[method] = axis.errorbar(
                 [row["std"] + shift for row in points],

@@ -19,7 +19,8 @@ from marginseg.study.run import perform
 from marginseg.study.task import Outcome, Task, failure, one_line
 from marginseg.training.train import computing_dtype
 
-#: How often a run is begun whose process was killed, most likely because memory was short.
+#: How often a run is begun at most. Its process may have been killed because memory was short, and
+#: then it may succeed the next time.
 ATTEMPTS = 2
 
 

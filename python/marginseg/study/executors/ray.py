@@ -19,8 +19,9 @@ from marginseg.study.task import Outcome, Task, failure, one_line
 #: How often Ray begins a run anew whose process or machine died; clusters lose machines.
 RETRIES = 3
 
-#: Of a GPU, for each run. An estimate, not a measurement: the paper's network should need about a
-#: gigabyte in training, and a batch of one should leave room for others.
+#: The part of a GPU that each run is given. It is an estimate, not a measurement: the paper's
+#: network should need about a gigabyte in training, and a batch of one should leave room for
+#: others.
 GPU_SHARE = 0.25
 
 #: Seconds from one look at the runs' logs to the next.
@@ -151,7 +152,8 @@ class RayExecutor:
             "logging_level": logging.WARNING,
         }
         if self.address is None and not os.environ.get("RAY_ADDRESS"):
-            # A cluster of this machine alone needs no page, and tells nobody of its use.
+            # A cluster of this machine alone needs no page with its state, and no statistics of its
+            # use are sent to Ray's makers.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             settings |= {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
         try:

@@ -19,7 +19,8 @@ import torch
 from marginseg.study.run import perform
 from marginseg.study.task import Outcome, Task
 
-#: Runs at the same time, where nothing is said. How many fill a GPU has not been measured.
+#: How many runs there are at the same time, where nothing is said. How many fill a GPU has not been
+#: measured.
 WORKERS = 4
 
 
@@ -92,7 +93,7 @@ class ThreadExecutor:
                 else:
                     report(outcome)
         finally:
-            # A thread stops after the epoch that it is in, whose checkpoint it leaves.
+            # Each thread stops when the epoch that it is in is done and in its checkpoint.
             stop.set()
             for thread in crew:
                 thread.join()
