@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marginseg import optimal_segmentation, optimal_threshold
+from marginseg import cut, dice_threshold, optimal_segmentation, optimal_threshold
 
 
 @settings(max_examples=200, deadline=None)
@@ -92,3 +92,55 @@ def test_a_map_that_requires_grad_is_cut_without_a_warning(device):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert optimal_segmentation(probabilities).tolist() == [True, True, False]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(0, 1, width=16), min_size=1, max_size=12),
+    st.floats(-0.5, 1.5, allow_subnormal=True),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    st.booleans(),
+)
+def test_any_cut_is_exact(device, values, threshold, dtype, as_tensor):
+    """{m >= t} in rational arithmetic, for a number and for a tensor."""
+    m = torch.tensor(values, dtype=torch.float64).to(dtype)
+    t = torch.tensor(threshold, dtype=torch.float64) if as_tensor else threshold
+    expected = [Fraction(float(value)) >= Fraction(threshold) for value in m]
+    assert cut(m, t).tolist() == expected
+    assert cut(m.reshape(1, -1), torch.tensor([threshold], dtype=torch.float64)).tolist() == [
+        expected
+    ]
+
+
+def test_who_solves_once_gets_the_optimal_segmentation(device):
+    maps = torch.rand(3, 2, 8, 9, 10) ** 4
+    best = dice_threshold(maps, spatial_dims=3)
+    segmentation = cut(maps, best.threshold)
+    assert torch.equal(segmentation, optimal_segmentation(maps, spatial_dims=3))
+    assert torch.equal(segmentation.sum(dim=(2, 3, 4)), best.volume)
+    assert torch.equal(cut(maps, 0.5), maps >= 0.5)
+
+
+def test_cuts_at_what_no_value_is():
+    m = torch.tensor([0.0, 0.5, 1.0])
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        assert not cut(m.to(dtype), math.nan).any()
+        assert not cut(m.to(dtype), math.inf).any()
+        assert cut(m.to(dtype), -math.inf).all()
+        assert not cut(m[None].to(dtype), torch.tensor([math.nan])).any()
+
+
+def test_a_cut_keeps_the_tensors_class():
+    class Marked(torch.Tensor):
+        pass
+
+    assert type(cut(torch.rand(3).as_subclass(Marked), 0.5)) is Marked
+
+
+def test_bad_cuts_are_named():
+    with pytest.raises(TypeError, match="^probabilities"):
+        cut(np.zeros(3), 0.5)
+    with pytest.raises(TypeError, match="^probabilities"):
+        cut(torch.zeros(3, dtype=torch.int32), 0.5)
+    with pytest.raises(ValueError, match="^threshold: expected one number"):
+        cut(torch.zeros(3, 4), torch.zeros(4))

@@ -81,7 +81,7 @@ def volume_ratio(segmentation: Tensor, label: Tensor, *, spatial_dims: int | Non
         2.0
 
     """
-    s, m, axes = _checked(segmentation, label, spatial_dims)
+    s, m, axes = _checked(segmentation, label, spatial_dims, name="label")
     ratio = s.sum(dim=axes) / m.sum(dim=axes)
     return torch.where(ratio.isnan(), 1.0, ratio)
 
@@ -106,7 +106,7 @@ def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None
         0.25
 
     """
-    s, m, axes = _checked(segmentation, label, spatial_dims)
+    s, m, axes = _checked(segmentation, label, spatial_dims, name="label")
     return (s - m).mean(dim=axes)
 
 
@@ -196,10 +196,13 @@ def expected_calibration_error(
 
 
 def _checked(
-    first: Tensor, second: Tensor, spatial_dims: int | None
+    first: Tensor, second: Tensor, spatial_dims: int | None, *, name: str = "marginal"
 ) -> tuple[Tensor, Tensor, list[int]]:
     if first.shape != second.shape:
-        raise ValueError(f"shapes differ: {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(
+            f"{name}: expected the first argument's shape {tuple(first.shape)}, "
+            f"got {tuple(second.shape)}"
+        )
     n = first.ndim if spatial_dims is None else spatial_dims
     if not 0 <= n <= first.ndim:
         raise ValueError(f"spatial_dims: expected 0 to {first.ndim}, got {spatial_dims}")

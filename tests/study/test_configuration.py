@@ -97,3 +97,24 @@ def test_a_runs_folder_is_named_by_all_that_it_is() -> None:
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(ValueError, match="unknown batch"):
         StudyConfig.from_dict({"batch": 2})
+
+
+def test_networks_are_trained_as_the_settings_say() -> None:
+    """Every setting of the training is the study's own, but for the loss and the fold's seed."""
+    config = dataclasses.replace(
+        TINY,
+        features=(3, 5),
+        epochs=7,
+        learning_rate=0.5,
+        weight_decay=0.25,
+        plateau_patience=11,
+        plateau_factor=0.125,
+        augmentation=0.75,
+        precision="float32",
+        seed=100,
+    )
+    for run in config.runs():
+        settings = dataclasses.asdict(config.training_settings(run))
+        assert (settings.pop("loss"), settings.pop("seed")) == (run.loss, 100 + run.fold)
+        assert settings == {name: getattr(config, name) for name in settings}
+        assert len(settings) == 8

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 
 from marginseg.data import EmptyDatasetError
 from marginseg.study import Progress, Run, StudyConfig, run_study
+from marginseg.study.executors import ProcessExecutor
 
 TINY = StudyConfig(
     structures=("tube",),
@@ -232,3 +233,44 @@ def test_hippocampus_runs(hippocampus_dir: Path, tmp_path: Path) -> None:
     assert result.config.structures == ("all",)
     assert len(result.runs) == 4
     assert result.failed == []
+
+
+class _Rented(ProcessExecutor):
+    """Notes when it is entered and left."""
+
+    def __init__(self, notes: list[str], *, refuses: bool = False) -> None:
+        super().__init__(1)
+        self.notes, self.refuses = notes, refuses
+
+    def __enter__(self) -> Self:
+        self.notes.append("enter")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.notes.append("leave")
+
+    def facts(self, runs: int) -> dict[str, Any]:
+        self.notes.append("facts")
+        if self.refuses:
+            raise ValueError("there is no room")
+        return super().facts(runs)
+
+
+def test_an_executor_is_left_whatever_happens(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with pytest.raises(ValueError, match="no room"):
+        run_study(TINY, tmp_path / "a", executor=_Rented(notes, refuses=True))
+    assert notes == ["enter", "facts", "leave"]
+    assert not (tmp_path / "a").exists()
+
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    # The preparation fails.
+    notes.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, tmp_path / "a", executor=_Rented(notes), progress=stop)
+    assert notes == ["enter", "facts", "leave"]
+    notes.clear()
+    assert run_study(TINY, tmp_path / "b", executor=_Rented(notes)).failed == []
+    assert notes == ["enter", "facts", "leave"]

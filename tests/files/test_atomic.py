@@ -1,0 +1,83 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from marginseg.files import atomic
+from marginseg.files.atomic import LEFTOVER, remove_leftovers, replacing, write_text
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_what_is_interrupted_leaves_the_file_as_it_was(
+    failure: type[BaseException], tmp_path: Path
+) -> None:
+    path = tmp_path / "a file"
+    path.write_text("before")
+
+    def interrupted() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            assert path.read_text() == "before"
+            raise failure
+
+    with pytest.raises(failure):
+        interrupted()
+    assert path.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a file"]
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_fsync_is_asked_for_or_not(
+    fsync: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it the content is on the disk before the name is there."""
+    synced: list[bytes] = []
+
+    def note(_: int) -> None:
+        assert not (tmp_path / "a").exists()
+        (unfinished,) = tmp_path.iterdir()
+        synced.append(unfinished.read_bytes())
+
+    monkeypatch.setattr(os, "fsync", note)
+    with replacing(tmp_path / "a", fsync=fsync) as file:
+        file.write(b"whole")
+    assert synced == ([b"whole"] if fsync else [])
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_every_leftover_of_a_kill_is_known(tmp_path: Path) -> None:
+    """The process ends in the middle: what is left is what another one removes."""
+    child = os.fork()
+    if child == 0:
+        with replacing(tmp_path / ("long" * 60)) as file:  # 240 letters; 255 are the most
+            file.write(b"half")
+            file.flush()
+            os._exit(0)
+    os.waitpid(child, 0)
+    (tmp_path / "kept").touch()
+    left = [path.name for path in tmp_path.iterdir() if path.name != "kept"]
+    assert len(left) == 1
+    assert left[0].startswith(LEFTOVER)
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_an_error_names_the_file_that_the_caller_knows(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "none" / "a", "text")
+    assert caught.value.filename == str(tmp_path / "none" / "a")
+
+
+def test_the_one_writer_is_this_one() -> None:
+    """No other module of the package makes temporary files or renames them."""
+    package = Path(atomic.__file__).parents[1]
+    writers = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if any(word in path.read_text() for word in ("secrets", "tempfile.mk", "os.rename"))
+    ]
+    assert writers == ["files/atomic.py"]
