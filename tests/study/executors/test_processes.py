@@ -178,12 +178,16 @@ def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert errors.count("KeyboardInterrupt") == 1  # the parent's, and none from a worker
     deadline = time.monotonic() + 10
     while living(process.pid) and time.monotonic() < deadline:
