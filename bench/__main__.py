@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ from rich.console import Console
 from bench import (
     chart,
     dice_threshold,
+    gaussian_field,
     gaussian_filter,
-    marginals,
     memory,
     overhead,
     record,
@@ -25,15 +26,22 @@ from bench import (
 from bench.case import Size
 from bench.comparison import Comparison, Row
 from bench.machine import description, use_threads
+from marginseg.files.atomic import write_text
 
 COMPARED = {
     "sample": sample.cases,
-    "marginals": marginals.cases,
+    "gaussian_field": gaussian_field.cases,
     "gaussian_filter": gaussian_filter.cases,
     "dice_threshold": dice_threshold.cases,
     "warp": warp.cases,
 }
-NAMES = (*COMPARED, "overhead", "memory", "scaling")
+#: What is measured without peers, from the most threads and the time budget.
+ALONE: dict[str, Callable[[int, float], Iterable[Any]]] = {
+    "overhead": lambda threads, seconds: overhead.measure(),
+    "memory": lambda threads, seconds: memory.measure(),
+    "scaling": scaling.measure,
+}
+NAMES = (*COMPARED, *ALONE)
 
 
 def main(
@@ -47,12 +55,17 @@ def main(
     only_scaling: Annotated[
         bool, typer.Option("--scaling", help="Only time against size.")
     ] = False,
-    markdown: Annotated[bool, typer.Option(help="Only print the stored results.")] = False,
+    markdown: Annotated[
+        bool, typer.Option(help="Only make the tables and charts of the stored results again.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder of results.")] = record.FOLDER,
 ) -> None:
-    """Time marginseg beside other packages, and write tables, JSON and charts."""
+    """Time marginseg beside other packages, and write JSON, tables and charts."""
+    # A log file has no width of its own.
+    console = Console() if sys.stdout.isatty() else Console(width=132)
     if markdown:
-        print(table.markdown(record.read(output)))
+        _present(record.read(output), output)
+        console.print(f"results: {output}")
         return
     chosen = ["scaling"] if only_scaling else [n for n in only.split(",") if n] or list(NAMES)
     unknown = sorted(set(chosen) - set(NAMES))
@@ -60,35 +73,32 @@ def main(
         raise typer.BadParameter(f"unknown {', '.join(unknown)}; there are {', '.join(NAMES)}")
     counts = [int(count) for count in threads.split(",")]
     cubes = [Size.parse(size) for size in sizes.split(",")]
-    # A log file has no width of its own.
-    console = Console() if sys.stdout.isatty() else Console(width=132)
     machine = description(counts)
     for name in chosen:
+        rows: list[Any] = []
         with console.status(name) as status:
             if name in COMPARED:
                 comparison = Comparison(COMPARED[name], seconds=seconds, limit=limit)
-                rows: list[Any] = []
                 for row in comparison.rows(cubes, counts):
                     rows.append(row)
                     status.update(_progress(row))
             else:
                 use_threads(max(counts))
-                rows = list(
-                    overhead.measure()
-                    if name == "overhead"
-                    else memory.measure()
-                    if name == "memory"
-                    else scaling.measure(max(counts), seconds)
-                )
+                rows += ALONE[name](max(counts), seconds)
         table.show(name, record.plain(rows), console)
-        everything = record.write(output, machine, name, rows)
-        chart.ratios(everything, output / "cpu.png")
-        chart.scaling(everything, output / "scaling.png")
+        _present(record.write(output, machine, name, rows, NAMES), output)
     console.print(f"results: {output}")
 
 
 def _progress(row: Row) -> str:
     return f"{row.op}, {row.setting}, {row.size}, {row.threads} threads: {row.peer}"
+
+
+def _present(results: dict[str, Any], folder: Path) -> None:
+    """Write what people read: the tables and the charts, made of the stored results alone."""
+    write_text(folder / "cpu.md", table.markdown(results))
+    chart.ratios(results, folder / "cpu.png")
+    chart.scaling(results, folder / "scaling.png")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ PACKAGES = (
     "torchio",
     "SimpleITK",
     "rankseg",
+    "gstools",
 )
 
 
@@ -35,7 +36,7 @@ UNDISTURBED = 0.15
 
 
 def use_threads(threads: int) -> None:
-    """Give torch, and what is built on it or on ITK, so many threads. SciPy and NumPy use one."""
+    """Give torch, and what is built on it or on ITK, so many threads. All others use one."""
     torch.set_num_threads(threads)
     with suppress(MissingPeerError):
         optional("SimpleITK").ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

@@ -56,7 +56,7 @@ def _kilobytes(path: Path, key: str) -> int:
     raise KeyError(key)
 
 
-def _call(op: str, edge: int) -> Call:
+def call_of(op: str, edge: int) -> Call:
     if op == "sample":
         label = organ(Size(edge))
         noise = GaussianFieldNoise(std=0.03)
@@ -68,8 +68,8 @@ def _call(op: str, edge: int) -> Call:
 def rise(op: str, edge: int) -> int:
     """Return the bytes by which one call lifts this process's peak above what it held before."""
     status = Path("/proc/self/status")
-    _call(op, 32)()
-    call = _call(op, edge)
+    call_of(op, 32)()
+    call = call_of(op, edge)
     # "5" sets the peak to what is resident now; without it, making the input would count.
     Path("/proc/self/clear_refs").write_text("5")
     before = _kilobytes(status, "VmRSS")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ def read(folder: Path) -> dict[str, Any]:
     return results
 
 
-def write(folder: Path, machine: dict[str, Any], name: str, rows: list[Any]) -> dict[str, Any]:
-    """Put an op's new rows in the place of its old ones; return all results."""
+def write(
+    folder: Path, machine: dict[str, Any], name: str, rows: list[Any], order: Sequence[str]
+) -> dict[str, Any]:
+    """Put an op's new rows in the place of its old ones; return all results, in the order given."""
     folder.mkdir(parents=True, exist_ok=True)
     merged = read(folder)
     merged["machine"] = machine
@@ -44,6 +47,8 @@ def write(folder: Path, machine: dict[str, Any], name: str, rows: list[Any]) -> 
         "date": machine["date"],
         "rows": plain(rows),
     }
+    stored = merged["results"]
+    merged["results"] = {key: stored[key] for key in order if key in stored}
     write_text(folder / "cpu.json", _text(merged))
     return merged
 

@@ -25,6 +25,7 @@ from bench.case import (
     optional,
     organ,
 )
+from bench.gaussian_field import component, expand
 from marginseg import GaussianFieldNoise, gaussian_field_ranks
 from marginseg.noise import DEFAULT_LENGTH_SCALE
 from marginseg.ops.gaussian_field import axis_factor
@@ -106,20 +107,16 @@ def _cubes(label: Tensor) -> list[Tensor]:
 
 
 def listing_2(label: Tensor) -> Call:
-    """Return Listing 2 with its slips mended: one weight for each component, in voxels."""
+    """Return Listing 2 with its slips mended."""
     edge = label.shape[-1]
     rng = np.random.default_rng(0)
     cubes = [cube.numpy().astype(np.float32) for cube in _cubes(label)]
     grid = np.indices((edge,) * 3, dtype=np.float32)
-    b = DEFAULT_LENGTH_SCALE * edge
-    weight = np.float32(STD * edge * (2.0 * math.pi * b**2) ** 0.75)
 
     def one(cube: Any) -> Any:
         coordinates = np.empty_like(grid)
         for axis in range(3):
-            noise = rng.standard_normal((edge,) * 3, dtype=np.float32)
-            field = ndimage.gaussian_filter(noise, 0.15 * edge, mode="constant")
-            coordinates[axis] = grid[axis] + weight * field
+            coordinates[axis] = grid[axis] + component(edge, STD, rng)
         moved = ndimage.map_coordinates(
             cube, coordinates, order=3, mode="nearest", output=np.float32
         )
@@ -181,9 +178,8 @@ def plain(label: Tensor) -> Call:
     amplitude = 2.0 * STD
 
     def call() -> Tensor:
-        field = torch.randn(len(cubes), 3, rank, rank, rank) * amplitude
-        field = factor @ (field @ factor.T)
-        field = (factor @ field.flatten(-2)).reshape(len(cubes), 3, edge, edge, edge)
+        coefficients = torch.randn(len(cubes), 3, rank, rank, rank) * amplitude
+        field = expand(coefficients, [factor] * 3)
         grid = field.add_(base).movedim(1, -1)
         moved = functional.grid_sample(cubes.float(), grid, "nearest", "zeros", align_corners=False)
         return moved.to(torch.uint8)

@@ -14,6 +14,7 @@ from bench.timing import Timing, steady
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_filter
 
 EDGES = (64, 96, 128, 192, 256, 384, 512)
+OPS = ("sample", "marginals", "gaussian_filter", "dice_threshold")
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ def measure(threads: int, seconds: float) -> Iterator[Point]:
     use_threads(threads)
     for edge in EDGES:
         size = Size(edge)
-        for op in ("sample", "marginals", "gaussian_filter", "dice_threshold"):
+        for op in OPS:
             # One input at a time: at 512³ a float32 volume has half a gigabyte.
-            call = _call(op, size)
+            call = call_of(op, size)
             with BusyElsewhere() as busy:
                 timing = steady(call, seconds)
             yield Point(op, edge, size.voxels, threads, timing, busy.disturbs(threads))
@@ -42,7 +43,7 @@ def measure(threads: int, seconds: float) -> Iterator[Point]:
             gc.collect()
 
 
-def _call(op: str, size: Size) -> Call:
+def call_of(op: str, size: Size) -> Call:
     noise = GaussianFieldNoise(std=0.03)
     if op == "sample":
         label = organ(size)

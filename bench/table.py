@@ -47,7 +47,9 @@ def cells(name: str, row: dict[str, Any]) -> tuple[list[str], bool | None]:
         texts = [row["op"], f"{row['edge']}³", duration(median)]
         mark = "*" if row["disturbed"] else ""
         return [*texts, f"{median / row['voxels'] * 1e9:.2f}{mark}"], None
-    head = [row["setting"], row["size"], str(row["threads"]), row["peer"]]
+    # A section may hold what is made of its op too: the marginals, the cut.
+    setting = row["setting"] if row["op"] == name else f"{row['op']}: {row['setting']}"
+    head = [setting, row["size"], str(row["threads"]), row["peer"]]
     if row["left_out"]:
         return [*head, *("–",) * 6], None
     ours, theirs = (duration(row[key]["median"]) for key in ("ours", "theirs"))
@@ -99,15 +101,23 @@ def show(name: str, rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return all results as Markdown."""
+    """Return all results as a page of Markdown."""
+    lines = [
+        "# Results on a CPU",
+        "",
+        "Written by `python -m bench`; [what is measured, and how](../README.md).",
+        "",
+    ]
     machine = results["machine"]
+    if not machine:
+        return "\n".join([*lines, "Unmeasured.", ""])
     made = f"commit {machine['commit']}, {machine['date']}"
-    lines = [f"{machine['cpu']}, {machine['cores']} cores; {made}."]
+    lines += [f"{machine['cpu']}, {machine['cores']} cores; {made}."]
     packages = ", ".join(f"{key} {value}" for key, value in machine["packages"].items())
     lines += [f"{packages}, Python {machine['python']}.", ""]
     for name, section in results["results"].items():
         headings = HEADINGS[kind(name)]
-        lines += [f"### {name}", ""]
+        lines += [f"## {name}", ""]
         if section["commit"] != machine["commit"]:
             lines += [f"From an earlier run: commit {section['commit']}, {section['date']}.", ""]
         lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
@@ -117,5 +127,7 @@ def markdown(results: dict[str, Any]) -> str:
                 place = headings.index("target")
                 texts[place] += " met" if met else " **missed**"
             lines.append(f"| {' | '.join(texts)} |")
-        lines += ["", *(f"- {remark}" for remark in remarks(section["rows"])), ""]
+        lines.append("")
+        if said := remarks(section["rows"]):
+            lines += [*(f"- {remark}" for remark in said), ""]
     return "\n".join(lines)

@@ -265,14 +265,28 @@ def table(stored: list[dict[str, Any]]) -> str:
 
 
 def markdown(folder: Path) -> str:
-    """Return the tables of all machines that were measured."""
-    texts = []
+    """Return the tables of all machines that were measured, as a page of Markdown."""
+    texts = [
+        "# Training",
+        "",
+        "Written by `python -m bench.training`; [what is measured](../README.md#training).",
+        "",
+    ]
+    head = len(texts)
     for path in sorted(folder.glob("training-*.json")):
         stored = json.loads(path.read_text())
         facts = stored["machine"]
         where = facts.get("gpu") or f"{facts['cpu']}, {facts['cores']} cores"
-        texts += [f"{where}; commit {facts['commit']}, {facts['date']}.", "", table(stored["rows"])]
-    return "\n".join(texts) or "Unmeasured."
+        texts += [f"{where}; commit {facts['commit']}, {facts['date']}.", ""]
+        texts += [table(stored["rows"]), ""]
+    return "\n".join(texts if len(texts) > head else [*texts, "Unmeasured.", ""])
+
+
+def present(folder: Path) -> None:
+    """Write the page, and print it."""
+    page = markdown(folder)
+    write_text(folder / "training.md", page)
+    print(page)
 
 
 def main() -> None:
@@ -286,11 +300,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="in a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--markdown", action="store_true", help="only print the stored results")
+    parser.add_argument("--markdown", action="store_true", help="only make the tables again")
     parser.add_argument("--output", type=Path, default=record.FOLDER, help="folder of results")
     options = parser.parse_args()
     if options.markdown:
-        print(markdown(options.output))
+        present(options.output)
         return
     device = computing_device(options.device)
     on_gpu = device.type == "cuda"
@@ -312,7 +326,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     write_text(options.output / f"training-{name}.json", text + "\n")
-    print(markdown(options.output))
+    present(options.output)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--rehearse", action="store_true", help="run it all on the CPU, tiny; write nothing"
     )
-    parser.add_argument("--markdown", action="store_true", help="only print the stored results")
+    parser.add_argument("--markdown", action="store_true", help="only make the tables again")
     parser.add_argument("--output", type=Path, default=record.FOLDER, help="folder of results")
     return parser
 
@@ -36,7 +36,7 @@ def _parser() -> ArgumentParser:
 def main() -> None:
     options = _parser().parse_args()
     if options.markdown:
-        print(results.markdown(options.output))
+        results.present(options.output)
         return
     if options.rehearse:
         torch.set_default_device("cpu")
@@ -54,7 +54,7 @@ def main() -> None:
         rows.append(row)
         print(results.line(row), flush=True)
     path = results.write(options.output, machine, rows)
-    print(results.markdown(options.output))
+    results.present(options.output)
     if out := os.environ.get("OUT"):
         shutil.copy(path, out)
 

@@ -68,5 +68,15 @@ def markdown(folder: Path) -> str:
         packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
         made = f"commit {machine['commit']}, {machine['date']}"
         copies = f"copies at {machine['copy_gb_per_s']} GB/s"
-        tables += [f"{machine['gpu']}, {copies}; {made}. {packages}.", "", table(stored["rows"])]
+        tables += [f"{machine['gpu']}, {copies}; {made}. {packages}.", ""]
+        tables += [table(stored["rows"]), ""]
     return "\n".join(tables) or "Unmeasured: no GPU has been at hand."
+
+
+def present(folder: Path) -> None:
+    """Print the tables; once there are any, write them as a page too."""
+    tables = markdown(folder)
+    print(tables)
+    if any(folder.glob("gpu-*.json")):
+        source = "Written by `python -m bench.gpu`; [what is measured](../README.md#on-a-gpu)."
+        write_text(folder / "gpu.md", f"# Results on a GPU\n\n{source}\n\n{tables}")

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from bench.gpu import results
+from bench.gpu.comparison import DeviceRow
+from bench.timing import Timing
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _run(*command, **environment):
@@ -50,11 +54,6 @@ def test_the_short_set_for_the_checkers_runs():
 
 
 def test_results_are_written_and_read(tmp_path):
-    sys.path.insert(0, str(ROOT))
-    from bench.gpu import results
-    from bench.gpu.comparison import DeviceRow
-    from bench.timing import Timing
-
     rows = [
         DeviceRow("warp", "linear", "2×16³", "peer", "", Timing(1e-4, 9e-5, 2e-4, 5), None, 2.5),
         DeviceRow("warp", "linear", "2×16³", "another", left_out="it is not installed"),
