@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from marginseg import GaussianFieldNoise
-from marginseg.study.evaluation import METHODS, evaluate, noisy_label
+from marginseg.study.evaluation import METHODS, evaluate, is_whole_score, noisy_label
 from marginseg.training.train import (
     LOSSES,
 )
@@ -64,3 +64,15 @@ def test_evaluation_against_brute_force(loss: str) -> None:
         expected = [weights[places == place].sum() for place in range(15)]
         assert found["calibration"][field] == pytest.approx(expected, abs=1e-12)
     assert found["sup_dice"] == pytest.approx(best(marginal), abs=1e-12)
+
+
+def test_a_whole_score_has_all_that_was_said() -> None:
+    label = torch.tensor([1, 0, 1])
+    found = evaluate(torch.rand(3), "soft_dice", clean=label, noisy=label, marginal=label.double())
+    case = {"name": "a", **found}
+    assert is_whole_score(case, "soft_dice")
+    assert not is_whole_score(case, "cross_entropy")
+    assert not is_whole_score(found, "soft_dice")
+    assert not is_whole_score({**case, "sup_dice": None}, "soft_dice")
+    assert not is_whole_score({**case, "calibration": {}}, "soft_dice")
+    assert not is_whole_score([1], "soft_dice")  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from marginseg.study.configuration import StudyConfig
@@ -23,6 +25,51 @@ class Preset(StrEnum):
 
     quick = "quick"
     paper = "paper"
+
+
+DataOption = Annotated[
+    Data,
+    typer.Option(
+        help="phantom: made on the fly. decathlon: imagesTr, labelsTr and dataset.json in --dir. "
+        "totalsegmentator: CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz in --dir."
+    ),
+]
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option("--dir", metavar="DIR", help="The data set's folder; phantoms need none."),
+]
+StructureOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME...",
+        help="What to segment, each by itself. phantom: kidney, tube, thin_tube (default: these "
+        "three). decathlon: a label's name, or all, for every label as one (the default). "
+        "totalsegmentator: names of masks (needed).",
+    ),
+]
+PatchOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="IxJxK",
+        help="Voxels around the structure's centre of mass: 32x48x32; each a multiple of 2 to the "
+        "power of the U-Net's levels - 1.",
+    ),
+]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(metavar="IxJxK", help="Resample to millimetres a voxel: 1.5x1.5x1.5."),
+]
+MaxCasesOption = Annotated[
+    int | None, typer.Option(metavar="N", help="The first N usable cases only.")
+]
+LargestCutOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="Leave a case out when more than this share of the structure's voxels lies on the "
+        "faces of the scan, in its outermost planes: the scan ends within it. 0 to 1.",
+    ),
+]
 
 
 def configured(preset: Preset, settings: dict[str, Any]) -> StudyConfig:

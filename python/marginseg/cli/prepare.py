@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marginseg.cli.errors import FAILED
-from marginseg.cli.options import Data, Preset, check, configured, integers, numbers
+from marginseg.cli.options import (
+    Data,
+    DataOption,
+    DirectoryOption,
+    LargestCutOption,
+    MaxCasesOption,
+    PatchOption,
+    Preset,
+    SpacingOption,
+    StructureOption,
+    check,
+    configured,
+    integers,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from marginseg.data import CaseProgress
@@ -26,24 +40,9 @@ def prepare(
             "--output", "-o", metavar="CACHE", help="Folder for the prepared cases; made if new."
         ),
     ],
-    data: Annotated[
-        Data,
-        typer.Option(
-            help="totalsegmentator: CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz in --dir. "
-            "decathlon: imagesTr, labelsTr and dataset.json in --dir. phantom: made on the fly."
-        ),
-    ] = Data.totalsegmentator,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="The data set's folder.")
-    ] = None,
-    structure: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME...",
-            help="totalsegmentator: names of masks (needed). decathlon: labels' names, or all, for "
-            "every label as one (the default). phantom: kidney, tube, thin_tube.",
-        ),
-    ] = None,
+    data: DataOption = Data.totalsegmentator,
+    directory: DirectoryOption = None,
+    structure: StructureOption = None,
     preset: Annotated[
         Preset,
         typer.Option(
@@ -52,27 +51,10 @@ def prepare(
             "32x32x32."
         ),
     ] = Preset.paper,
-    patch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="IxJxK", help="Voxels around the structure's centre of mass: 64x64x64."
-        ),
-    ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(metavar="IxJxK", help="Resample to millimetres a voxel: 3x3x3."),
-    ] = None,
-    max_cases: Annotated[
-        int | None, typer.Option(metavar="N", help="The first N usable cases.")
-    ] = None,
-    largest_cut: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Leave a case out when more than this share of the structure's voxels lies on "
-            "the faces of the scan, in its outermost planes: the scan ends within it. 0 to 1.",
-        ),
-    ] = None,
+    patch: PatchOption = None,
+    spacing: SpacingOption = None,
+    max_cases: MaxCasesOption = None,
+    largest_cut: LargestCutOption = None,
     seed: Annotated[int | None, typer.Option(help="Of phantoms.")] = None,
     verify: Annotated[
         bool,

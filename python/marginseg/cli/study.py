@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marginseg.cli.options import Data, Preset, check, configured, integers, numbers
+from marginseg.cli.options import (
+    Data,
+    DataOption,
+    DirectoryOption,
+    LargestCutOption,
+    MaxCasesOption,
+    PatchOption,
+    Preset,
+    SpacingOption,
+    StructureOption,
+    check,
+    configured,
+    integers,
+    numbers,
+)
 from marginseg.cli.status import show_status
 
 if TYPE_CHECKING:
@@ -53,26 +67,9 @@ def study(
             "cores; paper: the published settings, days without a GPU."
         ),
     ] = Preset.quick,
-    data: Annotated[
-        Data,
-        typer.Option(
-            help="phantom: made on the fly. decathlon: imagesTr, labelsTr and dataset.json in "
-            "--dir. totalsegmentator: CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz in --dir."
-        ),
-    ] = Data.phantom,
-    directory: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="The data set's folder; phantoms need none."),
-    ] = None,
-    structure: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME...",
-            help="What to segment, one study a name. phantom: kidney, tube, thin_tube (default: "
-            "these three). decathlon: a label's name, or all, for every label as one (the "
-            "default). totalsegmentator: names of masks (needed).",
-        ),
-    ] = None,
+    data: DataOption = Data.phantom,
+    directory: DirectoryOption = None,
+    structure: StructureOption = None,
     std: Annotated[
         list[float] | None,
         typer.Option(
@@ -90,34 +87,15 @@ def study(
         str | None,
         typer.Option(metavar="F-F-...", help="Of the U-Net, a number a level: 8-16-32-64."),
     ] = None,
-    patch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="IxJxK",
-            help="Voxels around the structure's centre of mass: 32x48x32; each a multiple of 2 "
-            "to the power of the levels - 1.",
-        ),
-    ] = None,
-    spacing: Annotated[
-        str | None,
-        typer.Option(metavar="IxJxK", help="Resample to millimetres a voxel: 1.5x1.5x1.5."),
-    ] = None,
+    patch: PatchOption = None,
+    spacing: SpacingOption = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the cases.")] = None,
     learning_rate: Annotated[float | None, typer.Option(metavar="R", help="Adam's, > 0.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of folds, label noise and initial weights.")
     ] = None,
-    max_cases: Annotated[
-        int | None, typer.Option(metavar="N", help="Use the first N cases only.")
-    ] = None,
-    largest_cut: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Leave a case out when more than this share of the structure's voxels lies on "
-            "the faces of the scan: the scan ends within it. 0 to 1.",
-        ),
-    ] = None,
+    max_cases: MaxCasesOption = None,
+    largest_cut: LargestCutOption = None,
     cache: Annotated[
         Path | None,
         typer.Option(

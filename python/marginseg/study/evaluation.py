@@ -122,13 +122,13 @@ def is_whole_score(case: Mapping[str, Any], loss: str) -> bool:
         case: As it was read from a file.
         loss: The network's.
 
-    Raises:
-        KeyError, TypeError, ValueError: A field is missing, or not of its type.
-
     """
-    numbers = [case["sup_dice"]]
-    for method in METHODS[loss]:
-        numbers += [case["methods"][method][score] for score in SCORES]
-    for field in CALIBRATION:
-        numbers += case["calibration"][field]
-    return isinstance(case["name"], str) and all(isinstance(n, int | float) for n in numbers)
+    try:
+        numbers = [case["sup_dice"]]
+        for method in METHODS[loss]:
+            numbers += [case["methods"][method][score] for score in SCORES]
+        for field in CALIBRATION:
+            numbers += case["calibration"][field]
+        return isinstance(case["name"], str) and all(isinstance(n, int | float) for n in numbers)
+    except (KeyError, TypeError):
+        return False
