@@ -1,0 +1,54 @@
+"""What the README shows runs, and its numbers are those of the results."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import documents
+
+RESULTS = documents.ROOT / "docs" / "results" / "hippocampus"
+
+
+def test_has_at_most_120_lines():
+    assert len(documents.read(documents.README).splitlines()) <= 120
+
+
+def test_snippets_run(capsys):
+    assert documents.run_snippets(documents.README) == 1
+    assert "cut at 0." in capsys.readouterr().out
+
+
+def test_commands_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    documents.make_inputs()
+    assert documents.run_commands(documents.README) == 4
+    assert len(list(Path("samples").iterdir())) == 5
+    for name in ("M.nii.gz", "SEG.nii.gz"):
+        assert Path(name).stat().st_size > 0
+
+
+def test_shows_a_command_of_the_study():
+    assert "study" in [arguments[0] for arguments in documents.commands(documents.README)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_table_has_the_numbers_of_the_results(name):
+    def rows(file):
+        with (RESULTS / file).open(encoding="utf-8") as content:
+            return [row for row in csv.DictReader(content) if row["reference"] == "noisy"]
+
+    means = {(row["std"], row["method"]): float(row["mean"]) for row in rows("table.csv")}
+    pairs = {(row["std"], row["baseline"]): row for row in rows("differences.csv")}
+    expected = []
+    for std in dict.fromkeys(std for std, _ in means):
+        cells = [std, *(f"{means[std, m]:.3f}" for m in ("CE(0)", "SD(0)", "CE(*)", "sup D"))]
+        for baseline in ("CE(0)", "SD(0)"):
+            mean, low, high = (float(pairs[std, baseline][k]) for k in ("mean", "low", "high"))
+            cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−"))
+        expected.append(f"| {' | '.join(cells)} |")
+    shown = documents.read(documents.ROOT / name).splitlines()
+    assert len(expected) == 5
+    assert [line for line in expected if line not in shown] == []
