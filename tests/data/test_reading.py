@@ -1,146 +1,22 @@
-"""Reading volumes, and the rule that leaves out what a scan has cut."""
+"""A volume is read as it was written, or its file is named with what is wrong."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from marginseg.data import Case, totalsegmentator
-from marginseg.data.dataset import RejectedCaseError, UnusableCaseError
-from marginseg.data.intensity import IntensityScale
-from marginseg.data.reading import cut_share, prepare_case, read_volume, rule
-
-LONG = (30, 30, 100)
+from marginseg.data.dataset import UnusableCaseError, by_reason
+from marginseg.data.reading import read_label, read_volume
 
 
 def save(path: Path, array: np.ndarray) -> Path:
     nibabel.save(nibabel.Nifti1Image(array, np.diag([1.5, 1.5, 1.5, 1])), path)
     return path
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 6)] * 3), st.floats(0.05, 1))
-def test_cut_share_counts_the_voxels_that_have_a_face_at_the_border(
-    seed: int, shape: tuple[int, int, int], density: float
-) -> None:
-    mask = np.random.default_rng(seed).random(shape) < density
-    places = list(zip(*np.nonzero(mask), strict=True))
-    on_faces = [p for p in places if any(i in (0, n - 1) for i, n in zip(p, shape, strict=True))]
-    assert cut_share(mask) == (len(on_faces) / len(places) if places else 0)
-
-
-def make(tmp_path: Path, mask: np.ndarray, largest_cut: float | None, **changes: object) -> Case:
-    arguments = {"patch_shape": (16, 16, 16), "spacing": (3.0, 3.0, 3.0), "values": None} | changes
-    return prepare_case(
-        "a case",
-        save(tmp_path / "ct.nii.gz", np.zeros(mask.shape, np.int16)),
-        save(tmp_path / "mask.nii.gz", mask.astype(np.uint8)),
-        largest_cut=largest_cut,
-        intensity=IntensityScale.ct,
-        **arguments,  # type: ignore[arg-type]
-    )
-
-
-def ellipsoid(shape: tuple[int, int, int], centre: float) -> np.ndarray:
-    """A kidney of 74 planes at 1.5 mm; its middle is plane ``centre`` of the last axis."""
-    grid = np.indices(shape) - np.reshape((14.5, 14.5, centre), (3, 1, 1, 1))
-    return np.asarray(((grid / np.reshape((12, 12, 37), (3, 1, 1, 1))) ** 2).sum(0) <= 1)
-
-
-@pytest.mark.parametrize(("centre", "kept"), [(50, True), (38, True), (37, True), (-20, False)])
-def test_a_tip_is_left_out_and_a_whole_organ_kept(
-    tmp_path: Path, centre: float, kept: bool
-) -> None:
-    mask = ellipsoid(LONG, centre)
-    if kept:
-        case = make(tmp_path, mask, 0.05)
-        assert (case.voxels, case.cut) == (mask.sum(), cut_share(mask))
-    else:
-        with pytest.raises(RejectedCaseError, match="^the scan ends within the structure: "):
-            make(tmp_path, mask, 0.05)
-        assert make(tmp_path, mask, None).voxels == mask.sum()
-
-
-def test_a_vessel_that_crosses_a_long_scan_is_kept(tmp_path: Path) -> None:
-    mask = np.zeros(LONG, bool)
-    mask[10:16, 10:16] = True
-    assert make(tmp_path, mask, 0.05).cut == 0.02
-    with pytest.raises(RejectedCaseError) as error:
-        make(tmp_path, mask[..., :30], 0.05)
-    assert str(error.value) == (
-        "the scan ends within the structure: 6.67 % of its voxels lie on the scan's faces, "
-        "at most 5 % are allowed"
-    )
-
-
-def test_the_largest_share_is_itself_allowed(tmp_path: Path) -> None:
-    mask = np.zeros((20, 20, 20), bool)
-    mask[8:12, 8:12, :10] = True
-    assert make(tmp_path, mask, 0.1, spacing=None).cut == 0.1
-    with pytest.raises(RejectedCaseError, match="^the scan ends within"):
-        make(tmp_path, mask, 0.0999, spacing=None)
-
-
-@pytest.mark.parametrize(("edge", "kept"), [(3, True), (2, False)])
-def test_a_patch_needs_27_voxels_where_there_is_a_rule(
-    tmp_path: Path, edge: int, kept: bool
-) -> None:
-    mask = np.zeros((20, 20, 20), bool)
-    mask[8 : 8 + edge, 8 : 8 + edge, 8 : 8 + edge] = True
-    assert make(tmp_path, mask, None, spacing=None).label.sum() == edge**3
-    if kept:
-        assert make(tmp_path, mask, 1.0, spacing=None).label.sum() == 27
-    else:
-        with pytest.raises(RejectedCaseError, match=r"too little .*: 8 of its voxels, at least 27"):
-            make(tmp_path, mask, 1.0, spacing=None)
-
-
-def test_the_scan_of_a_case_that_its_mask_rules_out_is_not_read(tmp_path: Path) -> None:
-    mask = np.zeros((20, 20, 20), np.uint8)
-    mask[5:10, 5:10, :5] = 1
-    (tmp_path / "ct.nii.gz").write_text("no scan")
-    for label, values, reason in (
-        (mask, None, "the scan ends within"),
-        (mask * 3, [2], "the structure is empty"),
-        (np.pad(mask[5:7, 5:7, :2], 5), None, "too little"),
-    ):
-        with pytest.raises(UnusableCaseError, match=f"^{reason}"):
-            prepare_case(
-                "a case",
-                tmp_path / "ct.nii.gz",
-                save(tmp_path / "mask.nii.gz", label),
-                values=values,
-                patch_shape=(8, 8, 8),
-                spacing=None,
-                largest_cut=0.1,
-                intensity=IntensityScale.ct,
-            )
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "much"])
-def test_a_largest_cut_is_a_share(tmp_path: Path, wrong: object) -> None:
-    (tmp_path / "s0/segmentations").mkdir(parents=True)
-    (tmp_path / "s0/segmentations/aorta.nii.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match="^largest_cut must be between 0 and 1, or None"):
-        totalsegmentator(
-            tmp_path,
-            "aorta",
-            patch_shape=(8, 8, 8),
-            largest_cut=wrong,  # type: ignore[arg-type]
-            cache_dir=tmp_path / "c",
-        )
-
-
-def test_the_rule_says_its_numbers() -> None:
-    assert "5 %" in rule(0.05)
-    assert "27 voxels" in rule(0.05)
-    assert "a voxel" in rule(None)
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
@@ -175,3 +51,38 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UnusableCaseError, match=r"^a file is unreadable: a\.nii\.gz"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
+def test_a_label_keeps_its_dtype_and_has_whole_numbers(
+    tmp_path: Path, dtype: type[np.generic]
+) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (4, 5, 6))
+    stored = values.astype(dtype)
+    if stored.dtype.kind == "f":
+        stored += dtype(0.3)
+    data, spacing = read_label(save(tmp_path / "a.nii.gz", stored))
+    assert data.dtype == dtype
+    np.testing.assert_array_equal(data, values)
+    assert spacing == (1.5, 1.5, 1.5)
+
+
+@pytest.mark.parametrize("read", [read_volume, read_label])
+@pytest.mark.parametrize("shape", [(5, 6), (3, 4, 5, 2, 2)])
+def test_other_numbers_of_axes_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], read: Callable[[Path], object]
+) -> None:
+    path = save(tmp_path / "a.nii", np.zeros(shape, np.uint8))
+    with pytest.raises(UnusableCaseError) as error:
+        read(path)
+    assert str(error.value) == (
+        f"a file is no volume: a.nii: expected 3 axes, or 4 with channels last, got {shape}"
+    )
+    ((name, details),) = by_reason([("a case", str(error.value))])["a file is no volume"]
+    assert (name, details.partition(":")[0]) == ("a case", "a.nii")
+
+
+def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", np.zeros((4, 4, 4), np.complex64))
+    with pytest.raises(UnusableCaseError, match=r"^a file is no volume: a\.nii holds complex64$"):
+        read_label(path)
