@@ -125,6 +125,20 @@ def test_a_ct_is_windowed(task: Path, cache: Path) -> None:
     assert case.image[case.label == 0].mean() == pytest.approx(0, abs=0.02)  # 100 HU
 
 
+def test_what_the_description_says_is_part_of_the_key(task: Path, cache: Path) -> None:
+    def entries(structure: str, **settings: float) -> set[Path]:
+        decathlon(task, structure, patch_shape=PATCH, cache_dir=cache, **settings)
+        return set(cache.glob("*.npy"))
+
+    assert len(entries("front")) == 6
+    describe(task, labels={"0": "background", "1": "back", "2": "front"})
+    assert len(entries("front")) == 12
+    describe(task, labels={"0": "background", "1": "back", "2": "front"}, modality={"0": "CT"})
+    assert len(entries("front")) == 18
+    assert len(entries("front", largest_cut=0.5)) == 24
+    assert len(entries("front", largest_cut=0.5, spacing=0.9)) == 30
+
+
 def test_max_cases_counts_usable_cases(task: Path, cache: Path) -> None:
     (task / "labelsTr/case_1.nii.gz").unlink()
     data = decathlon(task, "all", patch_shape=PATCH, max_cases=3, cache_dir=cache)

@@ -1,4 +1,4 @@
-"""NIfTI files as arrays. Whatever is wrong with one is the reason of an `UnusableCaseError`."""
+"""NIfTI files as arrays. Whatever is wrong with one becomes the reason why a case is left out."""
 
 from __future__ import annotations
 
