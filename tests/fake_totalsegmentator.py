@@ -18,29 +18,32 @@ from marginseg.data.intensity import IntensityScale
 from marginseg.data.phantom import phantom_case
 
 SCENES = {"kidney_right": "kidney", "aorta": "tube", "esophagus": "thin_tube"}
+
+#: Millimetres a voxel.
 SPACING = 1.5
+
+#: Voxels of one scene; they lie side by side along the first axis.
 SHAPE = (40, 40, 60)
-"""Of one scene; they lie side by side along the first axis."""
 
 MISSING, EMPTY, CUT, TRUNCATED = "missing", "empty", "cut", "truncated"
 
+#: What is wrong with a subject, by its number's last digit.
 DEFECTS = {
     2: ("kidney_right", MISSING),
     5: ("esophagus", EMPTY),
     6: ("all", CUT),
     9: ("aorta", EMPTY),
 }
-"""What is wrong with a subject, by its number's last digit."""
 
+#: The one subject whose scan is truncated.
 CORRUPT = 4
-"""The one subject whose scan is truncated."""
 
+#: One in so many planes is left of a scan that ends within the structures: the kidney's tip.
 KEPT = 3
-"""One in so many planes is left of a scan that ends within the structures: the kidney's tip."""
 
 
 def defect(subject: int, structure: str) -> str | None:
-    """What makes the subject unusable for the structure under a rule against cut structures."""
+    """Return what makes a subject unusable for a structure under a rule against cut structures."""
     if subject == CORRUPT:
         return TRUNCATED
     whose, kind = DEFECTS.get(subject % 10, ("", ""))

@@ -1,7 +1,13 @@
 """Images with labels: phantoms, the Medical Segmentation Decathlon, TotalSegmentator.
 
-Every source ends in a `Dataset` of `Case` patches of one size around one structure, normalised,
-prepared once and kept on disk.
+Every source ends in a :class:`Dataset` of :class:`Case` patches of one size around one structure,
+normalised, prepared once and kept on disk.
+
+A real scan may end within a structure. Where it does, the structure has voxels in the scan's
+outermost planes, on its faces: a few where a vessel crosses a long scan, many where the scan cuts
+an organ near its tip. ``largest_cut`` is the largest share of the structure's voxels, from 0 to 1,
+that may lie there; a case with more is left out, and so is one whose patch has fewer than 27 voxels
+of the structure. Without a ``largest_cut`` the scan may end anywhere, and one voxel is enough.
 """
 
 from __future__ import annotations
@@ -16,14 +22,16 @@ from marginseg.data.manifest import manifests, read_manifest, verify
 from marginseg.data.phantom import PHANTOM_STRUCTURES, phantom
 from marginseg.data.totalsegmentator import totalsegmentator, totalsegmentator_structures
 
+#: The names by which :func:`structures_of` knows the sources.
 DATA_KINDS = ("phantom", "decathlon", "totalsegmentator")
-"""The names by which `structures_of` knows the sources."""
 
 
 def structures_of(kind: str, directory: str | os.PathLike[str] | None = None) -> list[str]:
-    """What can be segmented in a source: ``kind`` is one of `DATA_KINDS`.
+    """Return the names of the structures that can be segmented in a source.
 
-    ``directory`` is the data set's folder; phantoms need none.
+    Args:
+        kind: One of ``DATA_KINDS``.
+        directory: The data set's folder; phantoms need none.
 
     Raises:
         ValueError: ``kind`` is unknown, or the folder is missing or not of that kind.
@@ -36,9 +44,9 @@ def structures_of(kind: str, directory: str | os.PathLike[str] | None = None) ->
     if kind == "phantom":
         return list(PHANTOM_STRUCTURES)
     if kind not in DATA_KINDS:
-        raise ValueError(f"kind must be one of {list(DATA_KINDS)}, got {kind!r}")
+        raise ValueError(f"kind: expected one of {', '.join(DATA_KINDS)}, got {kind!r}")
     if directory is None:
-        raise ValueError(f"directory must name the data set's folder for {kind}, got None")
+        raise ValueError(f"directory: expected the data set's folder for {kind}, got None")
     if kind == "decathlon":
         return decathlon_structures(directory)
     return totalsegmentator_structures(directory)

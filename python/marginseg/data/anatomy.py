@@ -1,5 +1,8 @@
 """Three scenes of CT anatomy. Each draws a structure among its neighbours and returns its solid.
 
+A scene takes a canvas of fat and a source of randomness, paints the canvas in Hounsfield units, and
+returns the structure's signed distance, float32 of the canvas's shape, negative inside.
+
 Axis 0 runs from the patient's right to the left, axis 1 from back to front, axis 2 upwards.
 Neighbours keep a thin layer of fat between them and the structure, so that its surface can be seen
 almost everywhere; in intensity alone they cannot be told from it.
@@ -14,15 +17,17 @@ from numpy.typing import NDArray
 
 from marginseg.data.shapes import Canvas, Field, rotation
 
+#: Hounsfield units.
 FAT, MUSCLE, FLUID, AIR, LUNG, MARROW, CORTICAL_BONE = -95.0, 55.0, 10.0, -700.0, -820.0, 190.0, 420
 
+#: Draws a structure among its neighbours, and returns its signed distance.
 Scene = Callable[[Canvas, np.random.Generator], Field]
 
 
 def kidney(canvas: Canvas, rng: np.random.Generator) -> Field:
-    """A right kidney: a bent ellipsoid, opened by the hilum on the medial side.
+    """Draw a right kidney: a bent ellipsoid, opened by the hilum on the medial side.
 
-    Around it the liver above and in front, psoas and spine behind, bowel below; the renal vein,
+    Around it lie the liver above and in front, psoas and spine behind, bowel below; the renal vein,
     as bright as the kidney itself, leaves through the hilum and is not part of it.
     """
     centre = rng.uniform(-0.06, 0.06, 3)
@@ -65,7 +70,7 @@ def kidney(canvas: Canvas, rng: np.random.Generator) -> Field:
 
 
 def tube(canvas: Canvas, rng: np.random.Generator) -> Field:
-    """An abdominal aorta: a thick, gently curved tube that crosses the volume.
+    """Draw an abdominal aorta: a thick, gently curved tube that crosses the volume.
 
     Beside it runs the inferior vena cava, a little darker; its own branches, just as bright, are
     not part of it; the spine lies behind, psoas at the sides, bowel and pancreas in front.
@@ -100,10 +105,10 @@ def tube(canvas: Canvas, rng: np.random.Generator) -> Field:
 
 
 def thin_tube(canvas: Canvas, rng: np.random.Generator) -> Field:
-    """A thin tube that winds through fat from the bottom of the volume to its top.
+    """Draw a thin tube that winds through fat from the bottom of the volume to its top.
 
-    Muscle-dense like an oesophagus, with a lung at either side, a bright vessel behind it, the
-    heart in front, and nodes and a second, straight tube as dense as itself nearby.
+    It is as dense as muscle, like an oesophagus, with a lung at either side, a bright vessel behind
+    it, the heart in front, and nodes and a second, straight tube as dense as itself nearby.
     """
     height = np.linspace(-0.6, 0.6, 240) * canvas.extent[2]
     place = rng.uniform(-0.08, 0.08, 2)
@@ -136,6 +141,7 @@ def thin_tube(canvas: Canvas, rng: np.random.Generator) -> Field:
     return solid
 
 
+#: The scenes by the name of their structure.
 SCENES: dict[str, Scene] = {"kidney": kidney, "tube": tube, "thin_tube": thin_tube}
 
 
@@ -149,7 +155,7 @@ def _line(
     rng: np.random.Generator,
     sag: float,
 ) -> NDArray[np.float64]:
-    """Points from start to end, bowed by a random vector of standard deviation ``sag``."""
+    """Return points from start to end, bowed by a random vector of standard deviation ``sag``."""
     t = np.linspace(-0.05, 1.05, 60)[:, None]
     straight = (1 - t) * np.asarray(start, np.float64) + t * np.asarray(end, np.float64)
     return np.asarray(straight + np.sin(np.pi * t) * rng.normal(0, sag, 3), np.float64)
@@ -162,7 +168,7 @@ def _curve(
     swing: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """A curve along axis 2: place + tilt · z + a sine of amplitude ``swing`` across each axis."""
+    """Return a curve along axis 2: place + tilt · z + a sine of amplitude ``swing``, by axis."""
     waves = rng.uniform(0.8, 1.3, 2) * 2 * np.pi
     phase = rng.uniform(0, 2 * np.pi, 2)
     across = place + np.outer(height, tilt) + swing * np.sin(np.outer(height, waves) + phase)
@@ -172,7 +178,7 @@ def _curve(
 def _spine(
     canvas: Canvas, rng: np.random.Generator, place: tuple[float, float], radius: float
 ) -> None:
-    """Vertebral bodies with a cortical rim, and discs between them."""
+    """Paint vertebral bodies with a cortical rim, and discs between them."""
     axis = np.column_stack([np.tile(place, (40, 1)), np.linspace(-0.6, 0.6, 40)])
     body = canvas.tube(axis * [1, 1, canvas.extent[2]], radius)
     level = np.cos(2 * np.pi * (canvas.grid[2] / rng.uniform(0.38, 0.46) + rng.uniform()))
@@ -185,7 +191,7 @@ def _spine(
 def _bowel(
     canvas: Canvas, rng: np.random.Generator, place: tuple[float, float, float], *, loops: int
 ) -> None:
-    """Loops with a wall of muscle density, filled with fluid and now and then some gas on top."""
+    """Paint loops with a wall like muscle, filled with fluid and now and then some gas on top."""
     for _ in range(loops):
         centre = np.asarray(place) + rng.uniform(-0.25, 0.25, 3) * [1, 0.4, 1]
         semi = rng.uniform(0.09, 0.15, 3)

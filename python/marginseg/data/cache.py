@@ -32,8 +32,8 @@ from marginseg.data.entries import CachedCases, as_file_name, is_intact, write_e
 from marginseg.data.manifest import FoundFile, Prepared, write_manifest
 from marginseg.files.atomic import remove_leftovers, replacing
 
+#: Part of every key. Raise it when the preparation of a case changes its arrays or its reasons.
 FORMAT = 2
-"""Part of every key. Raise it when the preparation of a case changes its arrays or its reasons."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Source:
     """A case that can be made.
 
     Attributes:
-        name: the case's name.
-        files: what it is read from; their paths, sizes and times are part of the key.
-        parameters: everything else it depends on, as JSON.
-        make: makes it, or raises `UnusableCaseError`.
+        name: The case's name.
+        files: What it is read from; their paths, sizes and times are part of the key.
+        parameters: Everything else it depends on, as JSON.
+        make: Makes it, or raises :class:`~marginseg.data.dataset.UnusableCaseError`.
 
     """
 
@@ -54,7 +54,12 @@ class Source:
     make: Callable[[], Case]
 
     def found(self) -> tuple[FoundFile, ...]:
-        """The files as they are now. Raises `UnusableCaseError` where one is missing."""
+        """Look up the files as they are now.
+
+        Raises:
+            UnusableCaseError: One is missing.
+
+        """
         found = []
         for path in self.files:
             try:
@@ -67,14 +72,30 @@ class Source:
         return tuple(found)
 
     def key(self, found: Sequence[FoundFile]) -> str:
-        """Hash of files and parameters."""
+        """Return the hash of files and parameters that the entry's name ends in.
+
+        Args:
+            found: The files, from :meth:`found`.
+
+        Returns:
+            24 hexadecimal digits.
+
+        """
         files = [[str(file.path.resolve()), file.size, file.mtime_ns] for file in found]
         facts = {"format": FORMAT, "name": self.name, "files": files, **self.parameters}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def default_cache_dir() -> Path:
-    """``$MARGINSEG_CACHE``, or ``marginseg`` under ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Return ``$MARGINSEG_CACHE``, or ``marginseg`` under ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, MARGINSEG_CACHE="/scratch/prepared"):
+        ...     str(default_cache_dir())
+        '/scratch/prepared'
+
+    """
     chosen = os.environ.get("MARGINSEG_CACHE")
     if chosen:
         return Path(chosen)
@@ -94,31 +115,31 @@ def prepare(
     rule: str = "",
     progress: CaseProgress | None = None,
 ) -> Dataset:
-    """The data set of the first ``max_cases`` usable sources (None: of all), and its manifest.
+    """Return the data set of the first usable sources, and write its manifest.
 
     Entries that the cache holds intact are taken from it, others are made and written, on all
     processors that this process may use. The cases are those that one after the other would give,
     and no source after the last of them is looked at.
 
     Args:
-        structure: what the cases show.
-        sources: in the order in which they are wanted.
-        patch_shape: of every case.
-        spacing: of every case, or None.
-        max_cases: how many are wanted.
-        cache_dir: where entries and manifest are kept; None is `default_cache_dir`.
-        root: the data set's folder, which the manifest names files relative to.
-        parameters: what is the same for all sources, for the manifest.
-        rule: which cases are kept, in words, for the manifest.
-        progress: called in this thread with each source in turn.
+        structure: What the cases show.
+        sources: In the order in which they are wanted.
+        patch_shape: Voxels of every case.
+        spacing: Millimetres a voxel of every case, or None where each has its own.
+        max_cases: How many usable ones are wanted, >= 1; None: all.
+        cache_dir: Where entries and manifest are kept; None is :func:`default_cache_dir`.
+        root: The data set's folder, which the manifest names files relative to.
+        parameters: What is the same for all sources, for the manifest.
+        rule: Which cases are kept, in words, for the manifest.
+        progress: Called in this thread with each source in turn.
 
     Raises:
         ValueError: ``max_cases`` is below 1, or ``cache_dir`` cannot be written.
-        EmptyDatasetError: no source can be used.
+        EmptyDatasetError: No source can be used.
 
     """
     if max_cases is not None and max_cases < 1:
-        raise ValueError(f"max_cases must be at least 1 or None, got {max_cases}")
+        raise ValueError(f"max_cases: expected at least 1, or None, got {max_cases}")
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +180,7 @@ def prepare(
 
 
 def _fetch(source: Source, structure: str, folder: Path, patch_shape: tuple[int, ...]) -> Prepared:
-    """The entry of one source, made if it has to be. Raises `UnusableCaseError`."""
+    """Return the entry of one source, made if it has to be, or raise an UnusableCaseError."""
     found = source.found()
     path = folder / f"{as_file_name(f'{source.name}-{structure}')}-{source.key(found)}.npy"
     if not is_intact(path, patch_shape):
@@ -183,7 +204,7 @@ def _in_turn(
     wanted: int,
     folder: Path,
 ) -> Generator[tuple[Source, Prepared | UnusableCaseError], None, None]:
-    """What comes of each source, in their order, until so many are usable as are wanted.
+    """Yield what comes of each source, in order, until as many are usable as are wanted.
 
     Threads serve better than processes: decompression and array operations run without the
     interpreter's lock, nothing has to be started or sent, and a kill leaves no orphan behind. No
@@ -216,7 +237,7 @@ def _at_work(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # others are at work, or the file system has no locks
+        with suppress(OSError):  # Others are at work, or the file system has no locks.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_leftovers(folder)
         with suppress(OSError):
@@ -228,7 +249,7 @@ def _at_work(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _blaming(folder: Path) -> Iterator[None]:
-    """Say of what the disk refuses that the cache cannot be written."""
+    """Turn what the disk refuses into one line that names the cache."""
     try:
         yield
     except OSError as error:

@@ -24,10 +24,16 @@ class EmptyDatasetError(ValueError):
 
 
 class UnusableCaseError(Exception):
-    """A case cannot be used; the message is the reason, one line: what is wrong, and the details.
+    """A case cannot be used; the message is the reason, one line.
 
-    >>> str(UnusableCaseError("the structure is empty", "no voxel in aorta.nii.gz"))
-    'the structure is empty: no voxel in aorta.nii.gz'
+    Args:
+        what: What is wrong, in the same words for every case: cases are counted by it.
+        details: What is wrong with this case.
+
+    Example:
+        >>> str(UnusableCaseError("the structure is empty", "no voxel in aorta.nii.gz"))
+        'the structure is empty: no voxel in aorta.nii.gz'
+
     """
 
     def __init__(self, what: str, details: str) -> None:
@@ -38,8 +44,8 @@ class RejectedCaseError(UnusableCaseError):
     """A case whose files can be read and say that it cannot be used: so they will next time."""
 
 
+#: Called with each case in turn: how many were looked at, are usable, and are wanted at most.
 CaseProgress = Callable[[int, int, int], None]
-"""Called with each case in turn: how many were looked at, are usable, and are wanted at most."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,14 @@ class Case:
     """One image with its label.
 
     Attributes:
-        name: unique within the data set.
-        image: float32, ``(*spatial)``, normalised.
-        label: uint8, 0 or 1, same shape.
-        spacing: millimetres a voxel along each axis.
-        voxels: of the structure in the whole volume, as it is stored; None where only the patch
+        name: Unique within the data set.
+        image: float32 array of shape (*spatial), normalised.
+        label: uint8 array of the same shape, 0 and 1.
+        spacing: Millimetres a voxel along each axis.
+        voxels: Of the structure in the whole volume, as it is stored; None where only the patch
             is known.
-        cut: which share of them lies in the volume's outermost planes.
+        cut: Which share of them lies in the volume's outermost planes; None where only the patch
+            is known.
 
     """
 
@@ -70,13 +77,13 @@ class Dataset:
     """The usable cases of one structure, and the others with the reason why they are not.
 
     Attributes:
-        structure: what label 1 is.
-        cases: a sequence; indexing it maps one case from the disk cache into memory. It can be
+        structure: What label 1 is.
+        cases: A sequence; indexing it maps one case from the disk cache into memory. It can be
             sent to another process: it carries file names, no arrays.
         skipped: ``(name, reason)`` of every case that was looked at and left out.
-        patch_shape: voxels of every image and label.
-        spacing: millimetres a voxel, or None where each case has kept its own.
-        manifest: the file that lists the prepared cases with their checksums, or None.
+        patch_shape: Voxels of every image and label.
+        spacing: Millimetres a voxel, or None where each case has kept its own.
+        manifest: The file that lists the prepared cases with their checksums, or None.
 
     """
 
@@ -95,10 +102,19 @@ class Dataset:
 
 
 def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
-    """Group ``(name, reason)`` by what is wrong; keeps the details.
+    """Group cases that were left out by what is wrong with them.
 
-    >>> by_reason([("a", "a file is missing: a.nii"), ("b", "a file is missing: b.nii")])
-    {'a file is missing': [('a', 'a.nii'), ('b', 'b.nii')]}
+    Args:
+        skipped: ``(name, reason)`` of each case, as in ``Dataset.skipped``.
+
+    Returns:
+        For each thing that is wrong, in the order in which they occur, the cases with their
+        details.
+
+    Example:
+        >>> by_reason([("a", "a file is missing: a.nii"), ("b", "a file is missing: b.nii")])
+        {'a file is missing': [('a', 'a.nii'), ('b', 'b.nii')]}
+
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, reason in skipped:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import CaseProgress, Dataset
-from marginseg.data.intensity import IntensityScale
-from marginseg.data.patches import as_patch_shape, as_spacing
-from marginseg.data.reading import as_largest_cut, prepare_case, rule
+from marginseg.data.pairs import Pair, prepare_pairs
 
+#: The file that describes a task, in its folder.
+DESCRIPTION = "dataset.json"
+
+#: The structure that unites every foreground label.
 ALL = "all"
-"""The structure that unites every foreground label."""
 
 
 def decathlon(
@@ -30,83 +30,87 @@ def decathlon(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: CaseProgress | None = None,
 ) -> Dataset:
-    """The training cases of a Medical Segmentation Decathlon task.
+    """Return the training cases of a Medical Segmentation Decathlon task.
 
     Of an image with several channels (4-D) the first is used. A CT, by the modality in
-    ``dataset.json``, is windowed (`CT_WINDOW` to [−1, 1]); anything else is clipped at its 0.5th
+    ``dataset.json``, is windowed (``CT_WINDOW`` to [−1, 1]); anything else is clipped at its 0.5th
     and 99.5th percentile and standardised, case by case. Orientation is kept as stored. A case that
-    cannot be used is skipped, and named in `Dataset.skipped`.
+    cannot be used is skipped, and named in ``Dataset.skipped``.
 
     Args:
-        directory: holds ``dataset.json`` and the files that its ``training`` list names.
-        structure: a foreground label's name in ``dataset.json``, or ``"all"`` for their union.
-        patch_shape: voxels, three axes, around the structure's centre of mass.
-        spacing: millimetres to resample to; None keeps each case's own.
-        max_cases: the first so many usable cases, in the order of ``dataset.json``.
-        largest_cut: of the structure's voxels, the largest share that may lie on the faces of the
-            volume, in its outermost planes: more says that the scan ends within the structure.
-            With it, the patch also has to have 27 voxels of the structure. None: one is enough.
-        cache_dir: where prepared cases are kept; None is `default_cache_dir`.
-        progress: called with each case in turn: how many were looked at, are usable, are wanted.
+        directory: Holds ``dataset.json`` and the files that its ``training`` list names.
+        structure: A foreground label's name in ``dataset.json``, or ``"all"`` for their union.
+        patch_shape: Voxels along three axes, around the structure's centre of mass.
+        spacing: Millimetres a voxel to resample to; None keeps each case's own.
+        max_cases: The first so many usable cases, in the order of ``dataset.json``.
+        largest_cut: Leaves out cases whose scan ends within the structure, see
+            :mod:`marginseg.data`.
+        cache_dir: Where prepared cases are kept; None is :func:`default_cache_dir`.
+        progress: Called with each case in turn: how many were looked at, are usable, are wanted.
 
     Raises:
-        ValueError: folder or ``dataset.json`` is missing or wrong, or has no such structure.
-        EmptyDatasetError: no case can be used.
+        ValueError: Folder or ``dataset.json`` is missing or wrong, or has no such structure; or an
+            argument is out of its range.
+        EmptyDatasetError: No case can be used.
+
+    Example:
+        >>> import nibabel, numpy as np, tempfile
+        >>> label = np.zeros((9, 9, 9), np.uint8); label[3:6, 3:6, 3:6] = 1
+        >>> task = {
+        ...     "modality": {"0": "MRI"},
+        ...     "labels": {"0": "background", "1": "cube"},
+        ...     "training": [{"image": "a.nii.gz", "label": "a-label.nii.gz"}],
+        ... }
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nibabel.save(nibabel.Nifti1Image(9 * label, np.eye(4)), f"{folder}/a.nii.gz")
+        ...     nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), f"{folder}/a-label.nii.gz")
+        ...     _ = Path(folder, "dataset.json").write_text(json.dumps(task))
+        ...     data = decathlon(folder, "cube", patch_shape=(5, 5, 5), cache_dir=f"{folder}/cache")
+        ...     data[0].name, data[0].image.shape, int(data[0].label.sum())
+        ('a', (5, 5, 5), 27)
 
     """
     root = Path(directory)
     content = _read_description(root)
     values = _label_values(root, content)
     if structure != ALL and structure not in values:
-        raise ValueError(
-            f"structure must be one of {decathlon_structures(root)} in {root}, got {structure!r}"
-        )
-    shape, target = as_patch_shape(patch_shape), as_spacing(spacing)
-    allowed = as_largest_cut(largest_cut)
-    chosen = sorted(values.values()) if structure == ALL else [values[structure]]
-    modality = _first_modality(content)
-    intensity = IntensityScale.ct if modality == "CT" else IntensityScale.standardised
-    parameters = {"values": chosen, "modality": modality, "largest_cut": allowed}
-    sources = []
-    for image_file, label_file in _training_files(root, content):
-        name = image_file.name.removesuffix(".gz").removesuffix(".nii")
-        sources.append(
-            Source(
-                name,
-                (image_file, label_file),
-                {"patch_shape": shape, "spacing": target, **parameters},
-                partial(
-                    prepare_case,
-                    name,
-                    image_file,
-                    label_file,
-                    values=chosen,
-                    patch_shape=shape,
-                    spacing=target,
-                    largest_cut=allowed,
-                    intensity=intensity,
-                ),
-            )
-        )
-    return prepare(
+        known = ", ".join(decathlon_structures(root))
+        raise ValueError(f"structure: expected one of {known} in {root}, got {structure!r}")
+    return prepare_pairs(
+        "decathlon",
+        root,
         structure,
-        sources,
-        patch_shape=shape,
-        spacing=target,
+        _training_pairs(root, content),
+        values=sorted(values.values()) if structure == ALL else [values[structure]],
+        modality=_first_modality(content),
+        patch_shape=patch_shape,
+        spacing=spacing,
         max_cases=max_cases,
+        largest_cut=largest_cut,
         cache_dir=cache_dir,
-        root=root,
-        parameters={"data": "decathlon", **parameters},
-        rule=rule(allowed),
         progress=progress,
     )
 
 
 def decathlon_structures(directory: str | os.PathLike[str]) -> list[str]:
-    """The foreground labels of ``dataset.json`` by value, then ``"all"`` where there are several.
+    """Return the foreground labels of ``dataset.json``, and ``"all"`` where there are several.
+
+    Args:
+        directory: The task's folder.
+
+    Returns:
+        The labels' names by value, then ``"all"``.
 
     Raises:
-        ValueError: folder or ``dataset.json`` is missing or wrong.
+        ValueError: Folder or ``dataset.json`` is missing or wrong.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     labels = {"0": "background", "2": "tumour", "1": "liver"}
+        ...     _ = Path(folder, "dataset.json").write_text(json.dumps({"labels": labels}))
+        ...     decathlon_structures(folder)
+        ['liver', 'tumour', 'all']
 
     """
     root = Path(directory)
@@ -117,46 +121,59 @@ def decathlon_structures(directory: str | os.PathLike[str]) -> list[str]:
 
 def _read_description(root: Path) -> dict[str, Any]:
     if not root.is_dir():
-        raise ValueError(f"directory: no such folder: {root}")
-    path = root / "dataset.json"
+        raise ValueError(f"directory: expected an existing folder, got {root}")
+    path = root / DESCRIPTION
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"directory: no dataset.json in {root}") from error
+        raise ValueError(f"directory: expected a {DESCRIPTION} in {root}, got none") from error
     except (OSError, ValueError) as error:
         raise ValueError(
             f"directory: cannot read {path} ({' '.join(str(error).split())})"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"directory: {path} must hold a JSON object")
+        raise ValueError(
+            f"directory: expected a JSON object in {path}, got {reprlib.repr(content)}"
+        )
     return content
 
 
 def _label_values(root: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Foreground names and values of ``"labels": {"0": "background", "1": name, …}``."""
+    """Return the foreground's names and values of ``{"0": "background", "1": name, …}``."""
+    labels = content.get("labels")
     try:
-        values = {str(name): int(value) for value, name in content["labels"].items()}
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'directory: {root / "dataset.json"} must have "labels" like '
-            '{"0": "background", "1": "liver"}'
-        ) from error
+        values = {str(name): int(value) for value, name in labels.items()}  # type: ignore[union-attr]
+    except (AttributeError, TypeError, ValueError):
+        values = {}
     foreground = {name: value for name, value in values.items() if value != 0}
     if not foreground:
-        raise ValueError(f"directory: {root / 'dataset.json'} names no foreground label")
+        raise _unlike(root, "labels", '{"0": "background", "1": "liver"}', labels)
     return foreground
 
 
-def _training_files(root: Path, content: dict[str, Any]) -> list[tuple[Path, Path]]:
-    try:
-        return [(root / item["image"], root / item["label"]) for item in content["training"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f'directory: {root / "dataset.json"} must have "training" like '
-            '[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]'
-        ) from error
+def _training_pairs(root: Path, content: dict[str, Any]) -> list[Pair]:
+    listed = content.get("training")
+    example = '[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]'
+    if not isinstance(listed, list):
+        raise _unlike(root, "training", example, listed)
+    pairs = []
+    for item in listed:
+        try:
+            image, label = root / item["image"], root / item["label"]
+        except (KeyError, TypeError) as error:
+            raise _unlike(root, "training", example, [item]) from error
+        pairs.append(Pair(image.name.removesuffix(".gz").removesuffix(".nii"), image, label))
+    return pairs
 
 
 def _first_modality(content: dict[str, Any]) -> str:
     modalities = content.get("modality")
     return str(modalities.get("0", "")).upper() if isinstance(modalities, dict) else ""
+
+
+def _unlike(root: Path, key: str, example: str, found: object) -> ValueError:
+    """Say what a part of the description should look like."""
+    return ValueError(
+        f'directory: expected "{key}" like {example} in {root / DESCRIPTION}, '
+        f"got {reprlib.repr(found)}"
+    )

@@ -20,14 +20,19 @@ from numpy.typing import NDArray
 from marginseg.data.dataset import Case
 from marginseg.files.atomic import replacing
 
+#: Stands in an entry for the voxels of a whole volume that nobody counted.
 UNKNOWN = -1
-"""Stands in an entry for the voxels of a whole volume that nobody counted."""
 
 
 class CachedCases(Sequence[Case]):
     """Cases in the cache. Arrays are mapped copy-on-write: writing to them leaves the file alone.
 
     Every access opens the file anew, and the arrays keep it open while they live.
+
+    Args:
+        names: The cases' names.
+        files: Their entries, in the same order.
+
     """
 
     def __init__(self, names: Sequence[str], files: Sequence[Path]) -> None:
@@ -73,7 +78,27 @@ def write_entry(path: Path, case: Case) -> None:
 
 
 def read_entry(path: Path, name: str) -> Case:
-    """Map one entry. Raises ValueError or OSError where the file is not a whole entry."""
+    """Map one entry into memory.
+
+    Args:
+        path: The entry.
+        name: What the case is called; the entry itself doesn't say.
+
+    Raises:
+        ValueError: The file is not a whole entry.
+        OSError: The file cannot be opened, or is not a whole entry.
+
+    Example:
+        >>> import tempfile
+        >>> ones = np.ones((2, 2, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "a.npy")
+        ...     write_entry(path, Case("a", ones.astype("f4"), ones.astype("u1"), (1, 1, 3)))
+        ...     case = read_entry(path, "a")
+        >>> case.spacing, int(case.label.sum()), case.voxels
+        ((1.0, 1.0, 3.0), 8, None)
+
+    """
     entry = _map(path)
     spacing = tuple(float(s) for s in entry["spacing"][0])
     voxels, cut = int(entry["voxels"][0]), float(entry["cut"][0])
@@ -88,7 +113,7 @@ def read_entry(path: Path, name: str) -> Case:
 
 
 def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
-    """Whether the entry is there, has the shape it should have, and is what was written."""
+    """Whether an entry is there, has patches of that shape, and is what was written."""
     try:
         entry = _map(path)
         return entry["image"].shape[1:] == tuple(patch_shape) and bool(
@@ -99,16 +124,18 @@ def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
 
 
 def as_file_name(text: str) -> str:
-    """The text as a part of a file's name.
+    """Return the text as a part of a file's name.
 
-    >>> as_file_name("left kidney/2")
-    'left_kidney_2'
+    Example:
+        >>> as_file_name("left kidney/2")
+        'left_kidney_2'
+
     """
     return re.sub(r"[^\w.-]+", "_", text)
 
 
 def sha256(path: Path) -> str:
-    """The digest of a whole file, as ``sha256sum`` prints it."""
+    """Return the digest of a whole file, as ``sha256sum`` prints it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from marginseg.data.entries import as_file_name, read_entry, sha256
 from marginseg.files.atomic import replacing
 
+#: Of the file's content; a later version of the package can tell what it reads.
 FORMAT = 1
-"""Of the file's content; a later version of the package can tell what it reads."""
 
 
 class FoundFile(NamedTuple):
@@ -29,14 +29,14 @@ class Prepared:
     """A case in the cache.
 
     Attributes:
-        name: the case's name.
-        file: its entry.
-        sha256: of the entry's file.
-        sources: the files that it was made from.
-        spacing: millimetres a voxel of the entry.
-        patch_voxels: of the structure, in the entry.
-        voxels: of the structure, in the whole volume as it is stored; None: not known.
-        cut: which share of those lies in the volume's outermost planes; None: not known.
+        name: The case's name.
+        file: Its entry.
+        sha256: Of the entry's file.
+        sources: The files that it was made from.
+        spacing: Millimetres a voxel of the entry.
+        patch_voxels: Of the structure, in the entry.
+        voxels: Of the structure, in the whole volume as it is stored; None: not known.
+        cut: Which share of those lies in the volume's outermost planes; None: not known.
 
     """
 
@@ -51,7 +51,18 @@ class Prepared:
 
     @classmethod
     def read(cls, name: str, file: Path, sources: tuple[FoundFile, ...]) -> Prepared:
-        """Describe an entry that is there."""
+        """Describe an entry that is there.
+
+        Args:
+            name: The case's name.
+            file: The entry.
+            sources: The files that it was made from.
+
+        Raises:
+            ValueError: The file is not a whole entry.
+            OSError: The file cannot be read.
+
+        """
         case = read_entry(file, name)
         patch_voxels = int(case.label.sum())
         return cls(
@@ -71,6 +82,22 @@ def write_manifest(
     """Write ``manifest-STRUCTURE-HASH.json``, whole or not at all; the hash is of the parameters.
 
     A file that already says the same is left as it is.
+
+    Args:
+        folder: The cache.
+        structure: What the cases show.
+        parameters: What was asked for, as JSON.
+        rule: Which cases are kept, in words.
+        cases: Those that were kept.
+        skipped: ``(name, reason)`` of those that were not.
+        root: The data set's folder: files in it are named relative to it. None: there is none.
+
+    Returns:
+        The manifest's file.
+
+    Raises:
+        OSError: The file cannot be written.
+
     """
     facts = {
         "format": FORMAT,
@@ -113,16 +140,38 @@ def _source(file: FoundFile, root: Path | None) -> dict[str, object]:
 
 
 def manifests(cache_dir: Path) -> list[Path]:
-    """The manifests in a cache, by name."""
+    """Return the manifests in a cache, by name.
+
+    Example:
+        >>> manifests(Path("no", "such", "folder"))
+        []
+
+    """
     return sorted(cache_dir.glob("manifest-*.json"))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest.
 
+    Args:
+        path: The manifest, beside the entries that it lists.
+
+    Returns:
+        What the JSON file says: ``structure``, ``directory``, ``parameters``, ``rule``, ``cases``
+        and ``skipped``.
+
     Raises:
-        ValueError: it is damaged, or of a version that this package does not know.
-        OSError: it cannot be read.
+        ValueError: It is damaged, or of a version that this package does not know.
+        OSError: It cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from marginseg.data import phantom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = phantom("tube", cases=2, patch_shape=(8, 8, 8), cache_dir=folder)
+        ...     content = read_manifest(data.manifest)
+        >>> content["structure"], [case["name"] for case in content["cases"]]
+        ('tube', ['phantom_000', 'phantom_001'])
 
     """
     try:
@@ -130,7 +179,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         known = content["format"] == FORMAT
         entries = [(str(case["file"]), str(case["sha256"])) for case in content["cases"]]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: this is no manifest, or it is damaged") from error
+        raise ValueError(f"{path}: expected a manifest, got a damaged or another file") from error
     if not known:
         raise ValueError(f"{path}: expected a manifest of format {FORMAT}, got {content['format']}")
     for file, _ in entries:
@@ -140,15 +189,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def verify(manifest: Path) -> list[tuple[str, str]]:
-    """Compare the checksums of all entries with their manifest; ``[]`` if all is well.
+    """Compare the checksums of all entries with their manifest.
+
+    Args:
+        manifest: As for :func:`read_manifest`.
 
     Returns:
         ``(case, what is wrong)``, with the file's name in it, of every entry that is missing,
-        unreadable, or not what was written.
+        unreadable, or not what was written; ``[]`` if all is well.
 
     Raises:
-        ValueError: the manifest is damaged.
-        OSError: the manifest cannot be read.
+        ValueError: The manifest is damaged.
+        OSError: The manifest cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from marginseg.data import phantom
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = phantom("tube", cases=2, patch_shape=(8, 8, 8), cache_dir=folder)
+        ...     well = verify(data.manifest)
+        ...     data.cases.files[1].unlink()
+        ...     wrong = verify(data.manifest)
+        >>> well, [case for case, _ in wrong]
+        ([], ['phantom_001'])
 
     """
     wrong = []

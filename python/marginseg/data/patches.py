@@ -16,24 +16,45 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+#: Relative difference below which two spacings are one: headers store them in float32.
 SAME_SPACING = 1e-3
-"""Relative difference below which two spacings are one (headers store them in float32)."""
 
 
 def as_patch_shape(patch_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Three positive integers, or a ValueError."""
+    """Return the sizes as a tuple.
+
+    Raises:
+        ValueError: They are not three positive integers.
+
+    Example:
+        >>> as_patch_shape([64, 64, 32])
+        (64, 64, 32)
+
+    """
     try:
         shape = tuple(int(size) for size in patch_shape)
         whole = all(int(size) == size for size in patch_shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         shape, whole = (), False
     if len(shape) != 3 or not whole or min(shape) < 1:
-        raise ValueError(f"patch_shape must be 3 positive integers, got {patch_shape!r}")
+        raise ValueError(f"patch_shape: expected 3 positive integers, got {patch_shape!r}")
     return shape[0], shape[1], shape[2]
 
 
 def as_spacing(spacing: float | Sequence[float] | None) -> tuple[float, float, float] | None:
-    """Three positive millimetres (one number: every axis), None for None, or a ValueError."""
+    """Return the millimetres a voxel along three axes; None for None.
+
+    Args:
+        spacing: Three numbers, or one for every axis.
+
+    Raises:
+        ValueError: They are not one or three positive finite numbers.
+
+    Example:
+        >>> as_spacing(1.5)
+        (1.5, 1.5, 1.5)
+
+    """
     if spacing is None:
         return None
     try:
@@ -42,17 +63,22 @@ def as_spacing(spacing: float | Sequence[float] | None) -> tuple[float, float, f
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(f"spacing must be 1 or 3 positive millimetres, got {spacing!r}")
+        raise ValueError(f"spacing: expected 1 or 3 positive millimetres, got {spacing!r}")
     return float(values[0]), float(values[1]), float(values[2])
 
 
 def centre_of_mass(mask: NDArray[np.bool_]) -> tuple[float, ...]:
-    """Mean index of the true voxels along each axis; the mask must have one.
+    """Return the mean index of the true voxels along each axis.
 
-    From one count a plane and axis: no list of voxels is made.
+    It comes from one count a plane and axis: no list of voxels is made.
 
-    >>> centre_of_mass(np.array([[0, 1, 1], [0, 0, 0]], bool))
-    (0.0, 1.5)
+    Args:
+        mask: bool array of at least one true voxel.
+
+    Example:
+        >>> centre_of_mass(np.array([[0, 1, 1], [0, 0, 0]], bool))
+        (0.0, 1.5)
+
     """
     axes = range(mask.ndim)
     counts = [np.count_nonzero(mask, axis=tuple(set(axes) - {axis})) for axis in axes]
@@ -64,10 +90,18 @@ class Patch:
     """A box of the resampled grid: where it starts, its size, and what lies under it.
 
     Attributes:
-        source_shape: voxels of the source volume.
-        ratio: new spacing over source spacing, per axis.
-        start: first voxel of the patch in the resampled grid; may be negative.
-        shape: voxels of the patch.
+        source_shape: Voxels of the source volume.
+        ratio: New spacing over source spacing, for each axis.
+        start: First voxel of the patch in the resampled grid; may be negative.
+        shape: Voxels of the patch.
+
+    Example:
+        >>> patch = Patch.around((2, 2), (2, 2), source_shape=(4, 6), spacing=(1, 1))
+        >>> patch.start, patch.resampled_shape
+        ((2, 2), (4, 6))
+        >>> patch.image(np.arange(24, dtype=np.float32).reshape(4, 6), outside=0.0)
+        array([[14., 15.],
+               [20., 21.]], dtype=float32)
 
     """
 
@@ -86,7 +120,16 @@ class Patch:
         spacing: Sequence[float],
         target_spacing: Sequence[float] | None = None,
     ) -> Patch:
-        """The patch whose middle is nearest to ``centre``, an index of the source volume."""
+        """Place a patch so that its middle is as near as can be to a point.
+
+        Args:
+            centre: The point, an index of the source volume; fractions are fine.
+            shape: Voxels of the patch.
+            source_shape: Voxels of the source volume.
+            spacing: Millimetres a voxel of the source volume.
+            target_spacing: Millimetres a voxel of the patch; None: those of the source.
+
+        """
         target = spacing if target_spacing is None else target_spacing
         ratio = tuple(
             1.0 if abs(t / s - 1) < SAME_SPACING else t / s
@@ -106,15 +149,31 @@ class Patch:
         )
 
     def image(self, volume: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
-        """The image in the patch, linearly interpolated, ``outside`` where the volume ends.
+        """Cut the patch from an image by linear interpolation.
 
         Along an axis that gets coarser by a factor r, a Gaussian of σ = (r − 1)/2 source voxels
         comes first, so that fine detail does not alias.
+
+        Args:
+            volume: float32 array of ``source_shape``.
+            outside: The value where the patch leaves the volume.
+
+        Returns:
+            float32 array of ``shape``.
+
         """
         return self._sample(volume, outside, smooth=True)
 
     def label(self, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """The mask in the patch, linearly interpolated and cut at ½; 0 where the volume ends."""
+        """Cut the patch from a mask by linear interpolation, cut at ½.
+
+        Args:
+            mask: bool array of ``source_shape``.
+
+        Returns:
+            uint8 array of ``shape``, 0 and 1; 0 where the patch leaves the volume.
+
+        """
         if all(r == 1 for r in self.ratio):
             return self._sample(mask, False, smooth=False).astype(np.uint8)
         # A tie of exactly ½ is inside whichever way the interpolation rounds.

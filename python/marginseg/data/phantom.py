@@ -9,27 +9,30 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from marginseg.data.anatomy import SCENES
+from marginseg.data.anatomy import FAT, SCENES
 from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import Case, CaseProgress, Dataset
 from marginseg.data.intensity import IntensityScale
 from marginseg.data.patches import as_patch_shape
 from marginseg.data.shapes import Canvas
 
+#: ``kidney`` (with a hilum), ``tube`` (thick), ``thin_tube`` (winding).
 PHANTOM_STRUCTURES = tuple(SCENES)
-"""``kidney`` (with a hilum), ``tube`` (thick), ``thin_tube`` (winding)."""
 
+#: The least voxels along an axis in which a structure can be made out.
+LEAST_SIZE = 8
+
+#: Millimetres along an edge of a cubic phantom.
 EXTENT = 128.0
-"""Millimetres along an edge of a cubic phantom."""
 
+#: Point spread of the scanner, standard deviation in voxels.
 BLUR = 0.55
-"""Point spread of the scanner, standard deviation in voxels."""
 
+#: Noise: standard deviation in Hounsfield units, and of its correlation in voxels.
 NOISE, GRAIN = 16.0, 0.6
-"""Noise: standard deviation in Hounsfield units, and of its correlation in voxels."""
 
+#: Slow drift of the intensity, as from beam hardening: amplitude in Hounsfield units.
 SHADING = 12.0
-"""Slow drift of the intensity, as from beam hardening: amplitude in Hounsfield units."""
 
 
 def phantom(
@@ -41,7 +44,7 @@ def phantom(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: CaseProgress | None = None,
 ) -> Dataset:
-    """CT-like volumes of a structure among its neighbours; anatomy varies from case to case.
+    """Make CT-like volumes of a structure among its neighbours; anatomy varies from case to case.
 
     The structure's share of the volume is 5–8 % (``kidney``), 3–5 % (``tube``) or 1–1.5 %
     (``thin_tube``, 3 to 4 voxels wide at 32³), whatever the resolution. The label holds the voxels
@@ -50,15 +53,15 @@ def phantom(
     structure, patch shape and i.
 
     Args:
-        structure: one of `PHANTOM_STRUCTURES`.
-        cases: how many.
-        patch_shape: voxels, three axes of at least 8.
-        seed: not negative.
-        cache_dir: where prepared cases are kept; None is `default_cache_dir`.
-        progress: called with each case.
+        structure: One of ``PHANTOM_STRUCTURES``.
+        cases: How many, >= 1.
+        patch_shape: Voxels along three axes, each >= 8.
+        seed: Of anatomy and noise, >= 0.
+        cache_dir: Where prepared cases are kept; None is :func:`default_cache_dir`.
+        progress: Called with each case in turn: how many were looked at, are usable, are wanted.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: An argument is out of its range, or the cache cannot be written.
 
     Example:
         >>> import tempfile
@@ -69,14 +72,17 @@ def phantom(
 
     """
     if structure not in SCENES:
-        raise ValueError(f"structure must be one of {list(PHANTOM_STRUCTURES)}, got {structure!r}")
+        known = ", ".join(PHANTOM_STRUCTURES)
+        raise ValueError(f"structure: expected one of {known}, got {structure!r}")
     if cases < 1:
-        raise ValueError(f"cases must be at least 1, got {cases}")
+        raise ValueError(f"cases: expected at least 1, got {cases}")
     if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+        raise ValueError(f"seed: expected at least 0, got {seed}")
     shape = as_patch_shape(patch_shape)
-    if min(shape) < 8:
-        raise ValueError(f"patch_shape must be at least 8 voxels along each axis, got {shape}")
+    if min(shape) < LEAST_SIZE:
+        raise ValueError(
+            f"patch_shape: expected at least {LEAST_SIZE} voxels along each axis, got {shape}"
+        )
     sources = [
         Source(
             f"phantom_{index:03d}",
@@ -103,9 +109,22 @@ def phantom(
 def phantom_case(
     structure: str, index: int, *, patch_shape: tuple[int, int, int], seed: int
 ) -> Case:
-    """Draw one case."""
+    """Draw one case.
+
+    Args:
+        structure: One of ``PHANTOM_STRUCTURES``.
+        index: The case's number, >= 0.
+        patch_shape: Voxels.
+        seed: Of anatomy and noise, >= 0.
+
+    Example:
+        >>> case = phantom_case("kidney", 7, patch_shape=(32, 32, 32), seed=0)
+        >>> case.name, round(float(case.label.mean()), 2)
+        ('phantom_007', 0.06)
+
+    """
     rng = np.random.default_rng([seed, PHANTOM_STRUCTURES.index(structure), index])
-    canvas = Canvas(patch_shape, background=-95.0)
+    canvas = Canvas(patch_shape, background=FAT)
     solid = SCENES[structure](canvas, rng)
     image = ndimage.gaussian_filter(canvas.image, BLUR, mode="nearest")
 

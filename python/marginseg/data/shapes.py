@@ -13,12 +13,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+#: One number a voxel: a signed distance, or an image.
 Field = NDArray[np.float32]
+
+#: Three numbers.
 Vector = Sequence[float] | NDArray[np.float64] | NDArray[np.float32]
 
 
 def rotation(angles: Vector) -> NDArray[np.float64]:
-    """Rotation by three angles (radians) about the three axes, the first axis first."""
+    """Return the rotation by three angles about the three axes, the first axis first.
+
+    Args:
+        angles: In radians.
+
+    Returns:
+        float64 matrix of shape (3, 3).
+
+    Example:
+        >>> (rotation((0, 0, np.pi / 2)) @ [1, 0, 0]).round(6).tolist()
+        [0.0, 1.0, 0.0]
+
+    """
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -29,12 +44,23 @@ def rotation(angles: Vector) -> NDArray[np.float64]:
 class Canvas:
     """A volume in Hounsfield units that solids are painted on, the last on top.
 
+    Args:
+        shape: Voxels along three axes.
+        background: Hounsfield units of the empty canvas.
+
     Attributes:
-        shape: voxels.
-        voxel: edge of a voxel.
-        extent: edges of the volume.
+        shape: Voxels along three axes.
+        voxel: Edge of a voxel.
+        extent: (3,) float64, the edges of the volume.
         grid: (3, *shape) float32, the coordinates of voxel centres.
-        image: float32 Hounsfield units.
+        image: float32 array of ``shape``, in Hounsfield units.
+
+    Example:
+        >>> canvas = Canvas((16, 16, 16), background=-95.0)
+        >>> ball = canvas.with_volume(canvas.ellipsoid((0, 0, 0), (1, 1, 1)), 0.25)
+        >>> canvas.paint(ball, 60.0)
+        >>> float(canvas.image[8, 8, 8]), float(canvas.image[0, 0, 0])
+        (60.0, -95.0)
 
     """
 
@@ -55,10 +81,14 @@ class Canvas:
         *,
         bend: float = 0.0,
     ) -> Field:
-        """Signed distance to an ellipsoid, to first order.
+        """Return the signed distance to an ellipsoid, to first order.
 
-        ``turn`` rotates it; ``bend`` curves its third axis toward the positive first axis, as
-        x = bend · z².
+        Args:
+            centre: Its middle.
+            semi_axes: Half its length along each of its axes.
+            turn: Rotates it, (3, 3); None leaves its axes along the canvas's.
+            bend: Curves its third axis toward the positive first axis, as x = bend · z².
+
         """
         matrix = np.eye(3) if turn is None else turn
         offset = np.asarray(centre, np.float32)[:, None, None, None]
@@ -73,7 +103,13 @@ class Canvas:
         return np.asarray(distance, np.float32)
 
     def tube(self, points: NDArray[np.float64], radius: ArrayLike) -> Field:
-        """Signed distance to a tube around a curve, given by (m, 3) points and radii."""
+        """Return the signed distance to a tube around a curve.
+
+        Args:
+            points: (m, 3) array along the curve, closer together than a voxel.
+            radius: One number, or one for each point.
+
+        """
         reach = float(np.max(radius)) + 0.25
         distance, nearest = cKDTree(points).query(
             np.moveaxis(self.grid, 0, -1).reshape(-1, 3), distance_upper_bound=reach
@@ -83,19 +119,35 @@ class Canvas:
         return np.asarray(distance.reshape(self.shape), np.float32)
 
     def with_volume(self, distance: Field, share: float) -> Field:
-        """The distance to the parallel surface that encloses ``share`` of the volume."""
+        """Return the distance to the parallel surface that encloses a share of the volume.
+
+        Args:
+            distance: Signed distance to a solid.
+            share: From 0 to 1; at least a voxel is enclosed.
+
+        """
         count = max(1, round(share * distance.size))
         cut = np.partition(distance, (count - 1, count), axis=None)[count - 1 : count + 1]
         return np.asarray(distance - cut.mean(), np.float32)
 
     def reserve(self, distance: Field, gap: float) -> None:
-        """Keep what is painted from now on ``gap`` away from this solid."""
+        """Keep what is painted from now on away from a solid.
+
+        Args:
+            distance: Signed distance to it.
+            gap: The least distance that is kept.
+
+        """
         self._reserved = np.asarray(np.float32(gap) - distance, np.float32)
 
     def paint(self, distance: Field, value: ArrayLike, *, on_top: bool = False) -> None:
-        """Fill a solid with Hounsfield units; voxels on its surface get their share of both.
+        """Fill a solid; voxels on its surface get their share of what is inside and outside.
 
-        ``on_top`` ignores what is reserved.
+        Args:
+            distance: Signed distance to it.
+            value: Hounsfield units, one number or one for each voxel.
+            on_top: Whether to ignore what is reserved.
+
         """
         if self._reserved is not None and not on_top:
             distance = np.maximum(distance, self._reserved)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import CaseProgress, Dataset
-from marginseg.data.intensity import IntensityScale
-from marginseg.data.patches import as_patch_shape, as_spacing
-from marginseg.data.reading import as_largest_cut, prepare_case, rule
+from marginseg.data.pairs import Pair, prepare_pairs
 
+#: The scan, in a subject's folder.
 IMAGE = "ct.nii.gz"
+
+#: The folder of the masks, in a subject's folder.
 MASKS = "segmentations"
+
+#: How a mask's file is called after its structure.
+SUFFIX = ".nii.gz"
 
 
 def totalsegmentator(
@@ -28,96 +30,108 @@ def totalsegmentator(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: CaseProgress | None = None,
 ) -> Dataset:
-    """The subjects of a TotalSegmentator folder.
+    """Return the subjects of a TotalSegmentator folder.
 
-    A subject whose mask is missing or empty is skipped, and named in `Dataset.skipped`; so is one
-    that has not enough of the structure, by ``largest_cut``. Hounsfield units in `CT_WINDOW` become
-    [−1, 1]. Orientation is kept as stored.
+    A subject whose mask is missing or empty is skipped, and named in ``Dataset.skipped``; so is one
+    that has not enough of the structure, by ``largest_cut``. Hounsfield units in ``CT_WINDOW``
+    become [−1, 1]. Orientation is kept as stored.
 
     Args:
-        directory: holds ``s0000/ct.nii.gz`` and ``s0000/segmentations/NAME.nii.gz``, and so on.
-        structure: a mask's file name without ``.nii.gz``.
-        patch_shape: voxels, three axes, around the structure's centre of mass.
-        spacing: millimetres to resample to; None keeps each subject's own.
-        max_cases: the first so many usable subjects, by name.
-        largest_cut: of the structure's voxels, the largest share that may lie on the faces of the
-            volume, in its outermost planes: more says that the scan ends within the structure.
-            With it, the patch also has to have 27 voxels of the structure. None: one is enough.
-        cache_dir: where prepared cases are kept; None is `default_cache_dir`.
-        progress: called with each case in turn: how many were looked at, are usable, are wanted.
+        directory: Holds ``s0000/ct.nii.gz`` and ``s0000/segmentations/NAME.nii.gz``, and so on.
+        structure: A mask's file name without ``.nii.gz``.
+        patch_shape: Voxels along three axes, around the structure's centre of mass.
+        spacing: Millimetres a voxel to resample to; None keeps each subject's own.
+        max_cases: The first so many usable subjects, by name.
+        largest_cut: Leaves out subjects whose scan ends within the structure, see
+            :mod:`marginseg.data`.
+        cache_dir: Where prepared cases are kept; None is :func:`default_cache_dir`.
+        progress: Called with each case in turn: how many were looked at, are usable, are wanted.
 
     Raises:
-        ValueError: the folder is missing, has no subject, or no subject has such a mask.
-        EmptyDatasetError: no case can be used.
+        ValueError: The folder is missing, has no subject, or no subject has such a mask; or an
+            argument is out of its range.
+        EmptyDatasetError: No case can be used.
+
+    Example:
+        >>> import nibabel, numpy as np, tempfile
+        >>> mask = np.zeros((9, 9, 9), np.uint8); mask[3:6, 3:6, 3:6] = 1
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     masks = Path(folder, "s0000", "segmentations")
+        ...     masks.mkdir(parents=True)
+        ...     nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), masks / "aorta.nii.gz")
+        ...     scan = nibabel.Nifti1Image(mask * np.int16(450), np.eye(4))
+        ...     nibabel.save(scan, masks.with_name("ct.nii.gz"))
+        ...     data = totalsegmentator(
+        ...         folder, "aorta", patch_shape=(5, 5, 5), cache_dir=f"{folder}/cache"
+        ...     )
+        ...     data[0].name, float(data[0].image.max()), int(data[0].label.sum())
+        ('s0000', 1.0, 27)
 
     """
     root = Path(directory)
     subjects = _subjects(root)
-    mask_name = f"{structure}.nii.gz"
-    if not any((subject / MASKS / mask_name).is_file() for subject in subjects):
-        raise ValueError(
-            f"structure must be one of {totalsegmentator_structures(root)} in {root}, "
-            f"got {structure!r}"
-        )
-    shape, target = as_patch_shape(patch_shape), as_spacing(spacing)
-    allowed = as_largest_cut(largest_cut)
-    parameters = {"modality": "CT", "largest_cut": allowed}
-    sources = [
-        Source(
-            subject.name,
-            (subject / IMAGE, subject / MASKS / mask_name),
-            {"patch_shape": shape, "spacing": target, **parameters},
-            partial(
-                prepare_case,
-                subject.name,
-                subject / IMAGE,
-                subject / MASKS / mask_name,
-                values=None,
-                patch_shape=shape,
-                spacing=target,
-                largest_cut=allowed,
-                intensity=IntensityScale.ct,
-            ),
-        )
+    pairs = [
+        Pair(subject.name, subject / IMAGE, subject / MASKS / f"{structure}{SUFFIX}")
         for subject in subjects
     ]
-    return prepare(
+    if not any(pair.label.is_file() for pair in pairs):
+        known = totalsegmentator_structures(root)
+        if not known:
+            raise ValueError(f"directory: expected masks in {root / '*' / MASKS}, got none")
+        raise ValueError(
+            f"structure: expected one of {', '.join(known)} in {root}, got {structure!r}"
+        )
+    return prepare_pairs(
+        "totalsegmentator",
+        root,
         structure,
-        sources,
-        patch_shape=shape,
-        spacing=target,
+        pairs,
+        values=None,
+        modality="CT",
+        patch_shape=patch_shape,
+        spacing=spacing,
         max_cases=max_cases,
+        largest_cut=largest_cut,
         cache_dir=cache_dir,
-        root=root,
-        parameters={"data": "totalsegmentator", **parameters},
-        rule=rule(allowed),
         progress=progress,
     )
 
 
 def totalsegmentator_structures(directory: str | os.PathLike[str]) -> list[str]:
-    """The names of the masks that any subject has, sorted.
+    """Return the names of the masks that any subject has, sorted.
+
+    Args:
+        directory: As for :func:`totalsegmentator`.
 
     Raises:
-        ValueError: the folder is missing or has no subject.
+        ValueError: The folder is missing or has no subject.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     masks = Path(folder, "s0000", "segmentations")
+        ...     masks.mkdir(parents=True)
+        ...     (masks / "aorta.nii.gz").touch()
+        ...     totalsegmentator_structures(folder)
+        ['aorta']
 
     """
     return sorted(
         {
-            mask.name.removesuffix(".nii.gz")
+            mask.name.removesuffix(SUFFIX)
             for subject in _subjects(Path(directory))
-            for mask in (subject / MASKS).glob("*.nii.gz")
+            for mask in (subject / MASKS).glob(f"*{SUFFIX}")
         }
     )
 
 
 def _subjects(root: Path) -> list[Path]:
-    """Folders that have a scan or masks, by name; a subject that lacks one is skipped later."""
+    """List folders that have a scan or masks, by name: one that lacks either is skipped later."""
     if not root.is_dir():
-        raise ValueError(f"directory: no such folder: {root}")
+        raise ValueError(f"directory: expected an existing folder, got {root}")
     subjects = sorted(
         path for path in root.iterdir() if (path / IMAGE).is_file() or (path / MASKS).is_dir()
     )
     if not subjects:
-        raise ValueError(f"directory: no subject folder with {IMAGE} in {root}")
+        raise ValueError(f"directory: expected subject folders with {IMAGE} in {root}, got none")
     return subjects

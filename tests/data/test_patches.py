@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from marginseg.data.intensity import CT_WINDOW, IntensityScale
 from marginseg.data.patches import Patch, as_patch_shape, as_spacing, centre_of_mass
 
 
@@ -113,37 +112,17 @@ def test_a_label_stays_a_label_where_the_patch_leaves_the_volume() -> None:
     assert label.sum() == mask.sum()
 
 
-def test_ct_window_is_the_same_for_every_volume() -> None:
-    low, high = CT_WINDOW
-    values = np.array([low - 500, low, (low + high) / 2, high, high + 500], np.float32)
-    np.testing.assert_allclose(IntensityScale.ct()(values), [-1, -1, 0, 1, 1], atol=1e-6)
-
-
-@given(st.floats(0.01, 1000), st.floats(-1000, 1000))
-def test_standardised_intensity_ignores_the_scanners_units(gain: float, offset: float) -> None:
-    base = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
-    base[0, 0, 0] = 1e4  # an outlier that the clipping must hold off
-    volume = (gain * base.astype(np.float64) + offset).astype(np.float32)
-    out = IntensityScale.standardised(volume)(volume)
-    assert abs(float(out.mean(dtype=np.float64))) < 0.02
-    assert float(out.std(dtype=np.float64)) == pytest.approx(1, abs=0.02)
-    assert float(out.max()) < 5
-
-
-def test_a_constant_volume_becomes_zero() -> None:
-    volume = np.full((4, 4, 4), 7.0, np.float32)
-    assert (IntensityScale.standardised(volume)(volume) == 0).all()
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (32, 32, 0), (32.5, 32, 32), 32, "abc", None])
+@pytest.mark.parametrize(
+    "shape", [(32, 32), (32, 32, 0), (32.5, 32, 32), (np.inf, 32, 32), 32, "abc", None]
+)
 def test_wrong_patch_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(ValueError, match="patch_shape must be 3 positive integers"):
+    with pytest.raises(ValueError, match="^patch_shape: expected 3 positive integers, got "):
         as_patch_shape(shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spacing", [0, -1.0, (1, 1), (1, 1, float("nan")), "abc", [1, 0, 1]])
 def test_wrong_spacings_are_refused(spacing: object) -> None:
-    with pytest.raises(ValueError, match="spacing must be 1 or 3 positive millimetres"):
+    with pytest.raises(ValueError, match="^spacing: expected 1 or 3 positive millimetres, got "):
         as_spacing(spacing)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -143,16 +144,22 @@ def test_a_case_depends_on_seed_structure_and_number_alone(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"structure": "spleen"}, "structure must be one of"),
-        ({"cases": 0}, "cases must be at least 1"),
-        ({"seed": -1}, "seed must not be negative"),
-        ({"patch_shape": (32, 32)}, "patch_shape must be 3 positive integers"),
-        ({"patch_shape": (32, 32, 4)}, "patch_shape must be at least 8"),
+        (
+            {"structure": "spleen"},
+            "structure: expected one of kidney, tube, thin_tube, got 'spleen'",
+        ),
+        ({"cases": 0}, "cases: expected at least 1, got 0"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"patch_shape": (32, 32)}, "patch_shape: expected 3 positive integers, got (32, 32)"),
+        (
+            {"patch_shape": (32, 32, 4)},
+            "patch_shape: expected at least 8 voxels along each axis, got (32, 32, 4)",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(
     changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     arguments = {"structure": "tube", "cases": 1, "patch_shape": (8, 8, 8), **changes}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         phantom(cache_dir=tmp_path, **arguments)  # type: ignore[arg-type]

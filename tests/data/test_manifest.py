@@ -109,7 +109,9 @@ def test_it_finds_what_has_changed(tmp_path: Path) -> None:
 def test_a_damaged_one_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "manifest-a-0.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match="this is no manifest, or it is damaged"):
+    with pytest.raises(
+        ValueError, match="manifest-a-0.json: expected a manifest, got a damaged or another file$"
+    ):
         verify(path)
 
 

@@ -1,20 +1,18 @@
-"""Reading volumes, and the rule that leaves out what a scan has cut."""
+"""A case from a scan and its label map, and the rule that leaves out what a scan has cut."""
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from marginseg.data import Case, totalsegmentator
+from marginseg.data import Case
 from marginseg.data.dataset import RejectedCaseError, UnusableCaseError
 from marginseg.data.intensity import IntensityScale
-from marginseg.data.reading import cut_share, prepare_case, read_volume, rule
+from marginseg.data.pairs import prepare_case
+from marginseg.data.wholeness import cut_share
 
 LONG = (30, 30, 100)
 
@@ -22,17 +20,6 @@ LONG = (30, 30, 100)
 def save(path: Path, array: np.ndarray) -> Path:
     nibabel.save(nibabel.Nifti1Image(array, np.diag([1.5, 1.5, 1.5, 1])), path)
     return path
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 6)] * 3), st.floats(0.05, 1))
-def test_cut_share_counts_the_voxels_that_have_a_face_at_the_border(
-    seed: int, shape: tuple[int, int, int], density: float
-) -> None:
-    mask = np.random.default_rng(seed).random(shape) < density
-    places = list(zip(*np.nonzero(mask), strict=True))
-    on_faces = [p for p in places if any(i in (0, n - 1) for i, n in zip(p, shape, strict=True))]
-    assert cut_share(mask) == (len(on_faces) / len(places) if places else 0)
 
 
 def make(tmp_path: Path, mask: np.ndarray, largest_cut: float | None, **changes: object) -> Case:
@@ -121,57 +108,3 @@ def test_the_scan_of_a_case_that_its_mask_rules_out_is_not_read(tmp_path: Path) 
                 largest_cut=0.1,
                 intensity=IntensityScale.ct,
             )
-
-
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "much"])
-def test_a_largest_cut_is_a_share(tmp_path: Path, wrong: object) -> None:
-    (tmp_path / "s0/segmentations").mkdir(parents=True)
-    (tmp_path / "s0/segmentations/aorta.nii.gz").write_bytes(b"")
-    with pytest.raises(ValueError, match="^largest_cut must be between 0 and 1, or None"):
-        totalsegmentator(
-            tmp_path,
-            "aorta",
-            patch_shape=(8, 8, 8),
-            largest_cut=wrong,  # type: ignore[arg-type]
-            cache_dir=tmp_path / "c",
-        )
-
-
-def test_the_rule_says_its_numbers() -> None:
-    assert "5 %" in rule(0.05)
-    assert "27 voxels" in rule(0.05)
-    assert "a voxel" in rule(None)
-
-
-@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_a_volume_is_what_was_written(
-    tmp_path: Path, kind: type[nibabel.Nifti1Image], suffix: str, order: str
-) -> None:
-    array = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 7)).astype(np.int16)
-    header = kind.header_class(endianness=order)
-    image = kind(array.astype(f"{order}i2"), np.diag([1, 2, 3, 1]), header)
-    image.header.set_slope_inter(0.5, 10)
-    image.to_filename(tmp_path / f"a{suffix}")
-    data, spacing = read_volume(tmp_path / f"a{suffix}")
-    assert data.dtype == np.float32
-    np.testing.assert_array_equal(data, nibabel.load(tmp_path / f"a{suffix}").get_fdata())  # type: ignore[attr-defined]
-    assert spacing == (1, 2, 3)
-
-
-def test_a_file_may_be_compressed_in_several_members(tmp_path: Path) -> None:
-    array = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
-    content = gzip.decompress(save(tmp_path / "a.nii.gz", array).read_bytes())
-    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(content[:300]) + gzip.compress(content[300:]))
-    np.testing.assert_array_equal(read_volume(tmp_path / "b.nii.gz")[0], array)
-
-
-def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
-    array = np.random.default_rng(0).integers(0, 99, (9, 9, 9)).astype(np.uint8)
-    path = save(tmp_path / "a.nii.gz", array)
-    content = bytearray(path.read_bytes())
-    content[-40] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UnusableCaseError, match=r"^a file is unreadable: a\.nii\.gz"):
-        read_volume(path)

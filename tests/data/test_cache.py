@@ -13,6 +13,7 @@ from marginseg.data import Case, EmptyDatasetError, default_cache_dir, phantom
 from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import Dataset, RejectedCaseError
 from marginseg.data.entries import is_intact, read_entry, write_entry
+from marginseg.data.manifest import FoundFile
 
 SHAPE = (4, 5, 6)
 
@@ -99,6 +100,19 @@ def test_other_parameters_are_other_entries(maker: Maker, tmp_path: Path) -> Non
     for level in (1, 2, 1):
         load(maker, tmp_path / "c", level=level)
     assert maker.calls == 2
+
+
+def test_caches_that_were_filled_before_are_found_again(tmp_path: Path) -> None:
+    facts = {"patch_shape": (8, 8, 8), "spacing": None, "values": [1, 2], "modality": "MRI"}
+    source = Source("a", (), {**facts, "largest_cut": 0.03}, lambda: pytest.fail("not asked for"))
+    files = [FoundFile(Path("/data/a.nii.gz"), 100, 5), FoundFile(Path("/data/b.nii.gz"), 7, 6)]
+    # Whoever changes these makes everyone prepare everything anew.
+    assert source.key(files) == "ff99f912b5a6ae84c09533c7"
+    phantom("tube", cases=1, patch_shape=(8, 8, 8), seed=3, cache_dir=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "manifest-tube-9b622593dc8b.json",
+        "phantom_000-tube-19a51a2823a84d7dddd5da02.npy",
+    ]
 
 
 def test_an_entry_appears_whole_or_not_at_all(

@@ -125,6 +125,20 @@ def test_a_ct_is_windowed(task: Path, cache: Path) -> None:
     assert case.image[case.label == 0].mean() == pytest.approx(0, abs=0.02)  # 100 HU
 
 
+def test_what_the_description_says_is_part_of_the_key(task: Path, cache: Path) -> None:
+    def entries(structure: str, **settings: float) -> set[Path]:
+        decathlon(task, structure, patch_shape=PATCH, cache_dir=cache, **settings)
+        return set(cache.glob("*.npy"))
+
+    assert len(entries("front")) == 6
+    describe(task, labels={"0": "background", "1": "back", "2": "front"})
+    assert len(entries("front")) == 12
+    describe(task, labels={"0": "background", "1": "back", "2": "front"}, modality={"0": "CT"})
+    assert len(entries("front")) == 18
+    assert len(entries("front", largest_cut=0.5)) == 24
+    assert len(entries("front", largest_cut=0.5, spacing=0.9)) == 30
+
+
 def test_max_cases_counts_usable_cases(task: Path, cache: Path) -> None:
     (task / "labelsTr/case_1.nii.gz").unlink()
     data = decathlon(task, "all", patch_shape=PATCH, max_cases=3, cache_dir=cache)
@@ -194,20 +208,38 @@ def test_wrong_folders_are_refused_in_one_line(task: Path, cache: Path, tmp_path
         return str(error.value)
 
     nowhere = tmp_path / "nowhere"
-    assert f"no such folder: {nowhere}" in message(nowhere)
+    assert message(nowhere) == f"directory: expected an existing folder, got {nowhere}"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert f"no dataset.json in {empty}" in message(empty)
-    assert "['front', 'back', 'all']" in message(task, "liver")
+    assert message(empty) == f"directory: expected a dataset.json in {empty}, got none"
+    known = f"expected one of front, back, all in {task}"
+    assert message(task, "liver") == f"structure: {known}, got 'liver'"
     (task / "dataset.json").write_text("{ not json")
     assert "cannot read" in message(task)
     (task / "dataset.json").write_text("[]")
-    assert "JSON object" in message(task)
-    for wrong in ({"labels": 3}, {"labels": {"0": "background"}}, {"training": [1]}):
-        describe(task, **wrong)
-        assert str(task / "dataset.json") in message(task)
+    description = task / "dataset.json"
+    assert message(task) == f"directory: expected a JSON object in {description}, got []"
+    files = '[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]'
+    for key, like, wrong in (
+        ("labels", '{"0": "background", "1": "liver"}', 3),
+        ("labels", '{"0": "background", "1": "liver"}', None),
+        ("labels", '{"0": "background", "1": "liver"}', ["background", "liver"]),
+        ("labels", '{"0": "background", "1": "liver"}', {"0": "background"}),
+        ("labels", '{"0": "background", "1": "liver"}', {"one": "liver"}),
+        ("training", files, 7),
+        ("training", files, {"image": "a.nii"}),
+        ("training", files, [1]),
+        ("training", files, [{"image": "a.nii"}]),
+    ):
+        describe(task, **{key: wrong})
+        expected = f'directory: expected "{key}" like {like} in {description}, got {wrong}'
+        assert message(task) == expected
+    # Of many cases, the one that is wrong is named.
+    good = {"image": "a.nii", "label": "b.nii"}
+    describe(task, training=[good] * 200 + [{"image": "c.nii"}])
+    assert message(task).endswith("got [{'image': 'c.nii'}]")
     describe(task)
-    with pytest.raises(ValueError, match="max_cases must be at least 1"):
+    with pytest.raises(ValueError, match=r"^max_cases: expected at least 1, or None, got 0$"):
         decathlon(task, "all", patch_shape=PATCH, max_cases=0, cache_dir=cache)
 
 
@@ -221,9 +253,11 @@ def test_a_cache_folder_that_cannot_be_made_is_refused(task: Path, tmp_path: Pat
 def test_structures_are_listed(task: Path) -> None:
     assert structures_of("decathlon", task) == ["front", "back", "all"]
     assert structures_of("phantom") == ["kidney", "tube", "thin_tube"]
-    with pytest.raises(ValueError, match="kind must be one of"):
+    with pytest.raises(
+        ValueError, match="^kind: expected one of phantom, decathlon, total.*, got 'nifti'$"
+    ):
         structures_of("nifti", task)
-    with pytest.raises(ValueError, match="directory"):
+    with pytest.raises(ValueError, match="^directory: expected the data set's folder .*got None$"):
         structures_of("decathlon")
 
 
@@ -257,12 +291,18 @@ def test_totalsegmentator_folder(subjects: Path, cache: Path) -> None:
 
 
 def test_totalsegmentator_refuses_what_is_not_there(subjects: Path, cache: Path) -> None:
-    with pytest.raises(ValueError, match=r"\['aorta', 'kidney_left'\].*got 'liver'"):
+    with pytest.raises(
+        ValueError, match=r"^structure: expected one of aorta, kidney_left in .*, got 'liver'$"
+    ):
         totalsegmentator(subjects, "liver", patch_shape=PATCH, cache_dir=cache)
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match="^directory: expected an existing folder, got .*/no$"):
         totalsegmentator(subjects / "no", "aorta", patch_shape=PATCH, cache_dir=cache)
-    with pytest.raises(ValueError, match="no subject folder"):
+    with pytest.raises(ValueError, match="^directory: expected subject folders with ct.nii.gz .*"):
         totalsegmentator(subjects / "s0000", "aorta", patch_shape=PATCH, cache_dir=cache)
+    for mask in subjects.glob("*/segmentations/*"):
+        mask.unlink()
+    with pytest.raises(ValueError, match=r"^directory: expected masks in .*/\*/segm.*, got none$"):
+        totalsegmentator(subjects, "aorta", patch_shape=PATCH, cache_dir=cache)
 
 
 def test_real_hippocampi(hippocampus_dir: Path, cache: Path) -> None:

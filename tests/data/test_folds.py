@@ -33,8 +33,12 @@ def test_folds_depend_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize(
     ("cases", "k", "seed", "message"),
-    [(5, 1, 0, "k must be at least 2"), (5, 6, 0, "6 folds for 5 cases"), (5, 2, -1, "seed")],
+    [
+        (5, 1, 0, "k: expected at least 2 folds, got 1"),
+        (5, 6, 0, "k: expected at most the 5 cases, got 6"),
+        (5, 2, -1, "seed: expected at least 0, got -1"),
+    ],
 )
 def test_impossible_folds_are_refused(cases: int, k: int, seed: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         folds(cases, k, seed)
