@@ -9,18 +9,11 @@
 
 #include "common/dispatch.h"
 #include "common/parallel.h"
+#include "common/parts.h"
 #include "dice_threshold/simd.h"
 
-namespace marginseg {
+namespace marginseg::dice_threshold {
 namespace {
-
-using dice::Cut;
-using dice::dice_of;
-using dice::Estimate;
-using dice::largest_block;
-using dice::Sum;
-using dice::Survey;
-using dice::Values;
 
 struct Optimum {
   double dice;
@@ -49,7 +42,7 @@ T rounded_up(const double bound) {
 template <class T>
 struct Pass {
   Sum whole{0.0, 0.0};
-  Cut above = dice::empty_cut;
+  Cut above = empty_cut;
   std::vector<T> kept;
   bool complete = true;  // all values within the bracket are kept
 };
@@ -58,17 +51,21 @@ struct Pass {
 template <class T>
 Pass<T> survey(const Values<T> values, const double low, const double high,
                const int64_t room_per_block) {
-  const auto& kernels = kernels_in_use<dice::Simd<T>>();
-  const int64_t blocks = (values.size + largest_block - 1) / largest_block;
-  const int64_t stride = room_per_block + dice::spare;
+  const auto& kernels = kernels_in_use<Simd<T>>();
+  const int64_t blocks = parts(values.size, largest_block);
+  const int64_t stride = room_per_block + spare;
   std::vector<Survey<T>> surveys(blocks);
   const std::unique_ptr<T[]> kept(new T[blocks * stride]);
   parallel_for(blocks, 1, [&](const int64_t begin, const int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * largest_block;
-      surveys[block] = {
-          rounded_up<T>(low), rounded_up<T>(high), kept.get() + block * stride, room_per_block, 0,
-          {0.0, 0.0},         dice::empty_cut};
+      surveys[block] = {rounded_up<T>(low),
+                        rounded_up<T>(high),
+                        kept.get() + block * stride,
+                        room_per_block,
+                        0,
+                        {0.0, 0.0},
+                        empty_cut};
       kernels.survey({values.data + first, std::min(largest_block, values.size - first)},
                      surveys[block]);
     }
@@ -123,7 +120,7 @@ int64_t count_at_least(const std::vector<T>& sorted, const double threshold) {
 template <class T>
 Sum mass_of(const std::vector<T>& values) {
   Sum mass{0.0, 0.0};
-  for (const T value : values) dice::add(mass, static_cast<double>(value));
+  for (const T value : values) add(mass, static_cast<double>(value));
   return mass;
 }
 
@@ -176,7 +173,7 @@ struct Guess {
 // places, because the map's rows are regular.
 template <class T>
 Guess guess(const Values<T> values) {
-  constexpr int64_t run = dice::sample_run;
+  constexpr int64_t run = sample_run;
   // More would narrow the guess, but each is a cache line from anywhere.
   const int64_t runs = values.size < (int64_t{1} << 20) ? 512 : 1024;
   const int64_t part = values.size / runs;
@@ -187,7 +184,7 @@ Guess guess(const Values<T> values) {
     const auto jump = static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - run + 1));
     std::copy_n(values.data + i * part + jump, run, sample.data() + i * run);
   }
-  const auto& kernels = kernels_in_use<dice::Simd<T>>();
+  const auto& kernels = kernels_in_use<Simd<T>>();
   const Values<T> drawn{sample.data(), static_cast<int64_t>(sample.size())};
   double threshold = 0.25;
   Estimate estimate = kernels.estimate(drawn, static_cast<T>(threshold));
@@ -216,7 +213,7 @@ Optimum iterate(const Values<T> values) {
     const Pass<T> pass = survey(values, 1.0, 1.0, 0);
     if (!is_known(pass.whole)) return unknown;
     if (pass.whole.high <= 0.0) return nothing;
-    return climb(values, dice::empty_cut, pass.whole, 0.25);
+    return climb(values, empty_cut, pass.whole, 0.25);
   }
   const Guess first = guess(values);
   const Pass<T> pass = survey(values, first.low, first.high, usual_room);
@@ -231,7 +228,7 @@ Optimum iterate(const Values<T> values) {
     const bool above = dice_of(wider, pass.whole) / 2.0 >= first.low;
     if (below && above) return climb(kept, pass.above, pass.whole, first.threshold);
   }
-  return climb(values, dice::empty_cut, pass.whole, dice_of(pass.above, pass.whole) / 2.0);
+  return climb(values, empty_cut, pass.whole, dice_of(pass.above, pass.whole) / 2.0);
 }
 
 template <class T>
@@ -241,7 +238,7 @@ Optimum sort_and_scan(const Values<T> values) {
   if (!is_known(whole)) return unknown;
   if (whole.high <= 0.0) return nothing;
   double best = 0.0;
-  scan(sorted, dice::empty_cut,
+  scan(sorted, empty_cut,
        [&](int64_t, int64_t, const Cut& cut) { best = std::max(best, dice_of(cut, whole)); });
   return {best, count_at_least(sorted, best / 2.0)};
 }
@@ -251,9 +248,9 @@ constexpr int64_t enough_maps = 16;
 
 }  // namespace
 
-void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
-                    const int64_t count, const int64_t size, const bool sorted,
-                    const uintptr_t threshold, const uintptr_t dice, const uintptr_t volume) {
+void run(const uintptr_t values, const Dtype dtype, const uintptr_t offsets, const int64_t count,
+         const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+         const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const auto* const all = reinterpret_cast<const T*>(values);
@@ -277,8 +274,8 @@ void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t o
   });
 }
 
-void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, const int64_t size,
-                const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
+void run_curve(const uintptr_t values, const Dtype dtype, const int64_t count, const int64_t size,
+               const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     parallel_for(count, 1, [&](const int64_t begin, const int64_t end) {
@@ -289,7 +286,7 @@ void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, 
         const std::vector<T> order = descending(Values<T>{source, size});
         std::copy(order.begin(), order.end(), reinterpret_cast<T*>(sorted) + map * size);
         const Sum whole = mass_of(order);
-        scan(order, dice::empty_cut, [&](const int64_t first, const int64_t last, const Cut& cut) {
+        scan(order, empty_cut, [&](const int64_t first, const int64_t last, const Cut& cut) {
           std::fill(curve + first, curve + last, dice_of(cut, whole));
           std::fill(volumes + first, volumes + last, cut.volume);
         });
@@ -298,4 +295,4 @@ void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, 
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::dice_threshold

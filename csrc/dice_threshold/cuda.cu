@@ -3,17 +3,15 @@
 #include <cub/device/device_scan.cuh>
 #include <utility>
 
-#include "dice_threshold/cuda.h"
-#include "dice_threshold/iterate.h"
-#include "dice_threshold/sort.h"
+#include "dice_threshold/cuda.cuh"
+#include "dice_threshold/iterate.cuh"
+#include "dice_threshold/sort.cuh"
 
-namespace marginseg {
+namespace marginseg::dice_threshold {
 namespace {
 
-using namespace dice;
-
 __global__ void check_offsets(const Maps maps, int* const faulty) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i > maps.count) return;
   const int64_t least = i == 0 ? 0 : maps.offsets[i - 1];
   if (maps.offsets[i] < least || maps.offsets[i] > maps.size) *faulty = 1;
@@ -25,11 +23,9 @@ Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t coun
   int* const faulty = context.allocate<int>(1);
   context.set_zero(faulty, 1);
   const Maps maps{count, size, reinterpret_cast<const int64_t*>(offsets), faulty};
-  context.launch(check_offsets, count / threads + 1, threads, maps, faulty);
+  context.launch(check_offsets, blocks_for(count + 1), threads, maps, faulty);
   return maps;
 }
-
-int64_t blocks_for(const int64_t count) { return (count + threads - 1) / threads; }
 
 // A block's share of a map; the finishing block adds up so many shares at most.
 constexpr int64_t values_per_part = 8192;
@@ -155,10 +151,9 @@ void sort_and_scan(const Context& context, const V* const values, const Maps& ma
 
 }  // namespace
 
-void dice_threshold(const Context& context, const uintptr_t values, const Dtype dtype,
-                    const uintptr_t offsets, const int64_t count, const int64_t size,
-                    const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-                    const uintptr_t volume) {
+void run(const Context& context, const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
+         const int64_t count, const int64_t size, const bool sorted, const uintptr_t threshold,
+         const uintptr_t dice, const uintptr_t volume) {
   if (count == 0) return;
   const Maps maps = maps_of(context, offsets, count, size);
   const Results results{reinterpret_cast<double*>(threshold), reinterpret_cast<double*>(dice),
@@ -174,9 +169,9 @@ void dice_threshold(const Context& context, const uintptr_t values, const Dtype 
   });
 }
 
-void dice_curve(const Context& context, const uintptr_t values, const Dtype dtype,
-                const int64_t count, const int64_t size, const uintptr_t sorted,
-                const uintptr_t dice, const uintptr_t volume) {
+void run_curve(const Context& context, const uintptr_t values, const Dtype dtype,
+               const int64_t count, const int64_t size, const uintptr_t sorted,
+               const uintptr_t dice, const uintptr_t volume) {
   const int64_t total = count * size;
   if (total == 0) return;
   dispatch_stored(dtype, [&](const auto type) {
@@ -190,4 +185,4 @@ void dice_curve(const Context& context, const uintptr_t values, const Dtype dtyp
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::dice_threshold

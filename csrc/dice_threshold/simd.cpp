@@ -3,7 +3,7 @@
 #include "common/mask.h"
 #include "common/simd.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -22,7 +22,7 @@ struct Sums {
   }
 
   void add_to(Sum& sum) const {
-    for (int lane = 0; lane < width; ++lane) dice::add(sum, Sum{high[lane], low[lane]});
+    for (int lane = 0; lane < width; ++lane) dice_threshold::add(sum, Sum{high[lane], low[lane]});
   }
 };
 
@@ -68,8 +68,8 @@ struct Masses<float> {
 
     void add_to(Sum& sum) const {
       for (int lane = 0; lane < width; ++lane) {
-        dice::add(sum, exact.first[lane]);
-        dice::add(sum, exact.second[lane]);
+        dice_threshold::add(sum, exact.first[lane]);
+        dice_threshold::add(sum, exact.second[lane]);
       }
       small.add_to(sum);
     }
@@ -218,4 +218,4 @@ const Kernels<double>& Simd<double>::kernels<this_set>() {
   return table<double>;
 }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "common/instruction_set.h"
-#include "dice_threshold/body.h"
+#include "dice_threshold/cut.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 template <class T>
 struct Values {
@@ -60,4 +60,4 @@ struct Simd {
   static const Kernels<T>& kernels();
 };
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

@@ -10,10 +10,8 @@
 #include "gaussian_filter/support.h"
 #include "gaussian_filter/tile.h"
 
-namespace marginseg {
+namespace marginseg::gaussian_filter {
 namespace {
-
-using namespace filtering;
 
 // Item `index` of `count` zeroes its share of the rows outside the support.
 template <class T>
@@ -69,7 +67,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
 }
 
 template <class T>
-Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Extension extension,
+Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension extension,
                       const double cval, const double ceiling) {
   // Axes that are not filtered need no tiles of their own.
   if (axes[0].radius == 0) {
@@ -82,8 +80,8 @@ Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Exte
   }
   Filter<T> filter{{}, extension, static_cast<T>(cval), static_cast<T>(ceiling)};
   for (int axis = 0; axis < 3; ++axis) {
-    const FilterAxis& source = axes[axis];
-    Axis<T>& target = filter.axes[axis];
+    const Axis& source = axes[axis];
+    FullAxis<T>& target = filter.axes[axis];
     target.size = source.size;
     target.radius = source.radius;
     for (int64_t k = -source.radius; k <= source.radius; ++k) {
@@ -110,9 +108,9 @@ void filter_images(const L* const input, T* const output, const Filter<T>& filte
 
 }  // namespace
 
-void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintptr_t output,
-                     const Dtype dtype, int64_t batch, const std::array<FilterAxis, 3>& axes,
-                     const Extension extension, const double cval, const double ceiling) {
+void run(const uintptr_t input, const Dtype input_dtype, const uintptr_t output, const Dtype dtype,
+         int64_t batch, const std::array<Axis, 3>& axes, const Extension extension,
+         const double cval, const double ceiling) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const Filter<T> filter = read_filter<T>(batch, axes, extension, cval, ceiling);
@@ -126,4 +124,4 @@ void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintp
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_filter

@@ -10,14 +10,14 @@
 #include "common/parallel.h"
 #include "gaussian_filter/tile.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 // A step from 0 to 1, filtered: step[x] = sum of the weights w[k], -r <= k < x - r, so that the run
 // [a, b) of ones becomes step(x - a) - step(x - b). `reach` zeros and ones follow on either side.
 template <class T>
 class FilteredStep {
  public:
-  FilteredStep(const Axis<T>& axis, const int64_t reach) : origin_(reach) {
+  FilteredStep(const FullAxis<T>& axis, const int64_t reach) : origin_(reach) {
     double sum = 0.0;
     values_.assign(reach, T{0});
     for (const T weight : axis.weights) {
@@ -61,7 +61,7 @@ AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
                              const Support& support) {
   const auto& [planes, rows, inside] = support.input;
   const Range columns = support.output[2];
-  const Axis<T>& axis = filter.axes[2];
+  const FullAxis<T>& axis = filter.axes[2];
   const int64_t row_count = rows.size();
   const FilteredStep<T> step(axis, columns.size());
   AlignedBuffer<T> filtered(planes.size() * row_count * columns.size());
@@ -87,4 +87,4 @@ AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
   return filtered;
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

@@ -2,7 +2,7 @@
 
 #include "common/simd.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -192,4 +192,4 @@ const Kernels<double>& Simd<double>::kernels<this_set>() {
   return table<double>;
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

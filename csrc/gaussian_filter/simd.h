@@ -6,7 +6,7 @@
 
 #include "common/instruction_set.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 // So many outputs of `across` are best computed together.
 constexpr int64_t block = 8;
@@ -37,4 +37,4 @@ struct Simd {
   static const Kernels<T>& kernels();
 };
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

@@ -11,10 +11,10 @@
 #include "common/range.h"
 #include "gaussian_filter/simd.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 template <class T>
-struct Axis {
+struct FullAxis {
   int64_t size;
   int64_t radius;
   std::vector<T> weights;
@@ -29,7 +29,7 @@ struct Axis {
 
 template <class T>
 struct Filter {
-  std::array<Axis<T>, 3> axes;
+  std::array<FullAxis<T>, 3> axes;
   Extension extension;
   T cval;
   T ceiling;
@@ -77,4 +77,4 @@ Support support_of(const L* const image, const Filter<T>& filter) {
   return {input, {z.grown(input[0]), y.grown(input[1]), x.grown(input[2])}};
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

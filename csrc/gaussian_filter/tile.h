@@ -8,9 +8,10 @@
 
 #include "common/aligned.h"
 #include "common/dispatch.h"
+#include "common/parts.h"
 #include "gaussian_filter/support.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 // An image or a box of it: its first voxel is (planes.begin, rows.begin, columns.begin).
 template <class L>
@@ -44,8 +45,8 @@ std::vector<Tile> tiles_of(const Filter<T>& filter, const Support& support) {
   // The first axis is filtered for 2 radius more rows than the tile has: as many again at most.
   const int64_t radius = filter.axes[1].radius;
   const int64_t most = std::max({depth, fitting - 2 * radius, 2 * radius});
-  const int64_t across = (rows.size() + most - 1) / most;
-  const int64_t height = (rows.size() + across - 1) / across;
+  const int64_t across = parts(rows.size(), most);
+  const int64_t height = parts(rows.size(), across);
   for (int64_t row = rows.begin; row < rows.end; row += height) {
     for (int64_t plane = planes.begin; plane < planes.end; plane += depth) {
       tiles.push_back(
@@ -210,4 +211,4 @@ class TileFilter {
   std::vector<T*> targets_;
 };
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

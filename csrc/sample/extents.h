@@ -5,9 +5,10 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/parts.h"
 #include "common/range.h"
 
-namespace marginseg::sampling {
+namespace marginseg::sample {
 
 // For each block of rows, a range of columns that holds all that is not 0. Apart, so that many are
 // merged at once.
@@ -34,10 +35,10 @@ class Extents {
           const int64_t columns)
       : planes_(planes),
         rows_(rows),
-        across_((rows + block - 1) / block),
-        blocks_((planes + block - 1) / block * across_) {
+        across_(parts(rows, block)),
+        blocks_(parts(planes, block) * across_) {
     const int64_t grain = std::max<int64_t>(1, 65536 / (block * rows * columns * channels));
-    parallel_for((planes + block - 1) / block, grain, [&](const int64_t begin, const int64_t end) {
+    parallel_for(parts(planes, block), grain, [&](const int64_t begin, const int64_t end) {
       for (int64_t plane = begin * block; plane < std::min(planes, end * block); ++plane) {
         for (int64_t channel = 0; channel < channels; ++channel) {
           const L* const values = label + (channel * planes + plane) * rows * columns;
@@ -88,4 +89,4 @@ class Extents {
   Columns blocks_;
 };
 
-}  // namespace marginseg::sampling
+}  // namespace marginseg::sample

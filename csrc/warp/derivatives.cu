@@ -1,13 +1,12 @@
 #include <type_traits>
 
-#include "warp/cuda.h"
-#include "warp/scatter.h"
-#include "warp/voxels.h"
+#include "warp/cuda.cuh"
+#include "warp/gradient.h"
+#include "warp/scatter.cuh"
+#include "warp/voxels.cuh"
 
-namespace marginseg {
+namespace marginseg::warp {
 namespace {
-
-using namespace warping;
 
 template <int N, class T, class Sums>
 __global__ __launch_bounds__(threads,
@@ -114,15 +113,15 @@ void sum_into(const Context& context, T* const target, const Volumes<N>& volumes
   context.launch(bound_sums<T>, volumes.images(), bound_threads, gradient, displacement_weight, N,
                  volumes.channels, volumes.volume, sums.scale);
   launch(sums);
-  context.launch(finish_sums<T>, (count + threads - 1) / threads, threads, sums, count, target);
+  context.launch(finish_sums<T>, blocks_for(count), threads, sums, count, target);
 }
 
 }  // namespace
 
-void warp_backward(const Context& context, const uintptr_t gradient, const uintptr_t input,
-                   const uintptr_t displacement, const uintptr_t input_gradient,
-                   const uintptr_t displacement_gradient, const Dtype dtype,
-                   const WarpGeometry& geometry, const double cval) {
+void run_backward(const Context& context, const uintptr_t gradient, const uintptr_t input,
+                  const uintptr_t displacement, const uintptr_t input_gradient,
+                  const uintptr_t displacement_gradient, const Dtype dtype,
+                  const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -141,12 +140,12 @@ void warp_backward(const Context& context, const uintptr_t gradient, const uintp
   });
 }
 
-void warp_double_backward(const Context& context, const uintptr_t input_weight,
-                          const uintptr_t displacement_weight, const uintptr_t gradient,
-                          const uintptr_t input, const uintptr_t displacement,
-                          const uintptr_t second_gradient, const uintptr_t second_input,
-                          const uintptr_t second_displacement, const Dtype dtype,
-                          const WarpGeometry& geometry, const double cval) {
+void run_double_backward(const Context& context, const uintptr_t input_weight,
+                         const uintptr_t displacement_weight, const uintptr_t gradient,
+                         const uintptr_t input, const uintptr_t displacement,
+                         const uintptr_t second_gradient, const uintptr_t second_input,
+                         const uintptr_t second_displacement, const Dtype dtype,
+                         const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -168,4 +167,4 @@ void warp_double_backward(const Context& context, const uintptr_t input_weight,
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::warp

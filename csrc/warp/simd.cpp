@@ -2,7 +2,7 @@
 
 #include "common/simd.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -216,4 +216,4 @@ const Kernels& Simd::kernels<this_set>() {
   return table;
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

@@ -5,9 +5,10 @@
 #include <cstdint>
 
 #include "common/parallel.h"
-#include "warp/body.h"
+#include "common/parts.h"
+#include "warp/place.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 
 // Calls visit(place, position) for the voxels [begin, end) of a volume; position = w + X(w).
 template <int N, class T, class Visit>
@@ -40,7 +41,7 @@ inline int64_t grain_of(const int64_t volume) {
 // Calls task(batch entry, begin, end) on ranges of voxels that cover all entries.
 template <class Task>
 void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task) {
-  const int64_t blocks = (volume + voxels_per_task - 1) / voxels_per_task;
+  const int64_t blocks = parts(volume, voxels_per_task);
   parallel_for(batch * blocks, grain_of(volume), [&](const int64_t first, const int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const int64_t begin = item % blocks * voxels_per_task;
@@ -49,4 +50,4 @@ void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task
   });
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

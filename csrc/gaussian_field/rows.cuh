@@ -9,13 +9,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/cuda/floating.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
 
 namespace marginseg::gaussian_field {
-
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
 
 // What a block has of a plane: these rows, and so many of their columns at a time.
 constexpr int tile_rows = 32;
@@ -143,7 +140,7 @@ struct Blocks {
 
   template <class T>
   explicit Blocks(const Factors<T>& factors)
-      : planes(factors.size[0]), across((factors.size[1] + tile_rows - 1) / tile_rows) {}
+      : planes(factors.size[0]), across(parts(factors.size[1], tile_rows)) {}
 
   int64_t count(const int64_t entries) const { return entries * planes * across; }
   __device__ int64_t entry() const { return blockIdx.x / (planes * across); }

@@ -6,14 +6,10 @@
 #include <cstdint>
 #include <limits>
 
-#include "dice_threshold/body.h"
+#include "common/cuda/block.cuh"
+#include "dice_threshold/cut.h"
 
-namespace marginseg::dice {
-
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
-constexpr unsigned all_lanes = 0xffffffffu;
+namespace marginseg::dice_threshold {
 
 // [begin, end) of the values.
 struct Span {
@@ -60,4 +56,4 @@ struct Results {
 
 __device__ inline bool is_known(const Sum& whole) { return whole.high - whole.high == 0.0; }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

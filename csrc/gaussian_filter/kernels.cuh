@@ -5,15 +5,12 @@
 
 #include <cstdint>
 
-#include "common/cuda/floating.h"
-#include "common/cuda/vector.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
+#include "common/cuda/vector.cuh"
 #include "common/extension.h"
 
-namespace marginseg::filtering {
-
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
+namespace marginseg::gaussian_filter {
 
 // Passed by value, as a grid constant: kernels read them where they lie, in the constant bank, and
 // a captured graph keeps them.
@@ -142,7 +139,7 @@ __device__ __forceinline__ void load_row(const S* const plane, const Planes& pla
                                          const Border<C>& border, C* const target) {
   const int64_t row = extend(y, planes.height, border.extension);
   const S* const source = plane + row * planes.width;
-  for (int i = (threadIdx.x % warp_size) * N; i < length; i += warp_size * N) {
+  for (int i = lane_number() * N; i < length; i += warp_size * N) {
     const int64_t x = begin + i;
     if (row != outside && x >= 0 && x < planes.width) {
       const auto values = load<N>(source + x);
@@ -170,8 +167,8 @@ __global__ __launch_bounds__(threads, 3) void filter_planes(
   // Odd strides: 32 rows of one column lie in 32 banks.
   __shared__ C loaded[Part::rows_around][Part::columns_around + 1];
   __shared__ C filtered[Part::rows_around][Part::columns + 1];
-  const int warp = threadIdx.x / warp_size;
-  const int lane = threadIdx.x % warp_size;
+  const int warp = warp_number();
+  const int lane = lane_number();
 
   const int64_t tile = blockIdx.x % (planes.tiles_down * planes.tiles_across);
   const int64_t number = blockIdx.x / (planes.tiles_down * planes.tiles_across);
@@ -244,8 +241,8 @@ __global__ __launch_bounds__(threads, 2) void filter_strided(
   const int64_t tile = blockIdx.x % axis.tiles;
   const int64_t group = blockIdx.x / axis.tiles % axis.groups;
   const int64_t entry = blockIdx.x / axis.tiles / axis.groups;
-  const int64_t column = (tile * warp_size + threadIdx.x % warp_size) * N;
-  const int64_t first = (group * warps + threadIdx.x / warp_size) * neighbours;
+  const int64_t column = (tile * warp_size + lane_number()) * N;
+  const int64_t first = (group * warps + warp_number()) * neighbours;
   if (column >= axis.inner || first >= axis.size) return;
   const S* const source = input + entry * axis.size * axis.inner + column;
   D* const target = output + entry * axis.size * axis.inner + column;
@@ -275,7 +272,7 @@ template <class S, class D, class C>
 __global__ __launch_bounds__(threads) void filter_rows(
     const S* const input, D* const output, const int64_t count, const int64_t width,
     const __grid_constant__ Weights<C, longest_radius + 1> weights, const Border<C> border) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   if (place >= count * width) return;
   const int64_t x = place % width;
   const S* const row = input + (place - x);
@@ -289,4 +286,4 @@ __global__ __launch_bounds__(threads) void filter_rows(
   store<1>(output + place, cut(Vector<C, 1>{{sum}}, border.ceiling));
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

@@ -5,14 +5,13 @@
 
 #include <cstdint>
 
-#include "warp/body.h"
+#include "common/cuda/block.cuh"
 #include "warp/geometry.h"
+#include "warp/place.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 
-constexpr int threads = 256;
-
-// WarpGeometry as kernels take it; volumes of one entry lie side by side, in whole blocks.
+// Geometry as kernels take it; volumes of one entry lie side by side, in whole blocks.
 template <int N>
 struct Volumes {
   Shape<N> shape;
@@ -24,10 +23,10 @@ struct Volumes {
   Extension extension;
   bool linear;
 
-  explicit Volumes(const WarpGeometry& geometry)
+  explicit Volumes(const Geometry& geometry)
       : shape(shape_of<N>(geometry)),
         volume(volume_of(shape)),
-        blocks((volume + threads - 1) / threads),
+        blocks(blocks_for(volume)),
         batch(geometry.batch),
         channels(geometry.channels),
         input_stride(geometry.input_stride),
@@ -81,4 +80,4 @@ struct Voxel {
   }
 };
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

@@ -12,7 +12,7 @@
 #include "common/host_device.h"
 #include "common/instruction_set.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 // An unevaluated sum high + low.
 struct Sum {
@@ -67,4 +67,4 @@ MARGINSEG_HOST_DEVICE inline double dice_of(const Cut& cut, const Sum& whole) {
 }
 
 }  // namespace MARGINSEG_INSTRUCTION_SET
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

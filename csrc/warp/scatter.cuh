@@ -5,7 +5,9 @@
 
 #include <cstdint>
 
-namespace marginseg::warping {
+#include "common/cuda/block.cuh"
+
+namespace marginseg::warp {
 
 template <class T>
 struct AtomicSums {
@@ -85,11 +87,12 @@ __global__ __launch_bounds__(bound_threads) void bound_sums(const T* const gradi
 }
 
 template <class T>
-__global__ void finish_sums(const FixedPointSums<T> sums, const int64_t count, T* const target) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+__global__ __launch_bounds__(threads) void finish_sums(const FixedPointSums<T> sums,
+                                                       const int64_t count, T* const target) {
+  const int64_t place = thread_number();
   if (place >= count) return;
   const double value = static_cast<double>(static_cast<long long>(sums.values[place]));
   target[place] = static_cast<T>(value / sums.scale[place / sums.volume]);
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

@@ -6,10 +6,11 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "common/cuda/floating.h"
-#include "dice_threshold/maps.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
+#include "dice_threshold/maps.cuh"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 // Unsigned integers whose ascending order is the descending order of the values, NaN last.
 template <class C>
@@ -49,7 +50,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
                                                      const int64_t total,
                                                      Key<computing<V>>* const keys,
                                                      unsigned* const numbers) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i >= total) return;
   keys[i] = key_of(widen(values[i]));
   if (maps.offsets == nullptr) {
@@ -74,7 +75,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
 template <class C>
 __global__ __launch_bounds__(threads) void make_masses(const Key<C>* const keys,
                                                        const int64_t total, Sum* const masses) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i < total) masses[i] = {static_cast<double>(value_of<C>(keys[i])), 0.0};
 }
 
@@ -124,7 +125,7 @@ template <class C>
 __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered,
                                                         const int64_t total,
                                                         unsigned long long* const best) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   unsigned long long bits = 0;
   auto number = static_cast<unsigned>(ordered.maps.count);
   if (place < total) {
@@ -139,12 +140,8 @@ __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered
   const unsigned first = __shfl_sync(all_lanes, number, 0);
   const bool together = __all_sync(all_lanes, number == first ? 1 : 0) != 0;
   if (together) {
-#pragma unroll
-    for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) {
-      const unsigned long long other = __shfl_down_sync(all_lanes, bits, lanes);
-      if (other > bits) bits = other;
-    }
-    if (threadIdx.x % warp_size != 0) return;
+    bits = warp_reduce(bits, KeepLarger{});
+    if (lane_number() != 0) return;
   }
   if (bits != 0 && number < ordered.maps.count) atomicMax(best + number, bits);
 }
@@ -153,7 +150,7 @@ template <class C>
 __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
                                                     const unsigned long long* const best,
                                                     const Results results) {
-  const int64_t map = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t map = thread_number();
   if (map >= ordered.maps.count) return;
   const Span span = ordered.of(map);
   if (!ordered.maps.known()) return results.write_unknown(map);
@@ -180,7 +177,7 @@ template <class C>
 __global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
                                                        const int64_t total, C* const sorted,
                                                        double* const dice, int64_t* const volume) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   if (place >= total) return;
   const Span span = ordered.of(place / ordered.maps.size);
   const Key<C> key = ordered.keys[place];
@@ -190,4 +187,4 @@ __global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
   volume[place] = end + 1 - span.begin;
 }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

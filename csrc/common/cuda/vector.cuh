@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "common/cuda/floating.h"
+#include "common/cuda/floating.cuh"
 
 namespace marginseg {
 

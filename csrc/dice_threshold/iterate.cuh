@@ -8,18 +8,18 @@
 #include <cstdint>
 #include <limits>
 
-#include "common/cuda/floating.h"
-#include "common/cuda/vector.h"
-#include "dice_threshold/maps.h"
-#include "dice_threshold/reduce.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
+#include "common/cuda/vector.cuh"
+#include "dice_threshold/maps.cuh"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 // Below this a sample saves nothing.
 constexpr int64_t smallest_sampled = 1 << 15;
 
 // Each thread samples so many neighbours.
-constexpr int run = 16;
+constexpr int sampled_run = 16;
 
 // Of a map's values an eighth can be kept; those of its first value / 8 and on are its own.
 constexpr int64_t kept_share = 8;
@@ -34,6 +34,35 @@ struct Guess {
   double high;
   bool sampled;
 };
+
+// What a pass over values learns, given a bracket.
+struct Pass {
+  Cut above;  // {m >= high}
+  Sum rest;   // the mass of the others
+  __device__ Sum whole() const {
+    Sum sum = above.mass;
+    add(sum, rest);
+    return sum;
+  }
+};
+
+__device__ inline void add(Pass& pass, const Pass& other) {
+  add(pass.above, other.above);
+  add(pass.rest, other.rest);
+}
+
+// What a sample tells of a threshold, in plain doubles.
+struct Moments {
+  double whole;
+  double mass;
+  double volume;
+};
+
+__device__ inline void add(Moments& moments, const Moments& other) {
+  moments.whole += other.whole;
+  moments.mass += other.mass;
+  moments.volume += other.volume;
+}
 
 // What the steps hand on; one entry a map, `parts` passes a map, an eighth of the values.
 template <class C>
@@ -71,11 +100,12 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
   const int64_t part = span.size() / threads;
   uint64_t state = (threadIdx.x + 1) * 0x9e3779b97f4a7c15u;
   state = (state ^ (state >> 31)) * 0xbf58476d1ce4e5b9u;
-  const auto jump = static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - run + 1));
+  const auto jump =
+      static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - sampled_run + 1));
   const V* const source = values + span.begin + threadIdx.x * part + jump;
-  double sample[run];
+  double sample[sampled_run];
 #pragma unroll
-  for (int i = 0; i < run; ++i) sample[i] = static_cast<double>(widen(source[i]));
+  for (int i = 0; i < sampled_run; ++i) sample[i] = static_cast<double>(widen(source[i]));
 
   double threshold = 0.25;
   Moments own;
@@ -83,7 +113,7 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
   for (int pass = 0; pass < 16; ++pass) {
     own = {0.0, 0.0, 0.0};
 #pragma unroll
-    for (int i = 0; i < run; ++i) {
+    for (int i = 0; i < sampled_run; ++i) {
       own.whole += sample[i];
       if (sample[i] >= threshold) {
         own.mass += sample[i];
@@ -216,14 +246,14 @@ __device__ Optimum climb(const Values<V>& values, const Cut& certain, const Sum&
     threshold = best / 2.0;
     if (threshold >= high) continue;
     for (double edge = high;;) {
-      Largest next{0.0};
+      double next = 0.0;
       for (int64_t i = threadIdx.x; i < values.size; i += threads) {
         const double value = values[i];
-        if (value >= low && value < edge && value > next.value) next.value = value;
+        if (value >= low && value < edge && value > next) next = value;
       }
-      next = block_sum(next);
-      if (!(next.value > 0.0)) break;
-      edge = next.value;
+      next = block_reduce(next, KeepLarger{});
+      if (!(next > 0.0)) break;
+      edge = next;
       best = fmax(best, dice_of(cut_at(values, edge, certain), whole));
     }
     return {best, cut_at(values, best / 2.0, certain).volume};
@@ -285,4 +315,4 @@ __global__ __launch_bounds__(threads, 2) void find_threshold(const V* const valu
   if (threadIdx.x == 0) results.write(map, best.dice, best.volume);
 }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold
