@@ -13,7 +13,7 @@ void run(uintptr_t values, Dtype dtype, uintptr_t offsets, int64_t count, int64_
          uintptr_t threshold, uintptr_t dice, uintptr_t volume);
 
 // For each of `count` maps of `size` values: the values in descending order, and Dice and volume of
-// {m >= value} for each. `sorted` has the values' dtype.
+// {m >= value} for each. `sorted` has the dtype of the values.
 void run_curve(uintptr_t values, Dtype dtype, int64_t count, int64_t size, uintptr_t sorted,
                uintptr_t dice, uintptr_t volume);
 

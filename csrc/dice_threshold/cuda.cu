@@ -27,11 +27,12 @@ Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t coun
   return maps;
 }
 
-// A block's share of a map; the finishing block adds up so many shares at most.
+// The values that a block takes of a map, and how many such parts the finishing block adds at most.
 constexpr int64_t values_per_part = 8192;
 constexpr int64_t most_parts = 4096;
 
-// Enough blocks for any device, where the sizes of segments are unknown.
+// The host does not know the sizes of segments, of which one may hold almost all values. All
+// together get at least so many blocks, enough for any device, and each an equal share of them.
 constexpr int64_t many_blocks = 2048;
 
 int64_t parts_of(const Maps& maps) {
@@ -70,7 +71,7 @@ void with_memory(const Context& context, const Function& function) {
   context.check(function(context.allocate<char>(static_cast<int64_t>(bytes)), bytes));
 }
 
-// Pairs of them, one to read and one to write.
+// Two buffers of one kind: a sort reads one and writes the other.
 template <class T>
 struct Buffers {
   T* from;
@@ -117,7 +118,8 @@ Ordered<computing<V>> order(const Context& context, const V* const values, const
   });
   keys.swap();
   numbers.swap();
-  // A radix sort keeps the order of what is equal: that of the values, within each map.
+  // The second sort, by map, leaves the values of each map in the order of the first: a radix sort
+  // does not reorder what is equal.
   if (maps.count > 1 || maps.offsets != nullptr) {
     with_memory(context, [&](void* const memory, size_t& bytes) {
       return cub::DeviceRadixSort::SortPairs(memory, bytes, numbers.from, numbers.to, keys.from,

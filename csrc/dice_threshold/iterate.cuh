@@ -1,44 +1,37 @@
-// The iteration without a sort: a sample says where t* lies, one pass by many blocks sums what is
-// above and keeps what is near, and one block a map climbs to t* within that. The host waits for
-// nothing. csrc/dice_threshold/cpu.cpp has the same steps.
+// The iteration without a sort. One block a map samples it and guesses t*; many blocks a map sum
+// what is above the guess and keep what is near; and one block a map climbs to t* within what was
+// kept. The host waits for nothing. The steps are those of cpu.cpp, and so is their arithmetic:
+// guess.h, climb.h and cut.h.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
 #include "common/cuda/vector.cuh"
+#include "dice_threshold/climb.h"
+#include "dice_threshold/cut.h"
+#include "dice_threshold/guess.h"
 #include "dice_threshold/maps.cuh"
 
 namespace marginseg::dice_threshold {
 
-// Below this a sample saves nothing.
-constexpr int64_t smallest_sampled = 1 << 15;
-
 // Each thread samples so many neighbours.
 constexpr int sampled_run = 16;
 
-// Of a map's values an eighth can be kept; those of its first value / 8 and on are its own.
+// The array of kept values has a place for every eighth value: a map of the values [begin, end)
+// owns its places [begin / kept_share, end / kept_share).
 constexpr int64_t kept_share = 8;
 
-// What a block keeps before it asks for a place.
+// A block keeps so many values in its shared memory before it writes any to that array.
 constexpr int block_room = 2048;
 
-// Where t* lies, most likely; `sampled` is false for small maps, where it is not asked.
-struct Guess {
-  double low;
-  double threshold;
-  double high;
-  bool sampled;
-};
-
-// What a pass over values learns, given a bracket.
+// What a pass over values learns, given a bracket [low, high).
 struct Pass {
   Cut above;  // {m >= high}
-  Sum rest;   // the mass of the others
+  Sum rest;   // the mass of the other values
   __device__ Sum whole() const {
     Sum sum = above.mass;
     add(sum, rest);
@@ -51,7 +44,7 @@ __device__ inline void add(Pass& pass, const Pass& other) {
   add(pass.rest, other.rest);
 }
 
-// What a sample tells of a threshold, in plain doubles.
+// The sums that guess_from() asks for, in plain doubles.
 struct Moments {
   double whole;
   double mass;
@@ -64,7 +57,7 @@ __device__ inline void add(Moments& moments, const Moments& other) {
   moments.volume += other.volume;
 }
 
-// What the steps hand on; one entry a map, `parts` passes a map, an eighth of the values.
+// What the steps hand on: one guess and count a map, `parts` passes a map, and the kept values.
 template <class C>
 struct Steps {
   Guess* guesses;
@@ -74,15 +67,48 @@ struct Steps {
   C* kept;
 };
 
-// The smallest C that is not below `bound`, and not 0.
-template <class C>
-__device__ C rounded_up(const double bound) {
-  constexpr C smallest = std::numeric_limits<C>::denorm_min();
-  if (!(bound > static_cast<double>(smallest))) return smallest;
-  const C rounded = static_cast<C>(bound);
-  if (static_cast<double>(rounded) >= bound) return rounded;
-  return nextafter(rounded, std::numeric_limits<C>::infinity());
-}
+// A block's sample of a map: a run of neighbours in each of equal parts, one part a thread. The
+// runs lie at random places: at regular ones they could all fall on the same columns, because the
+// map's rows are regular.
+class Sample {
+ public:
+  template <class V>
+  __device__ Sample(const V* const values, const int64_t size) {
+    const int64_t part = size / threads;
+    uint64_t state = (threadIdx.x + 1) * 0x9e3779b97f4a7c15u;
+    state = (state ^ (state >> 31)) * 0xbf58476d1ce4e5b9u;
+    const auto jump =
+        static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - sampled_run + 1));
+    const V* const source = values + threadIdx.x * part + jump;
+#pragma unroll
+    for (int i = 0; i < sampled_run; ++i) run_[i] = static_cast<double>(widen(source[i]));
+  }
+
+  __device__ Moments moments(const double threshold) {
+    own_ = {0.0, 0.0, 0.0};
+#pragma unroll
+    for (int i = 0; i < sampled_run; ++i) {
+      own_.whole += run_[i];
+      if (run_[i] >= threshold) {
+        own_.mass += run_[i];
+        own_.volume += 1.0;
+      }
+    }
+    return block_sum(own_);
+  }
+
+  // The runs are independent, so the variance of their sum is the sum of their squared deviations.
+  __device__ double error(const Moments& all, const double threshold) const {
+    const double own = own_.mass - threshold * (own_.whole + own_.volume);
+    const double mean = (all.mass - threshold * (all.whole + all.volume)) / threads;
+    const double square = (own - mean) * (own - mean);
+    return sqrt(block_reduce(square, [](double& sum, const double other) { sum += other; }));
+  }
+
+ private:
+  double run_[sampled_run];
+  Moments own_;  // of the run alone
+};
 
 // One block a map.
 template <class V>
@@ -92,53 +118,16 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
   const int64_t map = blockIdx.x;
   const Span span = maps.of(map);
   if (threadIdx.x == 0) steps.counts[map] = 0;
-  if (span.size() < smallest_sampled) {
-    if (threadIdx.x == 0) steps.guesses[map] = {2.0, 2.0, 2.0, false};
-    return;
+  // Of a small map the pass only has to sum the mass, and keeps nothing: no probability reaches 2.
+  Guess guess{2.0, 2.0, 2.0};
+  if (span.size() >= smallest_sampled) {
+    Sample sample(values + span.begin, span.size());
+    guess = guess_from(sample);
   }
-  // One run in each of equal parts, at a random place: the map's rows are regular.
-  const int64_t part = span.size() / threads;
-  uint64_t state = (threadIdx.x + 1) * 0x9e3779b97f4a7c15u;
-  state = (state ^ (state >> 31)) * 0xbf58476d1ce4e5b9u;
-  const auto jump =
-      static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - sampled_run + 1));
-  const V* const source = values + span.begin + threadIdx.x * part + jump;
-  double sample[sampled_run];
-#pragma unroll
-  for (int i = 0; i < sampled_run; ++i) sample[i] = static_cast<double>(widen(source[i]));
-
-  double threshold = 0.25;
-  Moments own;
-  Moments all;
-  for (int pass = 0; pass < 16; ++pass) {
-    own = {0.0, 0.0, 0.0};
-#pragma unroll
-    for (int i = 0; i < sampled_run; ++i) {
-      own.whole += sample[i];
-      if (sample[i] >= threshold) {
-        own.mass += sample[i];
-        own.volume += 1.0;
-      }
-    }
-    all = block_sum(own);
-    const double previous = threshold;
-    if (!(all.whole > 0.0)) break;
-    threshold = all.mass / (all.whole + all.volume);
-    if (fabs(threshold - previous) <= 1e-4 * threshold) break;
-  }
-  // t* solves mass - t (whole + volume) = 0, whose slope is -(whole + volume); its error is that of
-  // a sum of independent runs.
-  const double off = own.mass - threshold * (own.whole + own.volume);
-  const double mean = (all.mass - threshold * (all.whole + all.volume)) / threads;
-  const Moments spread = block_sum(Moments{(off - mean) * (off - mean), 0.0, 0.0});
-  if (threadIdx.x != 0) return;
-  const double reach = 5.0 * sqrt(spread.whole) / (all.whole + all.volume) + 1e-3 * threshold;
-  steps.guesses[map] = all.whole > 0.0
-                           ? Guess{threshold - reach, threshold, threshold + reach, true}
-                           : Guess{0.0, 0.25, 0.5, true};
+  if (threadIdx.x == 0) steps.guesses[map] = guess;
 }
 
-// `parts` blocks a map. N values are read at once.
+// Each map has `parts` blocks, which read N values at once.
 template <int N, class V>
 __global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
                                                           const Steps<computing<V>> steps) {
@@ -149,7 +138,7 @@ __global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values,
   const int64_t map = blockIdx.x / steps.parts;
   const int64_t part = blockIdx.x % steps.parts;
   const Span span = maps.of(map);
-  const int64_t length = ((span.size() + steps.parts - 1) / steps.parts + N - 1) / N * N;
+  const int64_t length = parts(parts(span.size(), steps.parts), N) * N;
   const int64_t begin = span.begin + part * length;
   const int64_t end = min(begin + length, span.end);
   const C low = rounded_up<C>(steps.guesses[map].low);
@@ -195,83 +184,72 @@ __global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values,
   for (int i = threadIdx.x; i < found; i += threads) keep(first_place + i, near[i]);
 }
 
-// The values that one block looks through.
+// What climb() looks through, a block together: some values of a map, and `certain`, the cut of the
+// larger ones. The rest of the map lies below t*.
 template <class V>
-struct Values {
+struct Candidates {
   const V* values;
   const computing<V>* kept;  // instead, where there are any
   int64_t size;
+  Cut certain;
+
   __device__ double operator[](const int64_t i) const {
     return static_cast<double>(kept != nullptr ? kept[i] : widen(values[i]));
   }
-};
 
-// {m >= t} among the values, and what is certain to be in it.
-template <class V>
-__device__ Cut cut_at(const Values<V>& values, const double threshold, const Cut& certain) {
-  Cut own = empty_cut;
-  for (int64_t i = threadIdx.x; i < values.size; i += threads) {
-    const double value = values[i];
-    if (value >= threshold && value > 0.0) add(own, {{value, 0.0}, 1});
-  }
-  Cut cut = block_sum(own);
-  add(cut, certain);
-  return cut;
-}
-
-struct Optimum {
-  double dice;
-  int64_t volume;
-};
-
-// As on the CPU, which tells why it ends at sup D. The few cuts around t* are compared from above,
-// one value after another: there are hardly any, and no sort is needed.
-template <class V>
-__device__ Optimum climb(const Values<V>& values, const Cut& certain, const Sum& whole,
-                         const double start) {
-  double best = 0.0;
-  for (double threshold = start;;) {
-    for (;;) {
-      const double dice = dice_of(cut_at(values, threshold, certain), whole);
-      if (!(dice > best)) break;
-      best = dice;
-      threshold = dice / 2.0;
+  __device__ Cut cut(const double threshold) const {
+    Cut own = empty_cut;
+    for (int64_t i = threadIdx.x; i < size; i += threads) {
+      const double value = (*this)[i];
+      if (value >= threshold && value > 0.0) add(own, {{value, 0.0}, 1});
     }
-    threshold = best / 2.0;
-    const double margin =
-        fmax(ldexp(threshold, -40), 16.0 * std::numeric_limits<double>::denorm_min());
-    const double low = threshold - margin;
-    const double high = threshold + margin;
-    best = dice_of(cut_at(values, high, certain), whole);
-    threshold = best / 2.0;
-    if (threshold >= high) continue;
-    for (double edge = high;;) {
+    Cut cut = block_sum(own);
+    add(cut, certain);
+    return cut;
+  }
+
+  // There are hardly any cuts within the bracket: each is found by a pass, and no sort is needed.
+  class Around {
+   public:
+    __device__ Around(const Candidates& candidates, const double low, const double high)
+        : candidates_(candidates), low_(low), edge_(high), cut_(candidates.cut(high)) {}
+
+    __device__ const Cut& cut() const { return cut_; }
+
+    __device__ bool widen() {
       double next = 0.0;
-      for (int64_t i = threadIdx.x; i < values.size; i += threads) {
-        const double value = values[i];
-        if (value >= low && value < edge && value > next) next = value;
+      for (int64_t i = threadIdx.x; i < candidates_.size; i += threads) {
+        const double value = candidates_[i];
+        if (value >= low_ && value < edge_ && value > next) next = value;
       }
       next = block_reduce(next, KeepLarger{});
-      if (!(next > 0.0)) break;
-      edge = next;
-      best = fmax(best, dice_of(cut_at(values, edge, certain), whole));
+      if (!(next > 0.0)) return false;
+      edge_ = next;
+      cut_ = candidates_.cut(edge_);
+      return true;
     }
-    return {best, cut_at(values, best / 2.0, certain).volume};
-  }
-}
 
-// One block a map.
+    __device__ int64_t volume(const double threshold) const {
+      return candidates_.cut(threshold).volume;
+    }
+
+   private:
+    const Candidates& candidates_;
+    double low_;
+    double edge_;  // the smallest value of the cut
+    Cut cut_;
+  };
+
+  __device__ Around around(const double low, const double high) const { return {*this, low, high}; }
+};
+
+// sup D of a map, found by one block, of which each thread gets the result.
 template <class V>
-__global__ __launch_bounds__(threads, 2) void find_threshold(const V* const values, const Maps maps,
-                                                             const Steps<computing<V>> steps,
-                                                             const Results results) {
-  const int64_t map = blockIdx.x;
-  if (!maps.known()) {
-    if (threadIdx.x == 0) results.write_unknown(map);
-    return;
-  }
+__device__ Optimum optimum_of(const V* const values, const Maps& maps, const int64_t map,
+                              const Steps<computing<V>>& steps) {
+  if (!maps.known()) return unknown();
   const Span span = maps.of(map);
-  const Values<V> all{values + span.begin, nullptr, span.size()};
+  const Candidates<V> all{values + span.begin, nullptr, span.size(), empty_cut};
   Pass own{empty_cut, {0.0, 0.0}};
   if (steps.parts > 0) {
     for (int64_t part = threadIdx.x; part < steps.parts; part += threads) {
@@ -282,37 +260,35 @@ __global__ __launch_bounds__(threads, 2) void find_threshold(const V* const valu
   }
   const Pass pass = block_sum(own);
   const Sum whole = pass.whole();
-  if (!is_known(whole)) {
-    if (threadIdx.x == 0) results.write_unknown(map);
-    return;
-  }
-  if (whole.high <= 0.0) {
-    if (threadIdx.x == 0) results.write_nothing(map);
-    return;
-  }
+  if (is_trivial(whole)) return trivial_optimum(whole);
 
-  Values<V> looked_at = all;
-  Cut certain = empty_cut;
-  double start = 0.25;
-  if (steps.parts > 0 && steps.guesses[map].sampled) {
+  Candidates<V> looked_at = all;
+  double start = middle_threshold;
+  if (steps.parts > 0 && span.size() >= smallest_sampled) {
     const Guess guess = steps.guesses[map];
     const auto count = static_cast<int64_t>(steps.counts[map]);
     const int64_t first = span.begin / kept_share;
-    start = dice_of(pass.above, whole) / 2.0;
+    const double dice_at_high = dice_of(pass.above, whole);
+    start = dice_at_high / 2.0;
     if (count <= span.end / kept_share - first) {
-      const Values<V> near{nullptr, steps.kept + first, count};
-      // t <= t* where D(t) / 2 >= t.
-      const bool below = start < guess.high;
-      const bool above = dice_of(cut_at(near, guess.low, pass.above), whole) / 2.0 >= guess.low;
-      if (below && above) {
+      const Candidates<V> near{nullptr, steps.kept + first, count, pass.above};
+      if (guess.holds(dice_of(near.cut(guess.low), whole), dice_at_high)) {
         looked_at = near;
-        certain = pass.above;
         start = guess.threshold;
       }
     }
   }
-  const Optimum best = climb(looked_at, certain, whole, start);
-  if (threadIdx.x == 0) results.write(map, best.dice, best.volume);
+  return climb(looked_at, whole, start);
+}
+
+// One block a map.
+template <class V>
+__global__ __launch_bounds__(threads, 2) void find_threshold(const V* const values, const Maps maps,
+                                                             const Steps<computing<V>> steps,
+                                                             const Results results) {
+  const int64_t map = blockIdx.x;
+  const Optimum best = optimum_of(values, maps, map, steps);
+  if (threadIdx.x == 0) results.write(map, best);
 }
 
 }  // namespace marginseg::dice_threshold

@@ -50,8 +50,8 @@ struct Masses<double> {
   }
 };
 
-// Floats >= `large` are multiples of 2^-38: 2^15 of them, each <= 1, add up exactly in a double.
-// Smaller ones go to sums of their own.
+// Floats >= `large` are multiples of 2^-38, so that 2^15 of them, each <= 1, add up to at most
+// 2^53 such units, which a double holds exactly. Smaller ones go to sums of their own.
 template <>
 struct Masses<float> {
   static constexpr float large = 0x1p-14f;
@@ -78,7 +78,7 @@ struct Masses<float> {
   Mass whole;
   Mass above;
 
-  // `large_only`: the threshold is >= large.
+  // `large_only` says that the threshold is >= large, so that no small value is above it.
   template <bool large_only>
   void add(const float* const address, const Mask<float> over) {
     const Pack<float> values = load(address);

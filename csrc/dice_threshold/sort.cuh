@@ -1,13 +1,16 @@
-// The sorted scan: all maps are sorted at once, by map and descending value.
+// The sorted scan, for which all maps are sorted at once: by map, then by descending value.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
+#include "dice_threshold/climb.h"
+#include "dice_threshold/cut.h"
 #include "dice_threshold/maps.cuh"
 
 namespace marginseg::dice_threshold {
@@ -30,7 +33,8 @@ constexpr Key<C> sign_bit = Key<C>{1} << (8 * sizeof(C) - 1);
 template <class C>
 constexpr Key<C> not_a_number = ~Key<C>{0};
 
-// A negative float grows as its bits shrink, a positive one with them.
+// The bits of a positive float, read as an integer, grow with it; those of a negative one shrink as
+// it grows. So positive ones are inverted, and lie below the negative ones, whose sign bit is set.
 template <class C>
 __device__ Key<C> key_of(const C value) {
   if (value != value) return not_a_number<C>;
@@ -44,7 +48,8 @@ __device__ C value_of(const Key<C> key) {
   return value_of_bits((key & sign_bit<C>) != 0 ? key : static_cast<Key<C>>(~key & ~sign_bit<C>));
 }
 
-// The keys of all values, and the map of each; that of values outside of all segments is `count`.
+// Writes the key of each value and the number of its map, which is maps.count for a value that lies
+// in no segment.
 template <class V>
 __global__ __launch_bounds__(threads) void make_keys(const V* const values, const Maps maps,
                                                      const int64_t total,
@@ -62,7 +67,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
     numbers[i] = outside;
     return;
   }
-  // The last segment that begins at or before it.
+  // The value belongs to the last segment that begins at or before it.
   int64_t below = 0;
   int64_t above = maps.count;
   while (above - below > 1) {
@@ -87,7 +92,8 @@ struct Ordered {
   const unsigned* numbers;
   const Sum* masses;
 
-  // Of a map's values among them. Segments begin with the first, wherever that lay.
+  // Where a map's values are in this order. Values before the first segment come last, so segments
+  // lie as many places further to the front.
   __device__ Span of(const int64_t map) const {
     const Span span = maps.of(map);
     if (maps.offsets == nullptr || !maps.known()) return span;
@@ -120,7 +126,8 @@ struct Ordered {
   }
 };
 
-// The largest Dice of each map: doubles from 0 on are ordered as their bits are.
+// Finds the largest Dice of each map, as bits: those of doubles >= 0 are ordered as the doubles
+// are.
 template <class C>
 __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered,
                                                         const int64_t total,
@@ -152,14 +159,13 @@ __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
                                                     const Results results) {
   const int64_t map = thread_number();
   if (map >= ordered.maps.count) return;
+  if (!ordered.maps.known()) return results.write(map, unknown());
   const Span span = ordered.of(map);
-  if (!ordered.maps.known()) return results.write_unknown(map);
-  if (span.size() == 0) return results.write_nothing(map);
+  if (span.size() == 0) return results.write(map, nothing());
   const Sum whole = ordered.masses[span.end - 1];
-  if (!is_known(whole)) return results.write_unknown(map);
-  if (whole.high <= 0.0) return results.write_nothing(map);
+  if (is_trivial(whole)) return results.write(map, trivial_optimum(whole));
   const double dice = value_of_bits(best[map]);
-  // The values from dice / 2 on.
+  // Counts the values >= dice / 2.
   int64_t below = span.begin;
   int64_t above = span.end;
   while (below < above) {
@@ -170,7 +176,7 @@ __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
       above = middle;
     }
   }
-  results.write(map, dice, below - span.begin);
+  results.write(map, {dice, below - span.begin});
 }
 
 template <class C>

@@ -11,10 +11,10 @@ namespace {
 
 constexpr int64_t voxels_per_task = 8192;
 
-// Rows expanded together share the loads of the factor.
+// So many rows are expanded together, and share the loads of the last factor.
 constexpr int64_t rows_at_once = 8;
 
-// Planes [begin, end) of all fields, the fields' planes one after another.
+// Evaluates planes [begin, end) of all fields, counted from the first plane of the first field.
 template <class T>
 void evaluate_planes(const Factors<T>& factors, const T* const coefficients, T* const output,
                      const int64_t begin, const int64_t end) {

@@ -6,7 +6,7 @@
 namespace marginseg::gaussian_field {
 namespace {
 
-// All axes at once.
+// Evaluates the field along all axes at once; a block takes some rows of a plane.
 template <class T, int most>
 __global__ __launch_bounds__(threads) void expand_field(const T* const coefficients,
                                                         T* const output, const Factors<T> factors,
@@ -33,7 +33,7 @@ __global__ __launch_bounds__(threads) void expand_field(const T* const coefficie
   }
 }
 
-// One axis, of any rank: output[o][i][k] = sum_r factor[i][r] input[o][r][k].
+// Expands one axis, of any rank: output[o][i][k] = sum_r factor[i][r] input[o][r][k].
 template <class T>
 __global__ __launch_bounds__(threads) void expand_axis(const T* const input, T* const output,
                                                        const T* const factor, const int64_t outer,

@@ -13,7 +13,7 @@
 namespace marginseg::gaussian_filter {
 namespace {
 
-// Item `index` of `count` zeroes its share of the rows outside the support.
+// Zeroes the rows outside the support, of which item `index` of `count` does its share.
 template <class T>
 void zero_outside(T* const output, const Filter<T>& filter, const Support& support,
                   const int64_t index, const int64_t count) {
@@ -49,7 +49,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
   Support support = support_of(input, filter);
   if constexpr (sizeof(L) == 1) {
     if (filter.zero_outside()) {
-      // Whole cache lines: what is more is 0.
+      // The columns are rounded to whole cache lines; the added ones come out as 0.
       Range& columns = support.output[2];
       columns = {columns.begin / padding * padding,
                  std::min(filter.axes[2].size, padded(columns.end))};
@@ -69,7 +69,8 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
 template <class T>
 Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension extension,
                       const double cval, const double ceiling) {
-  // Axes that are not filtered need no tiles of their own.
+  // The first axis, if it is not filtered, is merged with the batch, and the second then with the
+  // first: fewer and larger images need fewer tiles.
   if (axes[0].radius == 0) {
     axes[0].size *= batch;
     batch = 1;
@@ -91,7 +92,8 @@ Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension 
   return filter;
 }
 
-// So many images keep the threads busy one by one; fewer are shared out in tiles.
+// With so many images each thread takes whole images; with fewer all threads share the tiles of
+// one.
 constexpr int64_t enough_images = 16;
 
 template <class L, class T>

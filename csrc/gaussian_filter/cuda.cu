@@ -73,7 +73,8 @@ class Filter {
  private:
   int64_t volume() const { return batch_ * axes_[0].size * axes_[1].size * axes_[2].size; }
 
-  // The ceiling is that of the result: what is between may rise above it, and sink again.
+  // Only the result is cut at the ceiling: what is filtered along some axes may rise above it and
+  // sink again along the others.
   Border<C> border_of(const void* const output) const {
     Border<C> border = border_;
     if (output != result_) border.ceiling = std::numeric_limits<C>::infinity();
@@ -87,7 +88,8 @@ class Filter {
     const int64_t width = axes_[2].size;
     const Planes planes{batch_ * axes_[0].size, height, width, parts(height, Part::rows),
                         parts(width, Part::columns)};
-    // 16 bytes of floats; of narrower types as many elements, else half the warp would have none.
+    // A vector is 16 bytes of what is computed in. Wider vectors of narrower types would leave half
+    // of a warp without work, because a tile has few columns.
     constexpr int vector = 16 / sizeof(C);
     const auto kernel = is_aligned<vector>(input, width) ? filter_planes<vector, S, D, C>
                                                          : filter_planes<1, S, D, C>;

@@ -1,4 +1,5 @@
-// Labels along their rows: a row of few runs is filtered without multiplying.
+// The filter along the rows of a label: a row consists of few runs of equal values, each of which
+// is the difference of two filtered steps.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +29,7 @@ class FilteredStep {
     radius_ = axis.radius;
   }
 
-  // What x = `first`, first + 1, ... get of a step up at `edge`.
+  // The values at x = first, first + 1, ... of a filtered step from 0 to 1 at `edge`.
   const T* from(const int64_t first, const int64_t edge) const {
     return values_.data() + origin_ + first - edge + radius_;
   }
@@ -55,7 +56,8 @@ void for_each_run(const uint8_t* const row, const Range range, const Visit& visi
   }
 }
 
-// The support of a label, filtered along its last axis: a box of the columns of the output.
+// The support of a label, filtered along its last axis: a box that has the planes and rows of the
+// input's support and the columns of the output's.
 template <class T>
 AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
                              const Support& support) {

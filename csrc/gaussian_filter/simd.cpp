@@ -38,7 +38,7 @@ Pack<T> load_some_as(const L* const address, const int64_t count) {
   }
 }
 
-// NaN stays.
+// NaN, which no comparison holds for, stays NaN.
 template <class T>
 Pack<T> at_most(const Pack<T> values, const T ceiling) {
   const Pack<T> bound = broadcast(ceiling);

@@ -8,7 +8,7 @@
 
 namespace marginseg::gaussian_filter {
 
-// So many outputs of `across` are best computed together.
+// How many outputs `across` computes together, so that each row is read once for all of them.
 constexpr int64_t block = 8;
 
 template <class T>

@@ -17,11 +17,13 @@ namespace {
 
 constexpr int64_t voxels_per_task = 8192;
 
-// What lies farther is outside any label.
+// A reach of so many voxels is more than the size of any axis. It bounds the reach of coefficients
+// that are infinite or NaN, and keeps sums with it defined.
 constexpr float farthest = 1e9f;
 
-// How many voxels away a component moves a voxel at most, to the nearest voxel or to either corner:
-// |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
+// How many voxels away one component of the field can make a voxel look, at the nearest voxel or at
+// the corners around: |X| <= |c| by Cauchy and Schwarz, because a row of the factor has norm 1. The
+// coefficients c are those that are left when the other axes are contracted.
 int64_t reach_of(const float* const coefficients, const int64_t count) {
   static_assert(padding % 4 == 0);
   float squares[4] = {};
@@ -30,14 +32,15 @@ int64_t reach_of(const float* const coefficients, const int64_t count) {
   }
   const float bound = std::sqrt(squares[0] + squares[1] + squares[2] + squares[3]);
   if (!(bound < farthest)) return static_cast<int64_t>(farthest);
-  return static_cast<int64_t>(bound * 1.0001f) + 1;  // with room for rounding
+  return static_cast<int64_t>(bound * 1.0001f) + 1;  // 1.0001 covers the rounding
 }
 
+// The indices within reach.
 Range around(const int64_t index, const int64_t reach) {
   return {index - reach, index + reach + 1};
 }
 
-// One sample of one label, plane by plane, in memory of its own.
+// Draws samples of labels plane by plane. Each thread has one, with memory of its own.
 template <class L>
 class PlaneSampler {
  public:
@@ -137,14 +140,13 @@ class PlaneSampler {
       const float position[3] = {static_cast<float>(plane) + moved[0][x],
                                  static_cast<float>(row) + moved[1][x],
                                  static_cast<float>(x) + moved[2][x]};
-      if (!warp::is_number(position)) {
-        output[x] = L{0};
-      } else if (linear_) {
+      if (!linear_) {
+        output[x] = warp::value_at(label, warp::nearest_place<3>(position, shape_), L{0});
+      } else if (warp::is_number(position)) {
         const auto corners = warp::linear_corners<3>(position, shape_, Extension::constant);
         output[x] = warp::heaviest_label<3>(label, corners, L{0});
       } else {
-        const int64_t place = warp::nearest_place<3>(position, shape_, Extension::constant);
-        output[x] = warp::value_at<3>(label, place, L{0});
+        output[x] = L{0};
       }
     }
   }
@@ -158,15 +160,16 @@ class PlaneSampler {
   warp::Shape<3> shape_;
   warp::Volume volume_;
   std::array<AlignedVector<float>, 3> prepared_;
-  // One part for each axis; those of missing axes stay 0.
+  // Each has a part for each axis of the displacement; the parts of missing axes stay 0.
   AlignedVector<float> of_plane_;
   AlignedVector<float> of_rows_;  // row by row
   AlignedVector<float> displacement_;
   std::vector<int32_t> places_;
 };
 
-// The planes in an order of which every part is spread over the volume: what is not 0 rarely is,
-// and each thread takes one part.
+// An order of the planes for which each thread, which takes a contiguous part of it, gets planes
+// from all over the volume. In the natural order one thread would get the planes of the organ, and
+// the others planes that are all 0.
 int64_t spread(const int64_t index, const int64_t count) {
   constexpr int64_t step = 16;
   const int64_t whole = count / step;

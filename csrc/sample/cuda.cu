@@ -17,7 +17,7 @@ using gaussian_field::Tile;
 using gaussian_field::tile_columns;
 using gaussian_field::tile_rows;
 
-// The labels of one entry, and those of one sample of it.
+// The labels of all entries, and those of all samples.
 template <class L>
 struct Labels {
   const L* label;
@@ -26,30 +26,24 @@ struct Labels {
   int64_t channels;
 };
 
-// Where the last N of three axes begin.
+// A volume of N axes has the last N of three.
 template <int N>
 constexpr int first_axis = 3 - N;
 
-// The label at the nearest voxel of each channel. A coordinate that is NaN fails both comparisons.
+// Writes the label of the nearest voxel, for each channel.
 template <int N, class L>
 __device__ __forceinline__ void look_up_nearest(const L* const label, L* const output,
                                                 const int64_t channels, const int64_t volume,
                                                 const float (&position)[N],
                                                 const warp::Shape<N>& shape) {
-  bool inside = true;
-  int64_t place = 0;
-#pragma unroll
-  for (int axis = 0; axis < N; ++axis) {
-    const float nearest = floorf(position[axis] + 0.5f);
-    inside = inside && nearest >= 0.0f && nearest < static_cast<float>(shape.size[axis]);
-    place = place * shape.size[axis] + (inside ? static_cast<int64_t>(nearest) : 0);
-  }
+  const int64_t place = warp::nearest_place<N>(position, shape);
 #pragma unroll 1
   for (int64_t channel = 0; channel < channels; ++channel) {
-    output[channel * volume] = inside ? __ldg(label + channel * volume + place) : L(0);
+    output[channel * volume] = place == outside ? L(0) : __ldg(label + channel * volume + place);
   }
 }
 
+// Writes the heaviest label of the corners around, for each channel.
 template <int N, class L>
 __device__ __forceinline__ void look_up_linear(const L* const label, L* const output,
                                                const int64_t channels, const int64_t volume,
@@ -64,7 +58,7 @@ __device__ __forceinline__ void look_up_linear(const L* const label, L* const ou
   }
 }
 
-// A block deforms some rows of a plane of one sample.
+// Each block deforms some rows of a plane of one sample.
 template <int N, int most, bool linear, class L>
 __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels,
                                                           const float* const coefficients,
@@ -110,7 +104,8 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   }
 }
 
-// The field of all entries in memory, and the warp by it.
+// Evaluates the fields to memory and warps by them, where they have too many coefficients for one
+// launch.
 template <class L>
 void through_memory(const Context& context, const uintptr_t coefficients, const Labels<L>& labels,
                     const Dtype dtype, const Geometry& geometry, const std::vector<int64_t>& ranks,
@@ -122,7 +117,7 @@ void through_memory(const Context& context, const uintptr_t coefficients, const 
   auto* const field = context.allocate<float>(components * volume);
   int64_t drawn = components;
   for (const int64_t rank : ranks) drawn *= rank;
-  // A sample at a time: the field is larger than the labels.
+  // The fields are larger than the labels, so that they are evaluated for one sample at a time.
   for (int64_t number = 0; number < geometry.samples; ++number) {
     gaussian_field::run(context, coefficients + number * drawn * sizeof(float),
                         reinterpret_cast<uintptr_t>(field), Dtype::float32, components, ranks,

@@ -15,7 +15,7 @@
 namespace marginseg::warp {
 namespace {
 
-// The same for the voxels first + offsets[0 .. count).
+// walk() for the voxels first + offsets[0 .. count) alone.
 template <int N, class T, class Visit>
 void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t first,
                const int64_t* const offsets, const int64_t count, const Visit& visit) {
@@ -24,8 +24,8 @@ void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t
   }
 }
 
-// The rows of a volume as the vector kernels see them: of three axes, the first of size 1 where
-// there are fewer.
+// The rows of a volume as the vector kernels see them: with three axes, of which the first have
+// size 1 where the volume has fewer.
 template <int N>
 class Rows {
  public:
@@ -58,12 +58,13 @@ class Rows {
  private:
   const float* displacement_;
   int64_t length_;
-  std::vector<float> still_;  // the displacement along a missing axis
+  std::vector<float> still_;  // zeros: the displacement along a missing axis
   Volume volume_;
   int64_t size_;
 };
 
-// Calls task(batch entry, first, last) on ranges of rows that cover all entries.
+// Calls task(batch entry, first, last) on ranges of rows that together cover all rows of all
+// entries.
 template <class Task>
 void parallel_rows(const int64_t batch, const int64_t volume, const int64_t length,
                    const Task& task) {
@@ -78,7 +79,7 @@ void parallel_rows(const int64_t batch, const int64_t volume, const int64_t leng
   });
 }
 
-// One by one: what no vector kernel does.
+// Warps voxel by voxel, for types and shapes that no vector kernel takes.
 template <int N, class V, class T>
 void warp_voxels(const V* const input, const T* const displacement, V* const output,
                  const Geometry& geometry, const V cval) {
@@ -98,7 +99,8 @@ void warp_voxels(const V* const input, const T* const displacement, V* const out
       });
 }
 
-// The same for float positions, a row at a time; voxels that see beyond the ends come one by one.
+// Warps by float positions a row at a time. Voxels that look beyond the ends of the volume, which
+// the vector kernels leave out, follow one by one.
 template <int N, class V>
 void warp_rows(const V* const input, const float* const displacement, V* const output,
                const Geometry& geometry, const V cval) {
@@ -141,7 +143,7 @@ void warp_rows(const V* const input, const float* const displacement, V* const o
   parallel_rows(geometry.batch, volume, shape.size[N - 1], task);
 }
 
-// In shorter ones a vector does not pay.
+// Shorter rows leave too many lanes of a vector empty.
 constexpr int64_t shortest_row = 16;
 
 template <int N, class V, class T>

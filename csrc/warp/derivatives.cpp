@@ -68,7 +68,7 @@ void steer_gradients(const T* const gradient, const T* const input, const T* con
       });
 }
 
-// The weights of the displacement's gradient at a voxel.
+// Reads the components of a vector field at a voxel, `volume` apart.
 template <int N, class T>
 void gather(const T* const field, const int64_t volume, T (&values)[N]) {
   for (int axis = 0; axis < N; ++axis) values[axis] = field[axis * volume];
@@ -119,7 +119,7 @@ void steer_seconds(const T* const input_weight, const T* const displacement_weig
             second_gradient[image * volume + place] =
                 number && geometry.linear ? steer_second(corners, gradient[image * volume + place],
                                                          weights, along, values, cval, sum)
-                                          : value_at<N>(weights, nearest, T(0));
+                                          : value_at(weights, nearest, T(0));
           }
           for (int axis = 0; axis < N; ++axis) {
             second_displacement[(entry * N + axis) * volume + place] = sum[axis];

@@ -43,7 +43,7 @@ __global__ __launch_bounds__(threads,
   for (int axis = 0; axis < N; ++axis) target[axis * volumes.volume] = sum[axis];
 }
 
-// What the second derivatives read.
+// The arrays that the second derivatives read.
 template <class T>
 struct Given {
   const T* input_weight;
@@ -89,7 +89,7 @@ __global__ __launch_bounds__(threads,
     for (int64_t c = 0; c < volumes.channels; ++c) {
       const int64_t image = voxel.entry * volumes.channels + c;
       second_gradient[image * volumes.volume + voxel.place] =
-          value_at<N>(given.input_weight + image * volumes.volume, nearest, T(0));
+          value_at(given.input_weight + image * volumes.volume, nearest, T(0));
     }
   }
 #pragma unroll
@@ -98,7 +98,7 @@ __global__ __launch_bounds__(threads,
   }
 }
 
-// Calls launch(sums) with the sums that the context asks for, which end in `target`.
+// Calls launch(sums) with the kind of sums that the context asks for, and leaves them in `target`.
 template <int N, class T, class Launch>
 void sum_into(const Context& context, T* const target, const Volumes<N>& volumes,
               const T* const gradient, const T* const displacement_weight, const Launch& launch) {

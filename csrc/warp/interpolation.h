@@ -1,4 +1,5 @@
-// What stands at one warped position: the nearest voxel, or the corners around it, weighed.
+// The value of an image or a label at a warped position: of the nearest voxel, or of the corners
+// around, weighted by linear interpolation.
 #pragma once
 
 #include <cmath>
@@ -54,12 +55,12 @@ MARGINSEG_HOST_DEVICE Corners<N, T> linear_corners(const T (&position)[N], const
   return corners;
 }
 
-template <int N, class T>
+template <class T>
 MARGINSEG_HOST_DEVICE T value_at(const T* const image, const int64_t place, const T cval) {
   return place == outside ? cval : image[place];
 }
 
-// What stands at the corners.
+// The values at the corners.
 template <int N, class V>
 struct Values {
   V corner[1 << N];
@@ -70,7 +71,7 @@ MARGINSEG_HOST_DEVICE Values<N, V> values_at(const V* const image, const Corners
                                              const V cval) {
   Values<N, V> values;
   for (int corner = 0; corner < corners.count; ++corner) {
-    values.corner[corner] = value_at<N>(image, corners.place[corner], cval);
+    values.corner[corner] = value_at(image, corners.place[corner], cval);
   }
   return values;
 }
@@ -84,8 +85,8 @@ MARGINSEG_HOST_DEVICE T interpolate(const Values<N, T>& values, const Corners<N,
   return sum;
 }
 
-// The label of largest interpolated weight; of equals the larger. For a binary label this is its
-// linear interpolation cut at 1/2.
+// The label whose corners have the largest weight together; of two with equal weights, the larger
+// one. For a binary label this is its linear interpolation, cut at 1/2.
 template <int N, class L, class T>
 MARGINSEG_HOST_DEVICE L heaviest_label(const L* const image, const Corners<N, T>& corners,
                                        const L cval) {
@@ -118,7 +119,7 @@ MARGINSEG_HOST_DEVICE V warped_value(const V* const image, const T (&position)[N
     if constexpr (std::is_floating_point_v<V>) return std::numeric_limits<V>::quiet_NaN();
     return cval;
   }
-  if (!linear) return value_at<N>(image, nearest_place<N>(position, shape, extension), cval);
+  if (!linear) return value_at(image, nearest_place<N>(position, shape, extension), cval);
   const auto corners = linear_corners<N>(position, shape, extension);
   if constexpr (std::is_floating_point_v<V>) {
     return interpolate<N>(values_at<N>(image, corners, cval), corners);

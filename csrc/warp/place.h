@@ -22,7 +22,7 @@ MARGINSEG_HOST_DEVICE int64_t volume_of(const Shape<N>& shape) {
 }
 
 // Positions are cut to [-farthest, farthest], so that they can be converted to int64. No volume
-// reaches as far, and beyond 2^53 doubles are not even whole voxels apart.
+// reaches as far.
 constexpr double farthest = 1e15;
 
 template <class T>
@@ -53,14 +53,35 @@ MARGINSEG_HOST_DEVICE bool is_number(const T (&position)[N]) {
   return number;
 }
 
-// The place of the voxel that is nearest to a position, floor(position + 1/2) along each axis, or
-// `outside`. nearest_to() in simd.cpp does the same for a vector of positions.
+// The index of the nearest voxel along an axis; halfway between two it is the upper one.
+template <class T>
+MARGINSEG_HOST_DEVICE T nearest_index(const T position) {
+  return std::floor(position + T(0.5));
+}
+
+// The place of the voxel that is nearest to a position in the volume; `outside` for positions that
+// lie elsewhere, and for NaN, which fails both comparisons. nearest_to() in simd.cpp is the same
+// for a vector of positions.
+template <int N, class T>
+MARGINSEG_HOST_DEVICE int64_t nearest_place(const T (&position)[N], const Shape<N>& shape) {
+  bool inside = true;
+  int64_t place = 0;
+  for (int axis = 0; axis < N; ++axis) {
+    const T index = nearest_index(position[axis]);
+    inside = inside && index >= T(0) && index < static_cast<T>(shape.size[axis]);
+    place = place * shape.size[axis] + (inside ? static_cast<int64_t>(index) : 0);
+  }
+  return inside ? place : outside;
+}
+
+// The same in a volume that goes on beyond its ends, for positions that are numbers. Integers carry
+// it all the way: to look inside the volume first, as above, takes a GPU more registers.
 template <int N, class T>
 MARGINSEG_HOST_DEVICE int64_t nearest_place(const T (&position)[N], const Shape<N>& shape,
                                             const Extension extension) {
   int64_t index[N];
   for (int axis = 0; axis < N; ++axis) {
-    index[axis] = static_cast<int64_t>(std::floor(bounded(position[axis]) + T(0.5)));
+    index[axis] = static_cast<int64_t>(nearest_index(bounded(position[axis])));
   }
   return place_of<N>(index, shape, extension);
 }

@@ -1,4 +1,4 @@
-// A thread for each voxel of each displaced volume.
+// Kernels with a thread for each voxel of each displaced volume.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,7 +11,7 @@
 
 namespace marginseg::warp {
 
-// Geometry as kernels take it; volumes of one entry lie side by side, in whole blocks.
+// A Geometry as kernels take it. Each entry of the batch has blocks of its own.
 template <int N>
 struct Volumes {
   Shape<N> shape;
@@ -54,7 +54,7 @@ struct Voxel {
   __device__ void displace(const T* const displacement, const Volumes<N>& volumes,
                            T (&position)[N]) const {
     int64_t index[N];
-    // Divisions of 64 bits take several times as long.
+    // Divisions of 32 bits take much less than those of 64.
     if (volumes.volume <= INT32_MAX) {
       decompose(static_cast<uint32_t>(place), volumes.shape, index);
     } else {

@@ -1,4 +1,4 @@
-// Walks over the voxels of displaced volumes, shared out among threads.
+// Loops over the voxels of displaced volumes, shared out among threads.
 #pragma once
 
 #include <algorithm>
@@ -33,12 +33,13 @@ void walk(const Shape<N>& shape, const T* const displacement, const int64_t begi
 
 constexpr int64_t voxels_per_task = 4096;
 
-// Of blocks of at most voxels_per_task: small volumes are not worth another thread.
+// The least number of blocks that are worth another thread: of small volumes, which are a block
+// each, as many as have voxels_per_task voxels together.
 inline int64_t grain_of(const int64_t volume) {
   return std::max<int64_t>(1, voxels_per_task / std::max<int64_t>(1, volume));
 }
 
-// Calls task(batch entry, begin, end) on ranges of voxels that cover all entries.
+// Calls task(batch entry, begin, end) on ranges of voxels that together cover all entries.
 template <class Task>
 void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task) {
   const int64_t blocks = parts(volume, voxels_per_task);
