@@ -140,13 +140,13 @@ class PlaneSampler {
       const float position[3] = {static_cast<float>(plane) + moved[0][x],
                                  static_cast<float>(row) + moved[1][x],
                                  static_cast<float>(x) + moved[2][x]};
-      if (!linear_) {
-        output[x] = warp::value_at(label, warp::nearest_place<3>(position, shape_), L{0});
-      } else if (warp::is_number(position)) {
+      if (!warp::is_number(position)) {
+        output[x] = L{0};
+      } else if (linear_) {
         const auto corners = warp::linear_corners<3>(position, shape_, Extension::constant);
         output[x] = warp::heaviest_label<3>(label, corners, L{0});
       } else {
-        output[x] = L{0};
+        output[x] = warp::value_at(label, warp::nearest_place<3>(position, shape_), L{0});
       }
     }
   }

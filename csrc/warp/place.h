@@ -53,21 +53,15 @@ MARGINSEG_HOST_DEVICE bool is_number(const T (&position)[N]) {
   return number;
 }
 
-// The index of the nearest voxel along an axis; halfway between two it is the upper one.
-template <class T>
-MARGINSEG_HOST_DEVICE T nearest_index(const T position) {
-  return std::floor(position + T(0.5));
-}
-
-// The place of the voxel that is nearest to a position in the volume; `outside` for positions that
-// lie elsewhere, and for NaN, which fails both comparisons. nearest_to() in simd.cpp is the same
-// for a vector of positions.
+// The place of the voxel that is nearest to a position in the volume, floor(position + 1/2) along
+// each axis; `outside` for positions that lie elsewhere, and for NaN, which fails both comparisons.
+// nearest_to() in simd.cpp is the same for a vector of positions.
 template <int N, class T>
 MARGINSEG_HOST_DEVICE int64_t nearest_place(const T (&position)[N], const Shape<N>& shape) {
   bool inside = true;
   int64_t place = 0;
   for (int axis = 0; axis < N; ++axis) {
-    const T index = nearest_index(position[axis]);
+    const T index = std::floor(position[axis] + T(0.5));
     inside = inside && index >= T(0) && index < static_cast<T>(shape.size[axis]);
     place = place * shape.size[axis] + (inside ? static_cast<int64_t>(index) : 0);
   }
@@ -81,7 +75,7 @@ MARGINSEG_HOST_DEVICE int64_t nearest_place(const T (&position)[N], const Shape<
                                             const Extension extension) {
   int64_t index[N];
   for (int axis = 0; axis < N; ++axis) {
-    index[axis] = static_cast<int64_t>(nearest_index(bounded(position[axis])));
+    index[axis] = static_cast<int64_t>(std::floor(bounded(position[axis]) + T(0.5)));
   }
   return place_of<N>(index, shape, extension);
 }
