@@ -36,7 +36,8 @@ PYBIND11_MODULE(_cpu, m) {
       [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
          const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
          const uintptr_t volume) {
-        dice_threshold(values, Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
+        dice_threshold::run(values, Dtype{dtype}, offsets, count, size, sorted, threshold, dice,
+                            volume);
       },
       release);
 
@@ -44,7 +45,7 @@ PYBIND11_MODULE(_cpu, m) {
       "dice_curve",
       [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
          const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
-        dice_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
+        dice_threshold::run_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
       },
       release);
 
@@ -54,12 +55,12 @@ PYBIND11_MODULE(_cpu, m) {
          const int64_t batch, const std::array<int64_t, 3>& shape,
          const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
          const int extension, const double cval, const double ceiling) {
-        std::array<FilterAxis, 3> axes;
+        std::array<gaussian_filter::Axis, 3> axes;
         for (int axis = 0; axis < 3; ++axis) {
           axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
         }
-        gaussian_filter(input, Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
-                        Extension{extension}, cval, ceiling);
+        gaussian_filter::run(input, Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
+                             Extension{extension}, cval, ceiling);
       },
       release);
 
@@ -68,7 +69,7 @@ PYBIND11_MODULE(_cpu, m) {
       [](const uintptr_t coefficients, const uintptr_t output, const int dtype, const int64_t count,
          const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
          const std::vector<uintptr_t>& factors) {
-        evaluate_gaussian_field(coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
+        gaussian_field::run(coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
       },
       release);
 
@@ -78,8 +79,8 @@ PYBIND11_MODULE(_cpu, m) {
          const uintptr_t output, const int64_t samples, const int64_t batch, const int64_t channels,
          const std::vector<int64_t>& shape, const bool linear, const std::vector<int64_t>& ranks,
          const std::vector<uintptr_t>& factors) {
-        sample(label, Dtype{dtype}, coefficients, output, {samples, batch, channels, shape, linear},
-               ranks, factors);
+        sample::run(label, Dtype{dtype}, coefficients, output,
+                    {samples, batch, channels, shape, linear}, ranks, factors);
       },
       release);
 
@@ -89,8 +90,8 @@ PYBIND11_MODULE(_cpu, m) {
          const int dtype, const int64_t batch, const int64_t channels,
          const std::vector<int64_t>& shape, const int64_t input_stride, const int extension,
          const bool linear, const double cval) {
-        warp(input, displacement, output, Dtype{dtype},
-             {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+        warp::run(input, displacement, output, Dtype{dtype},
+                  {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
 
@@ -100,8 +101,8 @@ PYBIND11_MODULE(_cpu, m) {
          const int label_dtype, const int displacement_dtype, const int64_t batch,
          const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
          const int extension, const bool linear, const int64_t cval) {
-        warp_label(input, displacement, output, Dtype{label_dtype}, Dtype{displacement_dtype},
-                   {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+        warp::run_label(input, displacement, output, Dtype{label_dtype}, Dtype{displacement_dtype},
+                        {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
 
@@ -111,9 +112,9 @@ PYBIND11_MODULE(_cpu, m) {
          const uintptr_t input_gradient, const uintptr_t displacement_gradient, const int dtype,
          const int64_t batch, const int64_t channels, const std::vector<int64_t>& shape,
          const int64_t input_stride, const int extension, const bool linear, const double cval) {
-        warp_backward(gradient, input, displacement, input_gradient, displacement_gradient,
-                      Dtype{dtype},
-                      {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+        warp::run_backward(
+            gradient, input, displacement, input_gradient, displacement_gradient, Dtype{dtype},
+            {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
 
@@ -125,10 +126,10 @@ PYBIND11_MODULE(_cpu, m) {
          const uintptr_t second_displacement, const int dtype, const int64_t batch,
          const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
          const int extension, const bool linear, const double cval) {
-        warp_double_backward(input_weight, displacement_weight, gradient, input, displacement,
-                             second_gradient, second_input, second_displacement, Dtype{dtype},
-                             {batch, channels, shape, input_stride, Extension{extension}, linear},
-                             cval);
+        warp::run_double_backward(
+            input_weight, displacement_weight, gradient, input, displacement, second_gradient,
+            second_input, second_displacement, Dtype{dtype},
+            {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
       },
       release);
 }

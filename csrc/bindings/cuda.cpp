@@ -1,7 +1,7 @@
 // marginseg._cuda: the functions of marginseg._cpu, with the arguments of a Context at the end: the
 // device's number, the address of the stream, whether sums must be deterministic, and a function
 // that allocates bytes on the device.
-#include "dice_threshold/cuda.h"
+#include "dice_threshold/cuda.cuh"
 
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
@@ -9,13 +9,13 @@
 
 #include <array>
 
-#include "common/cuda/context.h"
+#include "common/cuda/context.cuh"
 #include "common/dtype.h"
 #include "common/extension.h"
-#include "gaussian_field/cuda.h"
-#include "gaussian_filter/cuda.h"
-#include "sample/cuda.h"
-#include "warp/cuda.h"
+#include "gaussian_field/cuda.cuh"
+#include "gaussian_filter/cuda.cuh"
+#include "sample/cuda.cuh"
+#include "warp/cuda.cuh"
 
 namespace py = pybind11;
 using namespace marginseg;
@@ -29,16 +29,16 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
            const uintptr_t volume, const int device, const uintptr_t stream,
            const bool deterministic, const Allocate& allocate) {
-          dice_threshold({"dice_threshold", device, stream, deterministic, allocate}, values,
-                         Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
+          dice_threshold::run({"dice_threshold", device, stream, deterministic, allocate}, values,
+                              Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
         });
 
   m.def("dice_curve",
         [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
            const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume, const int device,
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          dice_curve({"dice_curve", device, stream, deterministic, allocate}, values, Dtype{dtype},
-                     count, size, sorted, dice, volume);
+          dice_threshold::run_curve({"dice_curve", device, stream, deterministic, allocate}, values,
+                                    Dtype{dtype}, count, size, sorted, dice, volume);
         });
 
   m.def("gaussian_filter",
@@ -47,13 +47,13 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
            const int extension, const double cval, const double ceiling, const int device,
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          std::array<FilterAxis, 3> axes;
+          std::array<gaussian_filter::Axis, 3> axes;
           for (int axis = 0; axis < 3; ++axis) {
             axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
           }
-          gaussian_filter({"gaussian_filter", device, stream, deterministic, allocate}, input,
-                          Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
-                          Extension{extension}, cval, ceiling);
+          gaussian_filter::run({"gaussian_filter", device, stream, deterministic, allocate}, input,
+                               Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
+                               Extension{extension}, cval, ceiling);
         });
 
   m.def(
@@ -62,8 +62,8 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
          const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
          const std::vector<uintptr_t>& factors, const int device, const uintptr_t stream,
          const bool deterministic, const Allocate& allocate) {
-        evaluate_gaussian_field({"gaussian_field", device, stream, deterministic, allocate},
-                                coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
+        gaussian_field::run({"gaussian_field", device, stream, deterministic, allocate},
+                            coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
       });
 
   m.def("sample", [](const uintptr_t label, const int dtype, const uintptr_t coefficients,
@@ -72,8 +72,8 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
                      const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors,
                      const int device, const uintptr_t stream, const bool deterministic,
                      const Allocate& allocate) {
-    sample({"sample", device, stream, deterministic, allocate}, label, Dtype{dtype}, coefficients,
-           output, {samples, batch, channels, shape, linear}, ranks, factors);
+    sample::run({"sample", device, stream, deterministic, allocate}, label, Dtype{dtype},
+                coefficients, output, {samples, batch, channels, shape, linear}, ranks, factors);
   });
 
   m.def("warp", [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
@@ -81,8 +81,9 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
                    const std::vector<int64_t>& shape, const int64_t input_stride,
                    const int extension, const bool linear, const double cval, const int device,
                    const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-    warp({"warp", device, stream, deterministic, allocate}, input, displacement, output,
-         Dtype{dtype}, {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+    warp::run({"warp", device, stream, deterministic, allocate}, input, displacement, output,
+              Dtype{dtype}, {batch, channels, shape, input_stride, Extension{extension}, linear},
+              cval);
   });
 
   m.def("warp_label",
@@ -91,9 +92,10 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
            const int extension, const bool linear, const int64_t cval, const int device,
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          warp_label({"warp", device, stream, deterministic, allocate}, input, displacement, output,
-                     Dtype{label_dtype}, Dtype{displacement_dtype},
-                     {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+          warp::run_label({"warp", device, stream, deterministic, allocate}, input, displacement,
+                          output, Dtype{label_dtype}, Dtype{displacement_dtype},
+                          {batch, channels, shape, input_stride, Extension{extension}, linear},
+                          cval);
         });
 
   m.def("warp_backward",
@@ -103,9 +105,10 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const int64_t input_stride, const int extension, const bool linear, const double cval,
            const int device, const uintptr_t stream, const bool deterministic,
            const Allocate& allocate) {
-          warp_backward({"warp_backward", device, stream, deterministic, allocate}, gradient, input,
-                        displacement, input_gradient, displacement_gradient, Dtype{dtype},
-                        {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+          warp::run_backward(
+              {"warp_backward", device, stream, deterministic, allocate}, gradient, input,
+              displacement, input_gradient, displacement_gradient, Dtype{dtype},
+              {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
         });
 
   m.def("warp_double_backward",
@@ -116,10 +119,10 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
            const int extension, const bool linear, const double cval, const int device,
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          warp_double_backward({"warp_double_backward", device, stream, deterministic, allocate},
-                               input_weight, displacement_weight, gradient, input, displacement,
-                               second_gradient, second_input, second_displacement, Dtype{dtype},
-                               {batch, channels, shape, input_stride, Extension{extension}, linear},
-                               cval);
+          warp::run_double_backward(
+              {"warp_double_backward", device, stream, deterministic, allocate}, input_weight,
+              displacement_weight, gradient, input, displacement, second_gradient, second_input,
+              second_displacement, Dtype{dtype},
+              {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
         });
 }

@@ -1,4 +1,4 @@
-// Memory that begins at a cache line, so that no pack in it lies on two.
+// Memory that begins at a cache line, so that no vector of values straddles two lines.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,7 @@ struct CacheLineAllocator {
 template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
-// Large memory of which every value is written before it is read: not zeroed first.
+// Memory that is not zeroed first, for values that are all written before they are read.
 template <class T>
 class AlignedBuffer {
  public:
@@ -51,7 +51,7 @@ class AlignedBuffer {
   std::unique_ptr<T, Delete> data_;
 };
 
-// So many values of any type fill whole cache lines.
+// Rows are padded to multiples of so many values, which fill whole cache lines in any type.
 constexpr int64_t padding = 16;
 
 constexpr int64_t padded(const int64_t size) { return (size + padding - 1) / padding * padding; }

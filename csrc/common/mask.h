@@ -1,5 +1,5 @@
-// Which lanes of a pack are meant. AVX-512 has registers for it; elsewhere it is a pack of zeros
-// and ones.
+// Masks say which lanes of a pack are meant. AVX-512 has registers for them; elsewhere a mask is a
+// pack of integers, of which each lane has all bits set or none.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,7 @@ inline Pack<double> where(const Mask<double> mask, const Pack<double> values) {
   return _mm512_maskz_mov_pd(mask, values);
 }
 
-// Lane i as bit i.
+// The mask as an integer: lane i as bit i.
 template <class T>
 uint32_t bits(const Mask<T> mask) {
   return mask;
@@ -94,7 +94,7 @@ uint32_t bits(const Mask<T> mask) {
 template <class T>
 constexpr uint32_t all_lanes = (uint32_t{1} << lanes<T>)-1;
 
-// Whether any bit of the packs is set: false for +0 alone.
+// Whether any bit of the packs at `values` is set: false only if all values are +0.
 template <class T, int packs>
 bool any_bit(const T* const values) {
   typedef int64_t Words __attribute__((vector_size(vector_bytes)));
@@ -123,7 +123,8 @@ bool any_lane(const P& pack) {
 
 inline Mask<float> both(const Mask<float> a, const Mask<float> b) { return a & b; }
 
-// sums += the widened lanes of `mask`.
+// Adds those lanes of `values`, which are `widened` to doubles, that the mask means. Each set reads
+// what is faster for it.
 inline void add_where(Halves& sums, const Mask<float> mask, const Pack<float> values,
                       const Halves& widened) {
 #if defined(__AVX512F__)

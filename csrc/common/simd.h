@@ -59,7 +59,7 @@ Pack<T> load(const T* const address) {
   return pack;
 }
 
-// Keeps a pack in its register: compilers would rather read it from memory again at every use.
+// Keeps a pack in its register, where compilers would rather read it from memory at every use.
 template <class T>
 inline __attribute__((always_inline)) void hold(T& pack) {
 #if defined(__AVX512F__)

@@ -1,74 +1,49 @@
 #include "dice_threshold/cpu.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
-#include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "common/dispatch.h"
 #include "common/parallel.h"
+#include "common/parts.h"
+#include "dice_threshold/climb.h"
+#include "dice_threshold/guess.h"
 #include "dice_threshold/simd.h"
 
-namespace marginseg {
+namespace marginseg::dice_threshold {
 namespace {
 
-using dice::Cut;
-using dice::dice_of;
-using dice::Estimate;
-using dice::largest_block;
-using dice::Sum;
-using dice::Survey;
-using dice::Values;
-
-struct Optimum {
-  double dice;
-  int64_t volume;
-};
-
-// A map with no mass is segmented as empty, which is right: Dice 1, cut at 1/2.
-constexpr Optimum nothing{1.0, 0};
-
-// What a map with NaN gets.
-constexpr Optimum unknown{std::numeric_limits<double>::quiet_NaN(), 0};
-
-bool is_known(const Sum& whole) { return std::isfinite(whole.high); }
-
-// The smallest T that is not below `bound`, and not 0.
-template <class T>
-T rounded_up(const double bound) {
-  constexpr T smallest = std::numeric_limits<T>::denorm_min();
-  if (!(bound > static_cast<double>(smallest))) return smallest;
-  const T rounded = static_cast<T>(bound);
-  if (static_cast<double>(rounded) >= bound) return rounded;
-  return std::nextafter(rounded, std::numeric_limits<T>::infinity());
-}
-
-// What a whole map holds, given a bracket: the Survey of its blocks.
+// What a pass over a whole map learns, given a bracket: the surveys of its blocks together.
 template <class T>
 struct Pass {
   Sum whole{0.0, 0.0};
-  Cut above = dice::empty_cut;
+  Cut above = empty_cut;
   std::vector<T> kept;
-  bool complete = true;  // all values within the bracket are kept
+  bool complete = true;  // whether all values within the bracket were kept
 };
 
-// Blocks are taken by any thread, and their sums added in the order of the blocks.
+// Any thread may take a block, but the sums are added in the order of the blocks.
 template <class T>
 Pass<T> survey(const Values<T> values, const double low, const double high,
                const int64_t room_per_block) {
-  const auto& kernels = kernels_in_use<dice::Simd<T>>();
-  const int64_t blocks = (values.size + largest_block - 1) / largest_block;
-  const int64_t stride = room_per_block + dice::spare;
+  const auto& kernels = kernels_in_use<Simd<T>>();
+  const int64_t blocks = parts(values.size, largest_block);
+  const int64_t stride = room_per_block + spare;
   std::vector<Survey<T>> surveys(blocks);
   const std::unique_ptr<T[]> kept(new T[blocks * stride]);
   parallel_for(blocks, 1, [&](const int64_t begin, const int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * largest_block;
-      surveys[block] = {
-          rounded_up<T>(low), rounded_up<T>(high), kept.get() + block * stride, room_per_block, 0,
-          {0.0, 0.0},         dice::empty_cut};
+      surveys[block] = {rounded_up<T>(low),
+                        rounded_up<T>(high),
+                        kept.get() + block * stride,
+                        room_per_block,
+                        0,
+                        {0.0, 0.0},
+                        empty_cut};
       kernels.survey({values.data + first, std::min(largest_block, values.size - first)},
                      surveys[block]);
     }
@@ -87,7 +62,7 @@ Pass<T> survey(const Values<T> values, const double low, const double high,
   return pass;
 }
 
-// The values in descending order; NaN last, so that the order stays a strict one.
+// The values in descending order. NaN comes last: std::sort needs an order of all values.
 template <class T>
 std::vector<T> descending(const Values<T> values) {
   std::vector<T> sorted(values.data, values.data + values.size);
@@ -96,164 +71,157 @@ std::vector<T> descending(const Values<T> values) {
   return sorted;
 }
 
-// Calls visit(first, last, cut) for each run [first, last) of equal values, in descending order;
-// `cut` grows from what it holds already.
-template <class T, class Visit>
-void scan(const std::vector<T>& sorted, Cut cut, const Visit& visit) {
-  const auto size = static_cast<int64_t>(sorted.size());
-  for (int64_t first = 0; first < size;) {
-    int64_t last = first;
-    do {
-      add(cut, {{static_cast<double>(sorted[last]), 0.0}, 1});
-      ++last;
-    } while (last < size && sorted[last] == sorted[first]);
-    visit(first, last, cut);
-    first = last;
-  }
-}
-
+// The cuts of a map at its values, the smallest cut first.
 template <class T>
-int64_t count_at_least(const std::vector<T>& sorted, const double threshold) {
-  const auto below = std::partition_point(sorted.begin(), sorted.end(), [&](const T value) {
-    return static_cast<double>(value) >= threshold;
-  });
-  return below - sorted.begin();
-}
+class Scan {
+ public:
+  // `values` are in descending order, and below those of the cut `start`.
+  Scan(std::vector<T> values, const Cut& start)
+      : values_(std::move(values)), start_(start), cut_(start) {}
+
+  const Cut& cut() const { return cut_; }
+
+  // Takes the next value and all that equal it, [first(), last()), into the cut; false where there
+  // is none.
+  bool widen() {
+    const auto size = static_cast<int64_t>(values_.size());
+    first_ = last_;
+    if (first_ == size) return false;
+    do {
+      add(cut_, {{static_cast<double>(values_[last_]), 0.0}, 1});
+      ++last_;
+    } while (last_ < size && values_[last_] == values_[first_]);
+    return true;
+  }
+
+  int64_t first() const { return first_; }
+  int64_t last() const { return last_; }
+
+  int64_t volume(const double threshold) const {
+    const auto below = std::partition_point(values_.begin(), values_.end(), [&](const T value) {
+      return static_cast<double>(value) >= threshold;
+    });
+    return start_.volume + (below - values_.begin());
+  }
+
+ private:
+  std::vector<T> values_;
+  Cut start_;
+  Cut cut_;
+  int64_t first_ = 0;
+  int64_t last_ = 0;
+};
 
 template <class T>
 Sum mass_of(const std::vector<T>& values) {
   Sum mass{0.0, 0.0};
-  for (const T value : values) dice::add(mass, static_cast<double>(value));
+  for (const T value : values) add(mass, static_cast<double>(value));
   return mass;
 }
 
-// sup D of a map of mass `whole`, whose values are `certain`, which are all above t*, and
-// `values`, and others below t*. `start` is a guess of t*.
-//
-// D(t) of the cut {m >= t} is <= sup D, and t -> D(t) / 2 climbs to its fixpoint t* (Dinkelbach's
-// method for max 2 A(s) - D (S + n(s)), whose maximiser is {m >= D/2}). It ends where the rounded D
-// no longer grows, within a few roundings of t*; the few cuts around are then compared one by one.
+// What climb() looks through: some values of a map, and `certain`, the cut of the larger ones. The
+// rest of the map lies below t*.
 template <class T>
-Optimum climb(const Values<T> values, const Cut& certain, const Sum& whole, const double start) {
-  const auto above = [&](const Pass<T>& pass) {
-    Cut cut = certain;
-    add(cut, pass.above);
-    return cut;
-  };
-  double best = 0.0;
-  for (double threshold = start;;) {
-    for (;;) {
-      const double dice = dice_of(above(survey(values, threshold, threshold, 0)), whole);
-      if (!(dice > best)) break;
-      best = dice;
-      threshold = dice / 2.0;
-    }
-    threshold = best / 2.0;
-    const double margin =
-        std::max(std::ldexp(threshold, -40), 16.0 * std::numeric_limits<double>::denorm_min());
-    const double high = threshold + margin;
-    Pass<T> around = survey(values, threshold - margin, high, std::min(values.size, largest_block));
-    Cut cut = above(around);
-    best = dice_of(cut, whole);
-    threshold = best / 2.0;
-    if (threshold >= high) continue;
-    std::sort(around.kept.begin(), around.kept.end(), std::greater<T>());
-    const int64_t volume = cut.volume;
-    scan(around.kept, cut,
-         [&](int64_t, int64_t, const Cut& wider) { best = std::max(best, dice_of(wider, whole)); });
-    return {best, volume + count_at_least(around.kept, best / 2.0)};
-  }
-}
+class Candidates {
+ public:
+  Candidates(const Values<T> values, const Cut& certain) : values_(values), certain_(certain) {}
 
-// Where t* lies, most likely.
-struct Guess {
-  double low;
-  double threshold;
-  double high;
+  Cut cut(const double threshold) const {
+    return with_certain(survey(values_, threshold, threshold, 0).above);
+  }
+
+  Scan<T> around(const double low, const double high) const {
+    Pass<T> pass = survey(values_, low, high, std::min(values_.size, largest_block));
+    std::sort(pass.kept.begin(), pass.kept.end(), std::greater<T>());
+    return {std::move(pass.kept), with_certain(pass.above)};
+  }
+
+ private:
+  Cut with_certain(const Cut& above) const {
+    Cut cut = certain_;
+    add(cut, above);
+    return cut;
+  }
+
+  Values<T> values_;
+  Cut certain_;
 };
 
-// From runs of neighbours, one at a random place of each of equal parts of the map: not at regular
-// places, because the map's rows are regular.
+// Runs of neighbouring values, one from each of equal parts of the map. They lie at random places:
+// at regular ones they could all fall on the same columns, because the map's rows are regular.
 template <class T>
-Guess guess(const Values<T> values) {
-  constexpr int64_t run = dice::sample_run;
-  // More would narrow the guess, but each is a cache line from anywhere.
-  const int64_t runs = values.size < (int64_t{1} << 20) ? 512 : 1024;
-  const int64_t part = values.size / runs;
-  std::vector<T> sample(runs * run);
-  uint64_t state = 0x9e3779b97f4a7c15u;
-  for (int64_t i = 0; i < runs; ++i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    const auto jump = static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - run + 1));
-    std::copy_n(values.data + i * part + jump, run, sample.data() + i * run);
+class Sample {
+ public:
+  explicit Sample(const Values<T> values) {
+    constexpr int64_t run = sample_run;
+    // More runs would narrow the guess, but each has to be fetched from memory on its own.
+    const int64_t runs = values.size < (int64_t{1} << 20) ? 512 : 1024;
+    const int64_t part = values.size / runs;
+    drawn_.resize(runs * run);
+    uint64_t state = 0x9e3779b97f4a7c15u;
+    for (int64_t i = 0; i < runs; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      const auto jump = static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(part - run + 1));
+      std::copy_n(values.data + i * part + jump, run, drawn_.data() + i * run);
+    }
   }
-  const auto& kernels = kernels_in_use<dice::Simd<T>>();
-  const Values<T> drawn{sample.data(), static_cast<int64_t>(sample.size())};
-  double threshold = 0.25;
-  Estimate estimate = kernels.estimate(drawn, static_cast<T>(threshold));
-  if (!(estimate.whole > 0.0)) return {0.0, threshold, 0.5};
-  for (int pass = 0; pass < 16; ++pass) {
-    const double previous = threshold;
-    threshold = estimate.mass / (estimate.whole + estimate.volume);
-    estimate = kernels.estimate(drawn, rounded_up<T>(threshold));
-    if (std::abs(threshold - previous) <= 1e-4 * threshold) break;
+
+  Estimate moments(const double threshold) const {
+    return kernels_in_use<Simd<T>>().estimate({drawn_.data(), static_cast<int64_t>(drawn_.size())},
+                                              rounded_up<T>(threshold));
   }
-  // t* solves mass - t (whole + volume) = 0, whose slope is -(whole + volume).
-  const double error = estimate.error / (estimate.whole + estimate.volume);
-  const double reach = 5.0 * error + 1e-3 * threshold;
-  return {threshold - reach, threshold, threshold + reach};
-}
 
-// Below this a sample saves nothing.
-constexpr int64_t smallest_sampled = 1 << 15;
+  // The estimate's own threshold is within a step of the one asked for.
+  static double error(const Estimate& moments, double) { return moments.error; }
 
-// Enough for the values near t* of most maps.
+ private:
+  std::vector<T> drawn_;
+};
+
+// A pass keeps up to an eighth of each block: the values near t* of most maps.
 constexpr int64_t usual_room = largest_block / 8;
 
 template <class T>
 Optimum iterate(const Values<T> values) {
+  const Candidates<T> all(values, empty_cut);
   if (values.size < smallest_sampled) {
-    const Pass<T> pass = survey(values, 1.0, 1.0, 0);
-    if (!is_known(pass.whole)) return unknown;
-    if (pass.whole.high <= 0.0) return nothing;
-    return climb(values, dice::empty_cut, pass.whole, 0.25);
+    const Sum whole = survey(values, 1.0, 1.0, 0).whole;
+    return is_trivial(whole) ? trivial_optimum(whole) : climb(all, whole, middle_threshold);
   }
-  const Guess first = guess(values);
-  const Pass<T> pass = survey(values, first.low, first.high, usual_room);
-  if (!is_known(pass.whole)) return unknown;
-  if (pass.whole.high <= 0.0) return nothing;
+  const Sample<T> sample(values);
+  const Guess guess = guess_from(sample);
+  const Pass<T> pass = survey(values, guess.low, guess.high, usual_room);
+  if (is_trivial(pass.whole)) return trivial_optimum(pass.whole);
+  const double dice_at_high = dice_of(pass.above, pass.whole);
   if (pass.complete) {
-    const Values<T> kept{pass.kept.data(), static_cast<int64_t>(pass.kept.size())};
-    // t <= t* where D(t) / 2 >= t.
-    const bool below = dice_of(pass.above, pass.whole) / 2.0 < first.high;
-    Cut wider = pass.above;
-    add(wider, survey(kept, first.low, first.low, 0).above);
-    const bool above = dice_of(wider, pass.whole) / 2.0 >= first.low;
-    if (below && above) return climb(kept, pass.above, pass.whole, first.threshold);
+    const Candidates<T> near({pass.kept.data(), static_cast<int64_t>(pass.kept.size())},
+                             pass.above);
+    if (guess.holds(dice_of(near.cut(guess.low), pass.whole), dice_at_high)) {
+      return climb(near, pass.whole, guess.threshold);
+    }
   }
-  return climb(values, dice::empty_cut, pass.whole, dice_of(pass.above, pass.whole) / 2.0);
+  return climb(all, pass.whole, dice_at_high / 2.0);
 }
 
 template <class T>
 Optimum sort_and_scan(const Values<T> values) {
-  const std::vector<T> sorted = descending(values);
+  std::vector<T> sorted = descending(values);
   const Sum whole = mass_of(sorted);
-  if (!is_known(whole)) return unknown;
-  if (whole.high <= 0.0) return nothing;
+  if (is_trivial(whole)) return trivial_optimum(whole);
+  Scan<T> cuts(std::move(sorted), empty_cut);
   double best = 0.0;
-  scan(sorted, dice::empty_cut,
-       [&](int64_t, int64_t, const Cut& cut) { best = std::max(best, dice_of(cut, whole)); });
-  return {best, count_at_least(sorted, best / 2.0)};
+  while (cuts.widen()) best = std::max(best, dice_of(cuts.cut(), whole));
+  return {best, cuts.volume(best / 2.0)};
 }
 
-// So many maps keep the threads busy one by one; fewer are shared out in blocks.
+// With so many maps each thread takes whole maps; with fewer all threads share the blocks of one.
 constexpr int64_t enough_maps = 16;
 
 }  // namespace
 
-void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
-                    const int64_t count, const int64_t size, const bool sorted,
-                    const uintptr_t threshold, const uintptr_t dice, const uintptr_t volume) {
+void run(const uintptr_t values, const Dtype dtype, const uintptr_t offsets, const int64_t count,
+         const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
+         const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const auto* const all = reinterpret_cast<const T*>(values);
@@ -277,8 +245,8 @@ void dice_threshold(const uintptr_t values, const Dtype dtype, const uintptr_t o
   });
 }
 
-void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, const int64_t size,
-                const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
+void run_curve(const uintptr_t values, const Dtype dtype, const int64_t count, const int64_t size,
+               const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     parallel_for(count, 1, [&](const int64_t begin, const int64_t end) {
@@ -286,16 +254,17 @@ void dice_curve(const uintptr_t values, const Dtype dtype, const int64_t count, 
         const auto* const source = reinterpret_cast<const T*>(values) + map * size;
         auto* const curve = reinterpret_cast<double*>(dice) + map * size;
         auto* const volumes = reinterpret_cast<int64_t*>(volume) + map * size;
-        const std::vector<T> order = descending(Values<T>{source, size});
+        std::vector<T> order = descending(Values<T>{source, size});
         std::copy(order.begin(), order.end(), reinterpret_cast<T*>(sorted) + map * size);
         const Sum whole = mass_of(order);
-        scan(order, dice::empty_cut, [&](const int64_t first, const int64_t last, const Cut& cut) {
-          std::fill(curve + first, curve + last, dice_of(cut, whole));
-          std::fill(volumes + first, volumes + last, cut.volume);
-        });
+        Scan<T> cuts(std::move(order), empty_cut);
+        while (cuts.widen()) {
+          std::fill(curve + cuts.first(), curve + cuts.last(), dice_of(cuts.cut(), whole));
+          std::fill(volumes + cuts.first(), volumes + cuts.last(), cuts.cut().volume);
+        }
       }
     });
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::dice_threshold

@@ -3,17 +3,15 @@
 #include <cub/device/device_scan.cuh>
 #include <utility>
 
-#include "dice_threshold/cuda.h"
-#include "dice_threshold/iterate.h"
-#include "dice_threshold/sort.h"
+#include "dice_threshold/cuda.cuh"
+#include "dice_threshold/iterate.cuh"
+#include "dice_threshold/sort.cuh"
 
-namespace marginseg {
+namespace marginseg::dice_threshold {
 namespace {
 
-using namespace dice;
-
 __global__ void check_offsets(const Maps maps, int* const faulty) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i > maps.count) return;
   const int64_t least = i == 0 ? 0 : maps.offsets[i - 1];
   if (maps.offsets[i] < least || maps.offsets[i] > maps.size) *faulty = 1;
@@ -25,17 +23,16 @@ Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t coun
   int* const faulty = context.allocate<int>(1);
   context.set_zero(faulty, 1);
   const Maps maps{count, size, reinterpret_cast<const int64_t*>(offsets), faulty};
-  context.launch(check_offsets, count / threads + 1, threads, maps, faulty);
+  context.launch(check_offsets, blocks_for(count + 1), threads, maps, faulty);
   return maps;
 }
 
-int64_t blocks_for(const int64_t count) { return (count + threads - 1) / threads; }
-
-// A block's share of a map; the finishing block adds up so many shares at most.
+// The values that a block takes of a map, and how many such parts the finishing block adds at most.
 constexpr int64_t values_per_part = 8192;
 constexpr int64_t most_parts = 4096;
 
-// Enough blocks for any device, where the sizes of segments are unknown.
+// The host does not know the sizes of segments, of which one may hold almost all values. All
+// together get at least so many blocks, enough for any device, and each an equal share of them.
 constexpr int64_t many_blocks = 2048;
 
 int64_t parts_of(const Maps& maps) {
@@ -74,7 +71,7 @@ void with_memory(const Context& context, const Function& function) {
   context.check(function(context.allocate<char>(static_cast<int64_t>(bytes)), bytes));
 }
 
-// Pairs of them, one to read and one to write.
+// Two buffers of one kind: a sort reads one and writes the other.
 template <class T>
 struct Buffers {
   T* from;
@@ -121,7 +118,8 @@ Ordered<computing<V>> order(const Context& context, const V* const values, const
   });
   keys.swap();
   numbers.swap();
-  // A radix sort keeps the order of what is equal: that of the values, within each map.
+  // The second sort, by map, leaves the values of each map in the order of the first: a radix sort
+  // does not reorder what is equal.
   if (maps.count > 1 || maps.offsets != nullptr) {
     with_memory(context, [&](void* const memory, size_t& bytes) {
       return cub::DeviceRadixSort::SortPairs(memory, bytes, numbers.from, numbers.to, keys.from,
@@ -155,10 +153,9 @@ void sort_and_scan(const Context& context, const V* const values, const Maps& ma
 
 }  // namespace
 
-void dice_threshold(const Context& context, const uintptr_t values, const Dtype dtype,
-                    const uintptr_t offsets, const int64_t count, const int64_t size,
-                    const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-                    const uintptr_t volume) {
+void run(const Context& context, const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
+         const int64_t count, const int64_t size, const bool sorted, const uintptr_t threshold,
+         const uintptr_t dice, const uintptr_t volume) {
   if (count == 0) return;
   const Maps maps = maps_of(context, offsets, count, size);
   const Results results{reinterpret_cast<double*>(threshold), reinterpret_cast<double*>(dice),
@@ -174,9 +171,9 @@ void dice_threshold(const Context& context, const uintptr_t values, const Dtype 
   });
 }
 
-void dice_curve(const Context& context, const uintptr_t values, const Dtype dtype,
-                const int64_t count, const int64_t size, const uintptr_t sorted,
-                const uintptr_t dice, const uintptr_t volume) {
+void run_curve(const Context& context, const uintptr_t values, const Dtype dtype,
+               const int64_t count, const int64_t size, const uintptr_t sorted,
+               const uintptr_t dice, const uintptr_t volume) {
   const int64_t total = count * size;
   if (total == 0) return;
   dispatch_stored(dtype, [&](const auto type) {
@@ -190,4 +187,4 @@ void dice_curve(const Context& context, const uintptr_t values, const Dtype dtyp
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::dice_threshold

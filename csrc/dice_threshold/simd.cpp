@@ -3,7 +3,7 @@
 #include "common/mask.h"
 #include "common/simd.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -22,7 +22,7 @@ struct Sums {
   }
 
   void add_to(Sum& sum) const {
-    for (int lane = 0; lane < width; ++lane) dice::add(sum, Sum{high[lane], low[lane]});
+    for (int lane = 0; lane < width; ++lane) dice_threshold::add(sum, Sum{high[lane], low[lane]});
   }
 };
 
@@ -50,8 +50,8 @@ struct Masses<double> {
   }
 };
 
-// Floats >= `large` are multiples of 2^-38: 2^15 of them, each <= 1, add up exactly in a double.
-// Smaller ones go to sums of their own.
+// Floats >= `large` are multiples of 2^-38, so that 2^15 of them, each <= 1, add up to at most
+// 2^53 such units, which a double holds exactly. Smaller ones go to sums of their own.
 template <>
 struct Masses<float> {
   static constexpr float large = 0x1p-14f;
@@ -68,8 +68,8 @@ struct Masses<float> {
 
     void add_to(Sum& sum) const {
       for (int lane = 0; lane < width; ++lane) {
-        dice::add(sum, exact.first[lane]);
-        dice::add(sum, exact.second[lane]);
+        dice_threshold::add(sum, exact.first[lane]);
+        dice_threshold::add(sum, exact.second[lane]);
       }
       small.add_to(sum);
     }
@@ -78,7 +78,7 @@ struct Masses<float> {
   Mass whole;
   Mass above;
 
-  // `large_only`: the threshold is >= large.
+  // `large_only` says that the threshold is >= large, so that no small value is above it.
   template <bool large_only>
   void add(const float* const address, const Mask<float> over) {
     const Pack<float> values = load(address);
@@ -218,4 +218,4 @@ const Kernels<double>& Simd<double>::kernels<this_set>() {
   return table<double>;
 }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

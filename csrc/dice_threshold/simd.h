@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "common/instruction_set.h"
-#include "dice_threshold/body.h"
+#include "dice_threshold/cut.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 template <class T>
 struct Values {
@@ -17,7 +17,7 @@ struct Values {
 // The largest size of the values that one call takes.
 constexpr int64_t largest_block = 1 << 15;
 
-// What a pass learns about values, given a bracket 0 < low <= high.
+// What a pass learns of a block of values, given a bracket 0 < low <= high.
 template <class T>
 struct Survey {
   T low;
@@ -26,7 +26,7 @@ struct Survey {
   // `spare` more of no meaning.
   T* kept;
   int64_t room;
-  // Results, added to what is there.
+  // Results, which the pass adds to what is there.
   int64_t count;  // of the values within the bracket, kept or not
   Sum whole;      // the mass of all values, NaN where one is
   Cut above;      // {m >= high}
@@ -39,11 +39,11 @@ struct Estimate {
   double whole;
   double mass;
   double volume;
-  double
-      error;  // of mass - t (whole + volume): its standard deviation, from `sample_groups` groups
+  double error;  // the standard deviation of mass - t (whole + volume)
 };
 
-// Packs of `sample_run` values belong to the groups in turn.
+// The error is estimated from the scatter of `sample_groups` groups of the sample. Its runs of
+// `sample_run` neighbours, which resemble each other, belong to the groups in turn.
 constexpr int64_t sample_run = 16;
 constexpr int sample_groups = 16;
 
@@ -60,4 +60,4 @@ struct Simd {
   static const Kernels<T>& kernels();
 };
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

@@ -6,17 +6,15 @@
 #include "common/parallel.h"
 #include "gaussian_field/factors.h"
 
-namespace marginseg {
+namespace marginseg::gaussian_field {
 namespace {
-
-using gaussian_field::Factors;
 
 constexpr int64_t voxels_per_task = 8192;
 
-// Rows expanded together share the loads of the factor.
+// So many rows are expanded together, and share the loads of the last factor.
 constexpr int64_t rows_at_once = 8;
 
-// Planes [begin, end) of all fields, the fields' planes one after another.
+// Evaluates planes [begin, end) of all fields, counted from the first plane of the first field.
 template <class T>
 void evaluate_planes(const Factors<T>& factors, const T* const coefficients, T* const output,
                      const int64_t begin, const int64_t end) {
@@ -44,10 +42,9 @@ void evaluate_planes(const Factors<T>& factors, const T* const coefficients, T* 
 
 }  // namespace
 
-void evaluate_gaussian_field(const uintptr_t coefficients, const uintptr_t output,
-                             const Dtype dtype, const int64_t count,
-                             const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
-                             const std::vector<uintptr_t>& addresses) {
+void run(const uintptr_t coefficients, const uintptr_t output, const Dtype dtype,
+         const int64_t count, const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
+         const std::vector<uintptr_t>& addresses) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const Factors<T> factors(ranks, shape, addresses);
@@ -61,4 +58,4 @@ void evaluate_gaussian_field(const uintptr_t coefficients, const uintptr_t outpu
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_field

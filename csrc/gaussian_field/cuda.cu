@@ -1,14 +1,12 @@
 #include <algorithm>
 
-#include "gaussian_field/cuda.h"
-#include "gaussian_field/rows.h"
+#include "gaussian_field/cuda.cuh"
+#include "gaussian_field/rows.cuh"
 
-namespace marginseg {
+namespace marginseg::gaussian_field {
 namespace {
 
-using namespace gaussian_field;
-
-// All axes at once.
+// Evaluates the field along all axes at once; a block takes some rows of a plane.
 template <class T, int most>
 __global__ __launch_bounds__(threads) void expand_field(const T* const coefficients,
                                                         T* const output, const Factors<T> factors,
@@ -25,23 +23,23 @@ __global__ __launch_bounds__(threads) void expand_field(const T* const coefficie
   for (int64_t x0 = 0; x0 < width; x0 += tile_columns) {
     prepare_columns(tile, factors, x0);
     for (int first = 0; first < tile_columns; first += warp_size) {
-      const int column = first + threadIdx.x % warp_size;
+      const int column = first + lane_number();
       if (x0 + column >= width) continue;
       const Column<T, most> field(tile, column);
-      for (int row = threadIdx.x / warp_size; row < rows; row += warps) {
+      for (int row = warp_number(); row < rows; row += warps) {
         target[row * width + x0 + column] = field(tile.rows[0][row]);
       }
     }
   }
 }
 
-// One axis, of any rank: output[o][i][k] = sum_r factor[i][r] input[o][r][k].
+// Expands one axis, of any rank: output[o][i][k] = sum_r factor[i][r] input[o][r][k].
 template <class T>
 __global__ __launch_bounds__(threads) void expand_axis(const T* const input, T* const output,
                                                        const T* const factor, const int64_t outer,
                                                        const int64_t size, const int64_t rank,
                                                        const int64_t inner) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   if (place >= outer * size * inner) return;
   const int64_t k = place % inner;
   const int64_t i = place / inner % size;
@@ -65,18 +63,17 @@ void axis_by_axis(const Context& context, const T* const coefficients, T* const 
     for (int other = axis + 1; other < 3; ++other) inner *= factors.rank[other];
     const int64_t volume = outer * factors.size[axis] * inner;
     T* const target = axis == 2 ? output : context.allocate<T>(volume);
-    context.launch(expand_axis<T>, (volume + threads - 1) / threads, threads, input, target,
-                   factors.factor[axis], outer, factors.size[axis], factors.rank[axis], inner);
+    context.launch(expand_axis<T>, blocks_for(volume), threads, input, target, factors.factor[axis],
+                   outer, factors.size[axis], factors.rank[axis], inner);
     input = target;
   }
 }
 
 }  // namespace
 
-void evaluate_gaussian_field(const Context& context, const uintptr_t coefficients,
-                             const uintptr_t output, const Dtype dtype, const int64_t count,
-                             const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
-                             const std::vector<uintptr_t>& factors) {
+void run(const Context& context, const uintptr_t coefficients, const uintptr_t output,
+         const Dtype dtype, const int64_t count, const std::vector<int64_t>& ranks,
+         const std::vector<int64_t>& shape, const std::vector<uintptr_t>& factors) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const Factors<T> all(ranks, shape, factors);
@@ -95,4 +92,4 @@ void evaluate_gaussian_field(const Context& context, const uintptr_t coefficient
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_field

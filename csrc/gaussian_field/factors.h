@@ -1,5 +1,5 @@
-// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ, one axis at a time: the coefficients of a plane, of a
-// row within it, and the row itself.
+// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ on the CPU, one axis at a time: ξ gives the coefficients
+// of a plane, those give the coefficients of its rows, and those the values of a row.
 #pragma once
 
 #include <algorithm>
@@ -56,14 +56,15 @@ class Factors {
                       {prepared, rank_[0], plane_size()}, {output, 1, plane_size()}, plane_size());
   }
 
-  // All rows of a plane, `stride` apart.
+  // The coefficients of all rows of a plane, `stride` apart.
   void rows(const T* const plane, T* const output, const int64_t stride) const {
     kernels_.multiply({rows_[1].data(), size_[1], rank_[1]}, {plane, rank_[1], row_size()},
                       {output, size_[1], stride}, row_size());
   }
 
-  // Columns [begin, begin + padded(length)) of `count` rows of what rows() wrote, row_size() apart,
-  // to output[begin] and on, expanded_size() apart. Beyond the last column they are 0.
+  // The field at columns [begin, begin + padded(length)) of `count` rows, whose coefficients rows()
+  // wrote row_size() apart. They go to output[begin] and on, rows expanded_size() apart; beyond the
+  // last column the field is 0.
   void expand(const T* const rows, const int64_t count, const int64_t begin, const int64_t length,
               T* const output) const {
     kernels_.multiply({rows, count, row_size()},

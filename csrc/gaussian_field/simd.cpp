@@ -6,7 +6,7 @@ namespace marginseg::gaussian_field {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
-// A tile of the product, `rows` x `packs`, in registers.
+// Computes `rows` x `packs` packs of the product, whose sums stay in registers.
 template <int rows, int packs, class T>
 void multiply_tile(const T* const left, const int64_t left_stride, const Matrix<const T> right,
                    T* const product, const int64_t stride) {

@@ -2,13 +2,13 @@
 
 #include <cstdint>
 
-namespace marginseg {
+namespace marginseg::gaussian_filter {
 
 // One axis of the filter: its size and the radius + 1 weights w[0..radius] of the symmetric kernel.
-struct FilterAxis {
+struct Axis {
   int64_t size;
   const double* weights;
   int64_t radius;
 };
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_filter

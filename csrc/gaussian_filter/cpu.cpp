@@ -10,12 +10,10 @@
 #include "gaussian_filter/support.h"
 #include "gaussian_filter/tile.h"
 
-namespace marginseg {
+namespace marginseg::gaussian_filter {
 namespace {
 
-using namespace filtering;
-
-// Item `index` of `count` zeroes its share of the rows outside the support.
+// Zeroes the rows outside the support, of which item `index` of `count` does its share.
 template <class T>
 void zero_outside(T* const output, const Filter<T>& filter, const Support& support,
                   const int64_t index, const int64_t count) {
@@ -51,7 +49,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
   Support support = support_of(input, filter);
   if constexpr (sizeof(L) == 1) {
     if (filter.zero_outside()) {
-      // Whole cache lines: what is more is 0.
+      // The columns are rounded to whole cache lines; the added ones come out as 0.
       Range& columns = support.output[2];
       columns = {columns.begin / padding * padding,
                  std::min(filter.axes[2].size, padded(columns.end))};
@@ -69,9 +67,10 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
 }
 
 template <class T>
-Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Extension extension,
+Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension extension,
                       const double cval, const double ceiling) {
-  // Axes that are not filtered need no tiles of their own.
+  // The first axis, if it is not filtered, is merged with the batch, and the second then with the
+  // first: fewer and larger images need fewer tiles.
   if (axes[0].radius == 0) {
     axes[0].size *= batch;
     batch = 1;
@@ -82,8 +81,8 @@ Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Exte
   }
   Filter<T> filter{{}, extension, static_cast<T>(cval), static_cast<T>(ceiling)};
   for (int axis = 0; axis < 3; ++axis) {
-    const FilterAxis& source = axes[axis];
-    Axis<T>& target = filter.axes[axis];
+    const Axis& source = axes[axis];
+    FullAxis<T>& target = filter.axes[axis];
     target.size = source.size;
     target.radius = source.radius;
     for (int64_t k = -source.radius; k <= source.radius; ++k) {
@@ -93,7 +92,8 @@ Filter<T> read_filter(int64_t& batch, std::array<FilterAxis, 3> axes, const Exte
   return filter;
 }
 
-// So many images keep the threads busy one by one; fewer are shared out in tiles.
+// With so many images each thread takes whole images; with fewer all threads share the tiles of
+// one.
 constexpr int64_t enough_images = 16;
 
 template <class L, class T>
@@ -110,9 +110,9 @@ void filter_images(const L* const input, T* const output, const Filter<T>& filte
 
 }  // namespace
 
-void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintptr_t output,
-                     const Dtype dtype, int64_t batch, const std::array<FilterAxis, 3>& axes,
-                     const Extension extension, const double cval, const double ceiling) {
+void run(const uintptr_t input, const Dtype input_dtype, const uintptr_t output, const Dtype dtype,
+         int64_t batch, const std::array<Axis, 3>& axes, const Extension extension,
+         const double cval, const double ceiling) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const Filter<T> filter = read_filter<T>(batch, axes, extension, cval, ceiling);
@@ -126,4 +126,4 @@ void gaussian_filter(const uintptr_t input, const Dtype input_dtype, const uintp
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_filter

@@ -2,18 +2,14 @@
 #include <limits>
 #include <type_traits>
 
-#include "gaussian_filter/cuda.h"
-#include "gaussian_filter/kernels.h"
+#include "gaussian_filter/cuda.cuh"
+#include "gaussian_filter/kernels.cuh"
 
-namespace marginseg {
+namespace marginseg::gaussian_filter {
 namespace {
 
-using namespace filtering;
-
-int64_t parts(const int64_t count, const int64_t size) { return (count + size - 1) / size; }
-
 template <class C, int capacity>
-Weights<C, capacity> weights_of(const FilterAxis& axis) {
+Weights<C, capacity> weights_of(const Axis& axis) {
   Weights<C, capacity> weights;
   weights.radius = static_cast<int>(axis.radius);
   for (int k = 0; k <= weights.radius; ++k) weights.values[k] = static_cast<C>(axis.weights[k]);
@@ -23,13 +19,13 @@ Weights<C, capacity> weights_of(const FilterAxis& axis) {
 template <class C>
 class Filter {
  public:
-  Filter(const Context& context, const int64_t batch, const std::array<FilterAxis, 3>& axes,
+  Filter(const Context& context, const int64_t batch, const std::array<Axis, 3>& axes,
          const Extension extension, const double cval, const double ceiling)
       : context_(context),
         batch_(batch),
         axes_(axes),
         border_{extension, static_cast<C>(cval), static_cast<C>(ceiling)} {
-    for (const FilterAxis& axis : axes) {
+    for (const Axis& axis : axes) {
       if (axis.radius > longest_radius) {
         throw std::invalid_argument("gaussian_filter: a kernel of radius " +
                                     std::to_string(axis.radius) + " on a GPU, where " +
@@ -77,7 +73,8 @@ class Filter {
  private:
   int64_t volume() const { return batch_ * axes_[0].size * axes_[1].size * axes_[2].size; }
 
-  // The ceiling is that of the result: what is between may rise above it, and sink again.
+  // Only the result is cut at the ceiling: what is filtered along some axes may rise above it and
+  // sink again along the others.
   Border<C> border_of(const void* const output) const {
     Border<C> border = border_;
     if (output != result_) border.ceiling = std::numeric_limits<C>::infinity();
@@ -91,7 +88,8 @@ class Filter {
     const int64_t width = axes_[2].size;
     const Planes planes{batch_ * axes_[0].size, height, width, parts(height, Part::rows),
                         parts(width, Part::columns)};
-    // 16 bytes of floats; of narrower types as many elements, else half the warp would have none.
+    // A vector is 16 bytes of what is computed in. Wider vectors of narrower types would leave half
+    // of a warp without work, because a tile has few columns.
     constexpr int vector = 16 / sizeof(C);
     const auto kernel = is_aligned<vector>(input, width) ? filter_planes<vector, S, D, C>
                                                          : filter_planes<1, S, D, C>;
@@ -126,24 +124,24 @@ class Filter {
   template <class S, class D>
   void rows(const S* const input, D* const output) const {
     const int64_t width = axes_[2].size;
-    context_.launch(filter_rows<S, D, C>, parts(volume(), threads), threads, input, output,
+    context_.launch(filter_rows<S, D, C>, blocks_for(volume()), threads, input, output,
                     volume() / width, width, weights_of<C, longest_radius + 1>(axes_[2]),
                     border_of(output));
   }
 
   const Context& context_;
   int64_t batch_;
-  std::array<FilterAxis, 3> axes_;
+  std::array<Axis, 3> axes_;
   Border<C> border_;
   const void* result_ = nullptr;
 };
 
 }  // namespace
 
-void gaussian_filter(const Context& context, const uintptr_t input, const Dtype input_dtype,
-                     const uintptr_t output, const Dtype dtype, const int64_t batch,
-                     const std::array<FilterAxis, 3>& axes, const Extension extension,
-                     const double cval, const double ceiling) {
+void run(const Context& context, const uintptr_t input, const Dtype input_dtype,
+         const uintptr_t output, const Dtype dtype, const int64_t batch,
+         const std::array<Axis, 3>& axes, const Extension extension, const double cval,
+         const double ceiling) {
   dispatch_stored(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     Filter<computing<T>> filter(context, batch, axes, extension, cval, ceiling);
@@ -158,4 +156,4 @@ void gaussian_filter(const Context& context, const uintptr_t input, const Dtype 
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::gaussian_filter

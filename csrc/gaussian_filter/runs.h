@@ -1,4 +1,5 @@
-// Labels along their rows: a row of few runs is filtered without multiplying.
+// The filter along the rows of a label: a row consists of few runs of equal values, each of which
+// is the difference of two filtered steps.
 #pragma once
 
 #include <algorithm>
@@ -10,14 +11,14 @@
 #include "common/parallel.h"
 #include "gaussian_filter/tile.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 // A step from 0 to 1, filtered: step[x] = sum of the weights w[k], -r <= k < x - r, so that the run
 // [a, b) of ones becomes step(x - a) - step(x - b). `reach` zeros and ones follow on either side.
 template <class T>
 class FilteredStep {
  public:
-  FilteredStep(const Axis<T>& axis, const int64_t reach) : origin_(reach) {
+  FilteredStep(const FullAxis<T>& axis, const int64_t reach) : origin_(reach) {
     double sum = 0.0;
     values_.assign(reach, T{0});
     for (const T weight : axis.weights) {
@@ -28,7 +29,7 @@ class FilteredStep {
     radius_ = axis.radius;
   }
 
-  // What x = `first`, first + 1, ... get of a step up at `edge`.
+  // The values at x = first, first + 1, ... of a filtered step from 0 to 1 at `edge`.
   const T* from(const int64_t first, const int64_t edge) const {
     return values_.data() + origin_ + first - edge + radius_;
   }
@@ -55,13 +56,14 @@ void for_each_run(const uint8_t* const row, const Range range, const Visit& visi
   }
 }
 
-// The support of a label, filtered along its last axis: a box of the columns of the output.
+// The support of a label, filtered along its last axis: a box that has the planes and rows of the
+// input's support and the columns of the output's.
 template <class T>
 AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter,
                              const Support& support) {
   const auto& [planes, rows, inside] = support.input;
   const Range columns = support.output[2];
-  const Axis<T>& axis = filter.axes[2];
+  const FullAxis<T>& axis = filter.axes[2];
   const int64_t row_count = rows.size();
   const FilteredStep<T> step(axis, columns.size());
   AlignedBuffer<T> filtered(planes.size() * row_count * columns.size());
@@ -87,4 +89,4 @@ AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
   return filtered;
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

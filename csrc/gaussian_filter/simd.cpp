@@ -2,7 +2,7 @@
 
 #include "common/simd.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -38,7 +38,7 @@ Pack<T> load_some_as(const L* const address, const int64_t count) {
   }
 }
 
-// NaN stays.
+// NaN, which no comparison holds for, stays NaN.
 template <class T>
 Pack<T> at_most(const Pack<T> values, const T ceiling) {
   const Pack<T> bound = broadcast(ceiling);
@@ -192,4 +192,4 @@ const Kernels<double>& Simd<double>::kernels<this_set>() {
   return table<double>;
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

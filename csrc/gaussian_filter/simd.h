@@ -6,9 +6,9 @@
 
 #include "common/instruction_set.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
-// So many outputs of `across` are best computed together.
+// How many outputs `across` computes together, so that each row is read once for all of them.
 constexpr int64_t block = 8;
 
 template <class T>
@@ -37,4 +37,4 @@ struct Simd {
   static const Kernels<T>& kernels();
 };
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

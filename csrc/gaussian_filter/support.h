@@ -1,4 +1,4 @@
-// Where an image is not 0, and where the filtered one is not.
+// The support of an image and of the filtered image: the boxes outside of which both are 0.
 #pragma once
 
 #include <algorithm>
@@ -11,16 +11,16 @@
 #include "common/range.h"
 #include "gaussian_filter/simd.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 template <class T>
-struct Axis {
+struct FullAxis {
   int64_t size;
   int64_t radius;
   std::vector<T> weights;
   Weights<T> kernel() const { return {weights.data(), static_cast<int64_t>(weights.size())}; }
   Range whole() const { return {0, size}; }
-  // As far as values of `range` reach when filtered.
+  // Where values of `range` contribute to the filtered axis.
   Range grown(const Range range) const {
     if (range.size() == 0) return {0, 0};
     return {std::max<int64_t>(0, range.begin - radius), std::min(size, range.end + radius)};
@@ -29,7 +29,7 @@ struct Axis {
 
 template <class T>
 struct Filter {
-  std::array<Axis<T>, 3> axes;
+  std::array<FullAxis<T>, 3> axes;
   Extension extension;
   T cval;
   T ceiling;
@@ -42,8 +42,10 @@ struct Support {
   std::array<Range, 3> output;
 };
 
-// A label is mostly 0, and so is what is filtered far from the rest: nothing needs to be computed
-// there. Exact, because the extended array is 0 outside the grown box too; not so where it wraps.
+// A label is mostly 0, and so is the filtered label far from what is not: nothing has to be
+// computed there. This is exact where the axis goes on with 0 or repeats what is near its end: then
+// the extended image is 0 outside the grown box too. Where it wraps, or goes on with another
+// constant, it is not, and the support is everything.
 template <class L, class T>
 Support support_of(const L* const image, const Filter<T>& filter) {
   const auto& z = filter.axes[0];
@@ -77,4 +79,4 @@ Support support_of(const L* const image, const Filter<T>& filter) {
   return {input, {z.grown(input[0]), y.grown(input[1]), x.grown(input[2])}};
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

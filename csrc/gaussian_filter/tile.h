@@ -8,9 +8,10 @@
 
 #include "common/aligned.h"
 #include "common/dispatch.h"
+#include "common/parts.h"
 #include "gaussian_filter/support.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
 // An image or a box of it: its first voxel is (planes.begin, rows.begin, columns.begin).
 template <class L>
@@ -24,8 +25,8 @@ struct Box {
   }
 };
 
-// The output planes [planes) and rows [rows) that one thread computes at a time, small enough for
-// what is filtered along the first axis to stay in its cache.
+// The planes and rows of the output that one thread computes at a time. They are few enough for the
+// values filtered along the first axis to stay in the thread's cache.
 struct Tile {
   Range planes;
   Range rows;
@@ -41,11 +42,12 @@ std::vector<Tile> tiles_of(const Filter<T>& filter, const Support& support) {
   constexpr int64_t depth = block;
   const int64_t row_bytes = depth * support.input[2].size() * static_cast<int64_t>(sizeof(T));
   const int64_t fitting = tile_bytes / std::max<int64_t>(1, row_bytes);
-  // The first axis is filtered for 2 radius more rows than the tile has: as many again at most.
+  // The first axis has to be filtered for 2 radius more rows than the tile has. A tile of at least
+  // as many rows at most doubles that work.
   const int64_t radius = filter.axes[1].radius;
   const int64_t most = std::max({depth, fitting - 2 * radius, 2 * radius});
-  const int64_t across = (rows.size() + most - 1) / most;
-  const int64_t height = (rows.size() + across - 1) / across;
+  const int64_t across = parts(rows.size(), most);
+  const int64_t height = parts(rows.size(), across);
   for (int64_t row = rows.begin; row < rows.end; row += height) {
     for (int64_t plane = planes.begin; plane < planes.end; plane += depth) {
       tiles.push_back(
@@ -102,10 +104,11 @@ class TileFilter {
   }
 
  private:
-  // The sums of the first axes are only intermediate.
+  // Only the filter along the last axis that has one cuts at the ceiling.
   static constexpr T unbounded = std::numeric_limits<T>::infinity();
 
-  // The rows that the second axis needs: [first, first + count) of the extended axis.
+  // Filters, along the first axis, the rows that the second axis needs: [first, first + count) of
+  // the extended axis.
   void filter_first_axis(const Tile& tile) {
     const auto& [z, y, x] = filter_.axes;
     const int64_t depth = tile.planes.size();
@@ -149,7 +152,7 @@ class TileFilter {
     const Range columns = support_.output[2];
     for (int64_t row = tile.rows.begin; row < tile.rows.end; row += block) {
       const int64_t count = std::min(block, tile.rows.end - row);
-      // Without a last axis to filter, the second one writes to the output.
+      // Where the last axis is not filtered, the filter along the second writes to the output.
       for (int64_t i = 0; i < count; ++i) {
         targets_[i] = x.radius == 0
                           ? output_row(plane, row + i) + columns.begin
@@ -175,7 +178,7 @@ class TileFilter {
     return output_ + (plane * filter_.axes[1].size + row) * filter_.axes[2].size;
   }
 
-  // Copies what lies beyond the ends of a padded row; constants are there already.
+  // Writes what lies beyond the ends of a padded row. A constant has been there from the start.
   void extend_row(T* const padded) const {
     if (filter_.extension == Extension::constant) return;
     const int64_t size = filter_.axes[2].size;
@@ -210,4 +213,4 @@ class TileFilter {
   std::vector<T*> targets_;
 };
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

@@ -9,22 +9,21 @@
 #include "common/parallel.h"
 #include "gaussian_field/factors.h"
 #include "sample/extents.h"
-#include "warp/body.h"
+#include "warp/interpolation.h"
 #include "warp/simd.h"
 
-namespace marginseg {
+namespace marginseg::sample {
 namespace {
-
-using gaussian_field::Factors;
-using sampling::Extents;
 
 constexpr int64_t voxels_per_task = 8192;
 
-// What lies farther is outside any label.
+// A reach of so many voxels is more than the size of any axis. It bounds the reach of coefficients
+// that are infinite or NaN, and keeps sums with it defined.
 constexpr float farthest = 1e9f;
 
-// How many voxels away a component moves a voxel at most, to the nearest voxel or to either corner:
-// |X| <= |c| for coefficients c, because the rows of the factors have norm 1.
+// How many voxels away one component of the field can make a voxel look, at the nearest voxel or at
+// the corners around: |X| <= |c| by Cauchy and Schwarz, because a row of the factor has norm 1. The
+// coefficients c are those that are left when the other axes are contracted.
 int64_t reach_of(const float* const coefficients, const int64_t count) {
   static_assert(padding % 4 == 0);
   float squares[4] = {};
@@ -33,18 +32,19 @@ int64_t reach_of(const float* const coefficients, const int64_t count) {
   }
   const float bound = std::sqrt(squares[0] + squares[1] + squares[2] + squares[3]);
   if (!(bound < farthest)) return static_cast<int64_t>(farthest);
-  return static_cast<int64_t>(bound * 1.0001f) + 1;  // with room for rounding
+  return static_cast<int64_t>(bound * 1.0001f) + 1;  // 1.0001 covers the rounding
 }
 
+// The indices within reach.
 Range around(const int64_t index, const int64_t reach) {
   return {index - reach, index + reach + 1};
 }
 
-// One sample of one label, plane by plane, in memory of its own.
+// Draws samples of labels plane by plane. Each thread has one, with memory of its own.
 template <class L>
 class PlaneSampler {
  public:
-  PlaneSampler(const Factors<float>& factors, const SampleGeometry& geometry)
+  PlaneSampler(const gaussian_field::Factors<float>& factors, const Geometry& geometry)
       : factors_(factors),
         channels_(geometry.channels),
         components_(static_cast<int>(geometry.shape.size())),
@@ -80,7 +80,7 @@ class PlaneSampler {
     for (int64_t row = 0; row < rows; ++row) {
       reach = std::max(reach, reach_of(of_rows_.data() + row * 3 * row_size, row_size));
     }
-    const sampling::Columns nearby = extents.of_planes(around(plane, reach));
+    const Columns nearby = extents.of_planes(around(plane, reach));
     for (int64_t row = 0; row < rows; ++row) {
       const Range active = displace_row(extents, nearby, row);
       for (int64_t channel = 0; channel < channels_; ++channel) {
@@ -98,7 +98,7 @@ class PlaneSampler {
   int axis_of(const int component) const { return 3 - components_ + component; }
 
   // Evaluates the field on the columns of a row that can see what is not 0, and returns them.
-  Range displace_row(const Extents& extents, const sampling::Columns& nearby, const int64_t row) {
+  Range displace_row(const Extents& extents, const Columns& nearby, const int64_t row) {
     const int64_t row_size = factors_.row_size();
     const float* const of_row = of_rows_.data() + row * 3 * row_size;
     const Range seen = extents.of_rows(nearby, around(row, reach_of(of_row + row_size, row_size)));
@@ -119,11 +119,11 @@ class PlaneSampler {
                                   displacement_.data() + factors_.expanded_size(),
                                   displacement_.data() + 2 * factors_.expanded_size()};
     if (!linear_ && fits_) {
-      const warping::Row moved_row{static_cast<int32_t>(plane),
-                                   static_cast<int32_t>(row),
-                                   active.begin,
-                                   active.end,
-                                   {moved[0], moved[1], moved[2]}};
+      const warp::Row moved_row{static_cast<int32_t>(plane),
+                                static_cast<int32_t>(row),
+                                active.begin,
+                                active.end,
+                                {moved[0], moved[1], moved[2]}};
       if constexpr (sizeof(L) == 1) {
         kernels_.nearest_byte(label, volume_, moved_row, output);
         return;
@@ -140,36 +140,36 @@ class PlaneSampler {
       const float position[3] = {static_cast<float>(plane) + moved[0][x],
                                  static_cast<float>(row) + moved[1][x],
                                  static_cast<float>(x) + moved[2][x]};
-      if (!warping::is_number(position)) {
+      if (!warp::is_number(position)) {
         output[x] = L{0};
       } else if (linear_) {
-        const auto corners = warping::linear_corners<3>(position, shape_, Extension::constant);
-        output[x] = warping::heaviest_label<3>(label, corners, L{0});
+        const auto corners = warp::linear_corners<3>(position, shape_, Extension::constant);
+        output[x] = warp::heaviest_label<3>(label, corners, L{0});
       } else {
-        const int64_t place = warping::nearest_place<3>(position, shape_, Extension::constant);
-        output[x] = warping::value_at<3>(label, place, L{0});
+        output[x] = warp::value_at(label, warp::nearest_place<3>(position, shape_), L{0});
       }
     }
   }
 
-  const Factors<float>& factors_;
-  const warping::Kernels& kernels_ = kernels_in_use<warping::Simd>();
+  const gaussian_field::Factors<float>& factors_;
+  const warp::Kernels& kernels_ = kernels_in_use<warp::Simd>();
   int64_t channels_;
   int components_;
   bool linear_;
   bool fits_;
-  warping::Shape<3> shape_;
-  warping::Volume volume_;
+  warp::Shape<3> shape_;
+  warp::Volume volume_;
   std::array<AlignedVector<float>, 3> prepared_;
-  // One part for each axis; those of missing axes stay 0.
+  // Each has a part for each axis of the displacement; the parts of missing axes stay 0.
   AlignedVector<float> of_plane_;
   AlignedVector<float> of_rows_;  // row by row
   AlignedVector<float> displacement_;
   std::vector<int32_t> places_;
 };
 
-// The planes in an order of which every part is spread over the volume: what is not 0 rarely is,
-// and each thread takes one part.
+// An order of the planes for which each thread, which takes a contiguous part of it, gets planes
+// from all over the volume. In the natural order one thread would get the planes of the organ, and
+// the others planes that are all 0.
 int64_t spread(const int64_t index, const int64_t count) {
   constexpr int64_t step = 16;
   const int64_t whole = count / step;
@@ -178,7 +178,7 @@ int64_t spread(const int64_t index, const int64_t count) {
 
 template <class L>
 void run_samples(const L* const label, const float* const coefficients, L* const output,
-                 const SampleGeometry& geometry, const Factors<float>& factors) {
+                 const Geometry& geometry, const gaussian_field::Factors<float>& factors) {
   const auto& [planes, rows, columns] = factors.size();
   const int64_t label_size = geometry.channels * planes * rows * columns;
   const int64_t field_size =
@@ -205,10 +205,10 @@ void run_samples(const L* const label, const float* const coefficients, L* const
 
 }  // namespace
 
-void sample(const uintptr_t label, const Dtype dtype, const uintptr_t coefficients,
-            const uintptr_t output, const SampleGeometry& geometry,
-            const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& addresses) {
-  const Factors<float> factors(ranks, geometry.shape, addresses);
+void run(const uintptr_t label, const Dtype dtype, const uintptr_t coefficients,
+         const uintptr_t output, const Geometry& geometry, const std::vector<int64_t>& ranks,
+         const std::vector<uintptr_t>& addresses) {
+  const gaussian_field::Factors<float> factors(ranks, geometry.shape, addresses);
   dispatch_label(dtype, [&](const auto type) {
     using L = typename decltype(type)::type;
     run_samples(reinterpret_cast<const L*>(label), reinterpret_cast<const float*>(coefficients),
@@ -216,4 +216,4 @@ void sample(const uintptr_t label, const Dtype dtype, const uintptr_t coefficien
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::sample

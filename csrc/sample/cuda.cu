@@ -1,18 +1,23 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "gaussian_field/cuda.h"
-#include "gaussian_field/rows.h"
-#include "sample/cuda.h"
-#include "warp/body.h"
-#include "warp/cuda.h"
+#include "gaussian_field/cuda.cuh"
+#include "gaussian_field/rows.cuh"
+#include "sample/cuda.cuh"
+#include "warp/cuda.cuh"
+#include "warp/interpolation.h"
 
-namespace marginseg {
+namespace marginseg::sample {
 namespace {
 
-using namespace gaussian_field;
+using gaussian_field::Blocks;
+using gaussian_field::Column;
+using gaussian_field::Factors;
+using gaussian_field::Tile;
+using gaussian_field::tile_columns;
+using gaussian_field::tile_rows;
 
-// The labels of one entry, and those of one sample of it.
+// The labels of all entries, and those of all samples.
 template <class L>
 struct Labels {
   const L* label;
@@ -21,45 +26,39 @@ struct Labels {
   int64_t channels;
 };
 
-// Where the last N of three axes begin.
+// A volume of N axes has the last N of three.
 template <int N>
 constexpr int first_axis = 3 - N;
 
-// The label at the nearest voxel of each channel. A coordinate that is NaN fails both comparisons.
+// Writes the label of the nearest voxel, for each channel.
 template <int N, class L>
 __device__ __forceinline__ void look_up_nearest(const L* const label, L* const output,
                                                 const int64_t channels, const int64_t volume,
                                                 const float (&position)[N],
-                                                const warping::Shape<N>& shape) {
-  bool inside = true;
-  int64_t place = 0;
-#pragma unroll
-  for (int axis = 0; axis < N; ++axis) {
-    const float nearest = floorf(position[axis] + 0.5f);
-    inside = inside && nearest >= 0.0f && nearest < static_cast<float>(shape.size[axis]);
-    place = place * shape.size[axis] + (inside ? static_cast<int64_t>(nearest) : 0);
-  }
+                                                const warp::Shape<N>& shape) {
+  const int64_t place = warp::nearest_place<N>(position, shape);
 #pragma unroll 1
   for (int64_t channel = 0; channel < channels; ++channel) {
-    output[channel * volume] = inside ? __ldg(label + channel * volume + place) : L(0);
+    output[channel * volume] = place == outside ? L(0) : __ldg(label + channel * volume + place);
   }
 }
 
+// Writes the heaviest label of the corners around, for each channel.
 template <int N, class L>
 __device__ __forceinline__ void look_up_linear(const L* const label, L* const output,
                                                const int64_t channels, const int64_t volume,
                                                const float (&position)[N],
-                                               const warping::Shape<N>& shape) {
-  const bool number = warping::is_number(position);
-  const auto corners = warping::linear_corners<N>(position, shape, Extension::constant);
+                                               const warp::Shape<N>& shape) {
+  const bool number = warp::is_number(position);
+  const auto corners = warp::linear_corners<N>(position, shape, Extension::constant);
 #pragma unroll 1
   for (int64_t channel = 0; channel < channels; ++channel) {
     output[channel * volume] =
-        number ? warping::heaviest_label<N>(label + channel * volume, corners, L(0)) : L(0);
+        number ? warp::heaviest_label<N>(label + channel * volume, corners, L(0)) : L(0);
   }
 }
 
-// A block deforms some rows of a plane of one sample.
+// Each block deforms some rows of a plane of one sample.
 template <int N, int most, bool linear, class L>
 __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels,
                                                           const float* const coefficients,
@@ -74,7 +73,7 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   const int64_t volume = factors.size[0] * height * width;
   const int rows = static_cast<int>(min(static_cast<int64_t>(tile_rows), height - y0));
   prepare_rows(tile, factors, coefficients + entry * N * factors.coefficients(), z, y0, rows);
-  warping::Shape<N> shape;
+  warp::Shape<N> shape;
 #pragma unroll
   for (int axis = 0; axis < N; ++axis) shape.size[axis] = factors.size[first_axis<N> + axis];
   const L* const label = labels.label + entry % labels.batch * labels.channels * volume;
@@ -82,11 +81,11 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   for (int64_t x0 = 0; x0 < width; x0 += tile_columns) {
     prepare_columns(tile, factors, x0);
     for (int first = 0; first < tile_columns; first += warp_size) {
-      const int column = first + threadIdx.x % warp_size;
+      const int column = first + lane_number();
       const int64_t x = x0 + column;
       if (x >= width) continue;
       const Column<float, most> field(tile, column);
-      for (int row = threadIdx.x / warp_size; row < rows; row += warps) {
+      for (int row = warp_number(); row < rows; row += warps) {
         const int64_t index[3] = {z, y0 + row, x};
         float position[N];
 #pragma unroll
@@ -105,11 +104,12 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   }
 }
 
-// The field of all entries in memory, and the warp by it.
+// Evaluates the fields to memory and warps by them, where they have too many coefficients for one
+// launch.
 template <class L>
 void through_memory(const Context& context, const uintptr_t coefficients, const Labels<L>& labels,
-                    const Dtype dtype, const SampleGeometry& geometry,
-                    const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
+                    const Dtype dtype, const Geometry& geometry, const std::vector<int64_t>& ranks,
+                    const std::vector<uintptr_t>& factors) {
   const auto axes = static_cast<int64_t>(ranks.size());
   int64_t volume = 1;
   for (const int64_t size : geometry.shape) volume *= size;
@@ -117,40 +117,40 @@ void through_memory(const Context& context, const uintptr_t coefficients, const 
   auto* const field = context.allocate<float>(components * volume);
   int64_t drawn = components;
   for (const int64_t rank : ranks) drawn *= rank;
-  // A sample at a time: the field is larger than the labels.
+  // The fields are larger than the labels, so that they are evaluated for one sample at a time.
   for (int64_t number = 0; number < geometry.samples; ++number) {
-    evaluate_gaussian_field(context, coefficients + number * drawn * sizeof(float),
-                            reinterpret_cast<uintptr_t>(field), Dtype::float32, components, ranks,
-                            geometry.shape, factors);
+    gaussian_field::run(context, coefficients + number * drawn * sizeof(float),
+                        reinterpret_cast<uintptr_t>(field), Dtype::float32, components, ranks,
+                        geometry.shape, factors);
     const int64_t entry = geometry.channels * volume;
-    warp_label(context, reinterpret_cast<uintptr_t>(labels.label),
-               reinterpret_cast<uintptr_t>(field),
-               reinterpret_cast<uintptr_t>(labels.output + number * geometry.batch * entry), dtype,
-               Dtype::float32,
-               {geometry.batch, geometry.channels, geometry.shape, entry, Extension::constant,
-                geometry.linear},
-               0);
+    warp::run_label(context, reinterpret_cast<uintptr_t>(labels.label),
+                    reinterpret_cast<uintptr_t>(field),
+                    reinterpret_cast<uintptr_t>(labels.output + number * geometry.batch * entry),
+                    dtype, Dtype::float32,
+                    {geometry.batch, geometry.channels, geometry.shape, entry, Extension::constant,
+                     geometry.linear},
+                    0);
   }
 }
 
 }  // namespace
 
-void sample(const Context& context, const uintptr_t label, const Dtype dtype,
-            const uintptr_t coefficients, const uintptr_t output, const SampleGeometry& geometry,
-            const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
+void run(const Context& context, const uintptr_t label, const Dtype dtype,
+         const uintptr_t coefficients, const uintptr_t output, const Geometry& geometry,
+         const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
   dispatch_label(dtype, [&](const auto type) {
     using L = typename decltype(type)::type;
     const Labels<L> labels{reinterpret_cast<const L*>(label), reinterpret_cast<L*>(output),
                            geometry.batch, geometry.channels};
     const auto largest = static_cast<int>(*std::max_element(ranks.begin(), ranks.end()));
-    if (largest > largest_rank) {
+    if (largest > gaussian_field::largest_rank) {
       through_memory(context, coefficients, labels, dtype, geometry, ranks, factors);
       return;
     }
     const Factors<float> all(ranks, geometry.shape, factors);
     const Blocks blocks(all);
-    warping::dispatch_axes(ranks.size(), [&](const auto axes) {
-      dispatch_rank(largest, [&](const auto most) {
+    warp::dispatch_axes(ranks.size(), [&](const auto axes) {
+      gaussian_field::dispatch_rank(largest, [&](const auto most) {
         const auto kernel = geometry.linear ? sample_rows<axes.value, most.value, true, L>
                                             : sample_rows<axes.value, most.value, false, L>;
         context.launch(kernel, blocks.count(geometry.samples * geometry.batch), threads, labels,
@@ -160,4 +160,4 @@ void sample(const Context& context, const uintptr_t label, const Dtype dtype,
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::sample

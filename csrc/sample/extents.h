@@ -1,16 +1,18 @@
-// Where the rows of a label are not 0, to tell which rows of a deformed label can be.
+// Where the rows of a label are not 0, which tells where those of a deformed label can be.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/parts.h"
 #include "common/range.h"
 
-namespace marginseg::sampling {
+namespace marginseg::sample {
 
-// For each block of rows, a range of columns that holds all that is not 0. Apart, so that many are
-// merged at once.
+// For each block of rows, the range of columns [begin, end) that holds all values other than 0; it
+// is empty, with begin > end, where there are none. Begins and ends are arrays of their own, so
+// that compilers merge many at once with vector instructions.
 struct Columns {
   std::vector<int32_t> begin;
   std::vector<int32_t> end;
@@ -28,16 +30,17 @@ struct Columns {
 
 class Extents {
  public:
-  // Of `channels` volumes of shape (planes, rows, columns), one after another, together.
+  // The channels of a label lie one after another; each is a volume of shape (planes, rows,
+  // columns). The ranges hold what is not 0 in any of them.
   template <class L>
   Extents(const L* const label, const int64_t channels, const int64_t planes, const int64_t rows,
           const int64_t columns)
       : planes_(planes),
         rows_(rows),
-        across_((rows + block - 1) / block),
-        blocks_((planes + block - 1) / block * across_) {
+        across_(parts(rows, block)),
+        blocks_(parts(planes, block) * across_) {
     const int64_t grain = std::max<int64_t>(1, 65536 / (block * rows * columns * channels));
-    parallel_for((planes + block - 1) / block, grain, [&](const int64_t begin, const int64_t end) {
+    parallel_for(parts(planes, block), grain, [&](const int64_t begin, const int64_t end) {
       for (int64_t plane = begin * block; plane < std::min(planes, end * block); ++plane) {
         for (int64_t channel = 0; channel < channels; ++channel) {
           const L* const values = label + (channel * planes + plane) * rows * columns;
@@ -54,7 +57,7 @@ class Extents {
     });
   }
 
-  // What is not 0 in these planes, for each block of rows.
+  // The columns that are not 0 in any of these planes, for each block of rows.
   Columns of_planes(const Range planes) const {
     Columns result(across_);
     const int64_t last = std::min(planes.end, planes_) - 1;
@@ -66,7 +69,7 @@ class Extents {
     return result;
   }
 
-  // The same of these rows together, from what of_planes() returned.
+  // The columns that are not 0 in any of these rows, from what of_planes() returned.
   Range of_rows(const Columns& of_planes, const Range rows) const {
     int32_t begin = INT32_MAX;
     int32_t end = 0;
@@ -80,7 +83,8 @@ class Extents {
   }
 
  private:
-  static constexpr int64_t block = 2;  // planes, and rows
+  // So many planes and so many rows share a range: it is coarser, but there are fewer to merge.
+  static constexpr int64_t block = 2;
 
   int64_t planes_;
   int64_t rows_;
@@ -88,4 +92,4 @@ class Extents {
   Columns blocks_;
 };
 
-}  // namespace marginseg::sampling
+}  // namespace marginseg::sample

@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <vector>
 
-namespace marginseg {
+namespace marginseg::sample {
 
 // `samples` noisy versions of `batch` labels of `channels` channels each, of up to three axes. Each
 // version of each label has a field of its own, which its channels share.
-struct SampleGeometry {
+struct Geometry {
   int64_t samples;
   int64_t batch;
   int64_t channels;
@@ -15,4 +15,4 @@ struct SampleGeometry {
   bool linear;
 };
 
-}  // namespace marginseg
+}  // namespace marginseg::sample

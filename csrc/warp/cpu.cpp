@@ -7,16 +7,15 @@
 #include "common/dispatch.h"
 #include "common/huge_pages.h"
 #include "common/parallel.h"
-#include "warp/body.h"
+#include "common/parts.h"
+#include "warp/interpolation.h"
 #include "warp/simd.h"
 #include "warp/walk.h"
 
-namespace marginseg {
+namespace marginseg::warp {
 namespace {
 
-using namespace warping;
-
-// The same for the voxels first + offsets[0 .. count).
+// walk() for the voxels first + offsets[0 .. count) alone.
 template <int N, class T, class Visit>
 void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t first,
                const int64_t* const offsets, const int64_t count, const Visit& visit) {
@@ -25,8 +24,8 @@ void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t
   }
 }
 
-// The rows of a volume as the vector kernels see them: of three axes, the first of size 1 where
-// there are fewer.
+// The rows of a volume as the vector kernels see them: with three axes, of which the first have
+// size 1 where the volume has fewer.
 template <int N>
 class Rows {
  public:
@@ -59,18 +58,19 @@ class Rows {
  private:
   const float* displacement_;
   int64_t length_;
-  std::vector<float> still_;  // the displacement along a missing axis
+  std::vector<float> still_;  // zeros: the displacement along a missing axis
   Volume volume_;
   int64_t size_;
 };
 
-// Calls task(batch entry, first, last) on ranges of rows that cover all entries.
+// Calls task(batch entry, first, last) on ranges of rows that together cover all rows of all
+// entries.
 template <class Task>
 void parallel_rows(const int64_t batch, const int64_t volume, const int64_t length,
                    const Task& task) {
   const int64_t rows = volume / length;
   const int64_t height = std::max<int64_t>(1, voxels_per_task / length);
-  const int64_t blocks = (rows + height - 1) / height;
+  const int64_t blocks = parts(rows, height);
   parallel_for(batch * blocks, grain_of(volume), [&](const int64_t first, const int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const int64_t begin = item % blocks * height;
@@ -79,10 +79,10 @@ void parallel_rows(const int64_t batch, const int64_t volume, const int64_t leng
   });
 }
 
-// One by one: what no vector kernel does.
+// Warps voxel by voxel, for types and shapes that no vector kernel takes.
 template <int N, class V, class T>
 void warp_voxels(const V* const input, const T* const displacement, V* const output,
-                 const WarpGeometry& geometry, const V cval) {
+                 const Geometry& geometry, const V cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
@@ -99,10 +99,11 @@ void warp_voxels(const V* const input, const T* const displacement, V* const out
       });
 }
 
-// The same for float positions, a row at a time; voxels that see beyond the ends come one by one.
+// Warps by float positions a row at a time. Voxels that look beyond the ends of the volume, which
+// the vector kernels leave out, follow one by one.
 template <int N, class V>
 void warp_rows(const V* const input, const float* const displacement, V* const output,
-               const WarpGeometry& geometry, const V cval) {
+               const Geometry& geometry, const V cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   const Kernels& kernels = kernels_in_use<Simd>();
@@ -142,12 +143,12 @@ void warp_rows(const V* const input, const float* const displacement, V* const o
   parallel_rows(geometry.batch, volume, shape.size[N - 1], task);
 }
 
-// In shorter ones a vector does not pay.
+// Shorter rows leave too many lanes of a vector empty.
 constexpr int64_t shortest_row = 16;
 
 template <int N, class V, class T>
 void run_warp(const V* const input, const T* const displacement, V* const output,
-              const WarpGeometry& geometry, const V cval) {
+              const Geometry& geometry, const V cval) {
   const int64_t count = geometry.batch * geometry.channels * volume_of(shape_of<N>(geometry));
   prefer_huge_pages(output, count * sizeof(V));
   if constexpr (std::is_same_v<T, float>) {
@@ -163,8 +164,8 @@ void run_warp(const V* const input, const T* const displacement, V* const output
 
 }  // namespace
 
-void warp(const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
-          const Dtype dtype, const WarpGeometry& geometry, const double cval) {
+void run(const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+         const Dtype dtype, const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -175,9 +176,9 @@ void warp(const uintptr_t input, const uintptr_t displacement, const uintptr_t o
   });
 }
 
-void warp_label(const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
-                const Dtype label_dtype, const Dtype displacement_dtype,
-                const WarpGeometry& geometry, const int64_t cval) {
+void run_label(const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
+               const Dtype label_dtype, const Dtype displacement_dtype, const Geometry& geometry,
+               const int64_t cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_label(label_dtype, [&](const auto label_type) {
       dispatch_floating(displacement_dtype, [&](const auto type) {
@@ -191,4 +192,4 @@ void warp_label(const uintptr_t input, const uintptr_t displacement, const uintp
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::warp

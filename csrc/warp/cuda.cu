@@ -1,10 +1,9 @@
-#include "warp/cuda.h"
-#include "warp/voxels.h"
+#include "warp/cuda.cuh"
+#include "warp/interpolation.h"
+#include "warp/voxels.cuh"
 
-namespace marginseg {
+namespace marginseg::warp {
 namespace {
-
-using namespace warping;
 
 template <int N, class V, class T>
 __global__ __launch_bounds__(threads, 3) void warp_voxels(const V* const input,
@@ -26,8 +25,8 @@ __global__ __launch_bounds__(threads, 3) void warp_voxels(const V* const input,
 }
 
 template <int N, class V, class T>
-void run(const Context& context, const uintptr_t input, const uintptr_t displacement,
-         const uintptr_t output, const WarpGeometry& geometry, const V cval) {
+void launch_warp(const Context& context, const uintptr_t input, const uintptr_t displacement,
+                 const uintptr_t output, const Geometry& geometry, const V cval) {
   const Volumes<N> volumes(geometry);
   context.launch(warp_voxels<N, V, T>, volumes.all_blocks(), threads,
                  reinterpret_cast<const V*>(input), reinterpret_cast<const T*>(displacement),
@@ -36,29 +35,30 @@ void run(const Context& context, const uintptr_t input, const uintptr_t displace
 
 }  // namespace
 
-void warp(const Context& context, const uintptr_t input, const uintptr_t displacement,
-          const uintptr_t output, const Dtype dtype, const WarpGeometry& geometry,
-          const double cval) {
+void run(const Context& context, const uintptr_t input, const uintptr_t displacement,
+         const uintptr_t output, const Dtype dtype, const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
-      run<axes.value, T, T>(context, input, displacement, output, geometry, static_cast<T>(cval));
+      launch_warp<axes.value, T, T>(context, input, displacement, output, geometry,
+                                    static_cast<T>(cval));
     });
   });
 }
 
-void warp_label(const Context& context, const uintptr_t input, const uintptr_t displacement,
-                const uintptr_t output, const Dtype label_dtype, const Dtype displacement_dtype,
-                const WarpGeometry& geometry, const int64_t cval) {
+void run_label(const Context& context, const uintptr_t input, const uintptr_t displacement,
+               const uintptr_t output, const Dtype label_dtype, const Dtype displacement_dtype,
+               const Geometry& geometry, const int64_t cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_label(label_dtype, [&](const auto label_type) {
       dispatch_floating(displacement_dtype, [&](const auto type) {
         using L = typename decltype(label_type)::type;
         using T = typename decltype(type)::type;
-        run<axes.value, L, T>(context, input, displacement, output, geometry, static_cast<L>(cval));
+        launch_warp<axes.value, L, T>(context, input, displacement, output, geometry,
+                                      static_cast<L>(cval));
       });
     });
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::warp

@@ -1,20 +1,18 @@
 #include <algorithm>
 #include <vector>
 
-#include "warp/body.h"
 #include "warp/cpu.h"
+#include "warp/gradient.h"
 #include "warp/walk.h"
 
-namespace marginseg {
+namespace marginseg::warp {
 namespace {
-
-using namespace warping;
 
 // Calls visit(image, place, position) for every voxel of every image (entry * channels + channel).
 // Two voxels may be read from one place, so a scatter into an image is serial: one thread takes
 // all of it, in the order of the voxels, and sums are the same bits for any number of threads.
 template <int N, class T, class Visit>
-void walk_images(const T* const displacement, const WarpGeometry& geometry, const Visit& visit) {
+void walk_images(const T* const displacement, const Geometry& geometry, const Visit& visit) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
@@ -29,7 +27,7 @@ void walk_images(const T* const displacement, const WarpGeometry& geometry, cons
 
 template <int N, class T>
 void spread_gradients(const T* const gradient, const T* const displacement, T* const input_gradient,
-                      const WarpGeometry& geometry) {
+                      const Geometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
@@ -48,7 +46,7 @@ void spread_gradients(const T* const gradient, const T* const displacement, T* c
 
 template <int N, class T>
 void steer_gradients(const T* const gradient, const T* const input, const T* const displacement,
-                     T* const displacement_gradient, const WarpGeometry& geometry, const T cval) {
+                     T* const displacement_gradient, const Geometry& geometry, const T cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
@@ -70,7 +68,7 @@ void steer_gradients(const T* const gradient, const T* const input, const T* con
       });
 }
 
-// The weights of the displacement's gradient at a voxel.
+// Reads the components of a vector field at a voxel, `volume` apart.
 template <int N, class T>
 void gather(const T* const field, const int64_t volume, T (&values)[N]) {
   for (int axis = 0; axis < N; ++axis) values[axis] = field[axis * volume];
@@ -78,8 +76,7 @@ void gather(const T* const field, const int64_t volume, T (&values)[N]) {
 
 template <int N, class T>
 void spread_seconds(const T* const gradient, const T* const displacement_weight,
-                    const T* const displacement, T* const second_input,
-                    const WarpGeometry& geometry) {
+                    const T* const displacement, T* const second_input, const Geometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
@@ -97,8 +94,8 @@ void spread_seconds(const T* const gradient, const T* const displacement_weight,
 template <int N, class T>
 void steer_seconds(const T* const input_weight, const T* const displacement_weight,
                    const T* const gradient, const T* const input, const T* const displacement,
-                   T* const second_gradient, T* const second_displacement,
-                   const WarpGeometry& geometry, const T cval) {
+                   T* const second_gradient, T* const second_displacement, const Geometry& geometry,
+                   const T cval) {
   const Shape<N> shape = shape_of<N>(geometry);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
@@ -122,7 +119,7 @@ void steer_seconds(const T* const input_weight, const T* const displacement_weig
             second_gradient[image * volume + place] =
                 number && geometry.linear ? steer_second(corners, gradient[image * volume + place],
                                                          weights, along, values, cval, sum)
-                                          : value_at<N>(weights, nearest, T(0));
+                                          : value_at(weights, nearest, T(0));
           }
           for (int axis = 0; axis < N; ++axis) {
             second_displacement[(entry * N + axis) * volume + place] = sum[axis];
@@ -134,9 +131,9 @@ void steer_seconds(const T* const input_weight, const T* const displacement_weig
 
 }  // namespace
 
-void warp_backward(const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
-                   const uintptr_t input_gradient, const uintptr_t displacement_gradient,
-                   const Dtype dtype, const WarpGeometry& geometry, const double cval) {
+void run_backward(const uintptr_t gradient, const uintptr_t input, const uintptr_t displacement,
+                  const uintptr_t input_gradient, const uintptr_t displacement_gradient,
+                  const Dtype dtype, const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -150,11 +147,11 @@ void warp_backward(const uintptr_t gradient, const uintptr_t input, const uintpt
   });
 }
 
-void warp_double_backward(const uintptr_t input_weight, const uintptr_t displacement_weight,
-                          const uintptr_t gradient, const uintptr_t input,
-                          const uintptr_t displacement, const uintptr_t second_gradient,
-                          const uintptr_t second_input, const uintptr_t second_displacement,
-                          const Dtype dtype, const WarpGeometry& geometry, const double cval) {
+void run_double_backward(const uintptr_t input_weight, const uintptr_t displacement_weight,
+                         const uintptr_t gradient, const uintptr_t input,
+                         const uintptr_t displacement, const uintptr_t second_gradient,
+                         const uintptr_t second_input, const uintptr_t second_displacement,
+                         const Dtype dtype, const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -173,4 +170,4 @@ void warp_double_backward(const uintptr_t input_weight, const uintptr_t displace
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::warp

@@ -1,13 +1,12 @@
 #include <type_traits>
 
-#include "warp/cuda.h"
-#include "warp/scatter.h"
-#include "warp/voxels.h"
+#include "warp/cuda.cuh"
+#include "warp/gradient.h"
+#include "warp/scatter.cuh"
+#include "warp/voxels.cuh"
 
-namespace marginseg {
+namespace marginseg::warp {
 namespace {
-
-using namespace warping;
 
 template <int N, class T, class Sums>
 __global__ __launch_bounds__(threads,
@@ -44,7 +43,7 @@ __global__ __launch_bounds__(threads,
   for (int axis = 0; axis < N; ++axis) target[axis * volumes.volume] = sum[axis];
 }
 
-// What the second derivatives read.
+// The arrays that the second derivatives read.
 template <class T>
 struct Given {
   const T* input_weight;
@@ -90,7 +89,7 @@ __global__ __launch_bounds__(threads,
     for (int64_t c = 0; c < volumes.channels; ++c) {
       const int64_t image = voxel.entry * volumes.channels + c;
       second_gradient[image * volumes.volume + voxel.place] =
-          value_at<N>(given.input_weight + image * volumes.volume, nearest, T(0));
+          value_at(given.input_weight + image * volumes.volume, nearest, T(0));
     }
   }
 #pragma unroll
@@ -99,7 +98,7 @@ __global__ __launch_bounds__(threads,
   }
 }
 
-// Calls launch(sums) with the sums that the context asks for, which end in `target`.
+// Calls launch(sums) with the kind of sums that the context asks for, and leaves them in `target`.
 template <int N, class T, class Launch>
 void sum_into(const Context& context, T* const target, const Volumes<N>& volumes,
               const T* const gradient, const T* const displacement_weight, const Launch& launch) {
@@ -114,15 +113,15 @@ void sum_into(const Context& context, T* const target, const Volumes<N>& volumes
   context.launch(bound_sums<T>, volumes.images(), bound_threads, gradient, displacement_weight, N,
                  volumes.channels, volumes.volume, sums.scale);
   launch(sums);
-  context.launch(finish_sums<T>, (count + threads - 1) / threads, threads, sums, count, target);
+  context.launch(finish_sums<T>, blocks_for(count), threads, sums, count, target);
 }
 
 }  // namespace
 
-void warp_backward(const Context& context, const uintptr_t gradient, const uintptr_t input,
-                   const uintptr_t displacement, const uintptr_t input_gradient,
-                   const uintptr_t displacement_gradient, const Dtype dtype,
-                   const WarpGeometry& geometry, const double cval) {
+void run_backward(const Context& context, const uintptr_t gradient, const uintptr_t input,
+                  const uintptr_t displacement, const uintptr_t input_gradient,
+                  const uintptr_t displacement_gradient, const Dtype dtype,
+                  const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -141,12 +140,12 @@ void warp_backward(const Context& context, const uintptr_t gradient, const uintp
   });
 }
 
-void warp_double_backward(const Context& context, const uintptr_t input_weight,
-                          const uintptr_t displacement_weight, const uintptr_t gradient,
-                          const uintptr_t input, const uintptr_t displacement,
-                          const uintptr_t second_gradient, const uintptr_t second_input,
-                          const uintptr_t second_displacement, const Dtype dtype,
-                          const WarpGeometry& geometry, const double cval) {
+void run_double_backward(const Context& context, const uintptr_t input_weight,
+                         const uintptr_t displacement_weight, const uintptr_t gradient,
+                         const uintptr_t input, const uintptr_t displacement,
+                         const uintptr_t second_gradient, const uintptr_t second_input,
+                         const uintptr_t second_displacement, const Dtype dtype,
+                         const Geometry& geometry, const double cval) {
   dispatch_axes(geometry.shape.size(), [&](const auto axes) {
     dispatch_floating(dtype, [&](const auto type) {
       using T = typename decltype(type)::type;
@@ -168,4 +167,4 @@ void warp_double_backward(const Context& context, const uintptr_t input_weight,
   });
 }
 
-}  // namespace marginseg
+}  // namespace marginseg::warp

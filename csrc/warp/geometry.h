@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "common/extension.h"
-#include "warp/body.h"
+#include "warp/place.h"
 
-namespace marginseg {
+namespace marginseg::warp {
 
 // What one warp works on: `batch` displacements of shape (n, *shape), each applied to `channels`
 // images of shape `shape`. The images of one batch entry are contiguous; `input_stride` elements
 // lie between two entries (0: one input, many displacements).
-struct WarpGeometry {
+struct Geometry {
   int64_t batch;
   int64_t channels;
   std::vector<int64_t> shape;
@@ -22,10 +22,8 @@ struct WarpGeometry {
   bool linear;
 };
 
-namespace warping {
-
 template <int N>
-Shape<N> shape_of(const WarpGeometry& geometry) {
+Shape<N> shape_of(const Geometry& geometry) {
   Shape<N> shape;
   for (int axis = 0; axis < N; ++axis) shape.size[axis] = geometry.shape[axis];
   return shape;
@@ -46,5 +44,4 @@ void dispatch_axes(const size_t axes, const Function& function) {
   }
 }
 
-}  // namespace warping
-}  // namespace marginseg
+}  // namespace marginseg::warp

@@ -2,7 +2,7 @@
 
 #include "common/simd.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 inline namespace MARGINSEG_INSTRUCTION_SET {
 namespace {
 
@@ -10,7 +10,7 @@ constexpr int width = lanes<float>;
 
 typedef int32_t Integers __attribute__((vector_size(vector_bytes)));
 
-// Truncated; what no int32 can hold becomes its smallest.
+// Truncates; values that no int32 can hold, and NaN, become the smallest int32.
 Integers to_integers(const Pack<float> values) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Integers>(_mm512_cvttps_epi32(values));
@@ -28,7 +28,8 @@ Integers to_integers(const Pack<float> values) {
 #endif
 }
 
-// Exact where an int32 can hold the result; elsewhere something that to_integers() makes negative.
+// Exact where an int32 can hold the result. The base set gives other values elsewhere, but such
+// that to_integers() still makes the smallest int32 of them.
 Pack<float> floor(const Pack<float> values) {
 #if defined(__AVX512F__)
   return _mm512_roundscale_ps(values, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
@@ -97,7 +98,8 @@ int64_t lanes_left(const Row& row, const int64_t x) {
   return row.end - x < width ? row.end - x : width;
 }
 
-// The voxels nearest to where a pack of voxels is moved, and which of them lie inside.
+// The voxels nearest to where a pack of voxels is moved, and which of them lie inside. The scalar
+// form is nearest_place() in place.h.
 struct Nearest {
   Integers place;
   Integers inside;
@@ -216,4 +218,4 @@ const Kernels& Simd::kernels<this_set>() {
   return table;
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

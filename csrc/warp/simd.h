@@ -5,7 +5,7 @@
 
 #include "common/instruction_set.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 
 // A volume of less than 2^31 voxels; missing axes have size 1.
 struct Volume {
@@ -38,4 +38,4 @@ struct Simd {
   static const Kernels& kernels();
 };
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

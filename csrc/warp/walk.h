@@ -1,13 +1,14 @@
-// Walks over the voxels of displaced volumes, shared out among threads.
+// Loops over the voxels of displaced volumes, shared out among threads.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
 #include "common/parallel.h"
-#include "warp/body.h"
+#include "common/parts.h"
+#include "warp/place.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 
 // Calls visit(place, position) for the voxels [begin, end) of a volume; position = w + X(w).
 template <int N, class T, class Visit>
@@ -32,15 +33,16 @@ void walk(const Shape<N>& shape, const T* const displacement, const int64_t begi
 
 constexpr int64_t voxels_per_task = 4096;
 
-// Of blocks of at most voxels_per_task: small volumes are not worth another thread.
+// The least number of blocks that are worth another thread: of small volumes, which are a block
+// each, as many as have voxels_per_task voxels together.
 inline int64_t grain_of(const int64_t volume) {
   return std::max<int64_t>(1, voxels_per_task / std::max<int64_t>(1, volume));
 }
 
-// Calls task(batch entry, begin, end) on ranges of voxels that cover all entries.
+// Calls task(batch entry, begin, end) on ranges of voxels that together cover all entries.
 template <class Task>
 void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task) {
-  const int64_t blocks = (volume + voxels_per_task - 1) / voxels_per_task;
+  const int64_t blocks = parts(volume, voxels_per_task);
   parallel_for(batch * blocks, grain_of(volume), [&](const int64_t first, const int64_t last) {
     for (int64_t item = first; item < last; ++item) {
       const int64_t begin = item % blocks * voxels_per_task;
@@ -49,4 +51,4 @@ void parallel_voxels(const int64_t batch, const int64_t volume, const Task& task
   });
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

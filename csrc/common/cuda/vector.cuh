@@ -1,11 +1,12 @@
-// Neighbours in memory that one instruction moves, up to 16 bytes of them.
+// Vectors of neighbours in memory, which one instruction reads or writes if they have up to 16
+// bytes.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "common/cuda/floating.h"
+#include "common/cuda/floating.cuh"
 
 namespace marginseg {
 
@@ -31,7 +32,7 @@ __device__ __forceinline__ void store(T* const target, const Vector<computing<T>
   *reinterpret_cast<Vector<T, N>*>(target) = stored;
 }
 
-// Whether rows of `length` elements from there on can be read and written as vectors of N.
+// Whether rows of `length` elements that begin at `data` can be read and written as vectors of N.
 template <int N, class T>
 bool is_aligned(const T* const data, const int64_t length) {
   return reinterpret_cast<uintptr_t>(data) % (N * sizeof(T)) == 0 && length % N == 0;

@@ -1,6 +1,7 @@
-// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ within a block: the coefficients of some rows of a
-// plane in shared memory, and the row itself a voxel at a time. Sums run in the order of the CPU's,
-// with the same fused multiply-adds, so the field has the same bits.
+// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ, evaluated by a block of threads: it contracts the first
+// axes to the coefficients of some rows of a plane, in shared memory, and then evaluates the rows a
+// voxel at a time. Sums run in the order of the CPU's, with the same fused multiply-adds, so the
+// field has the same bits.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,15 +10,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/cuda/floating.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
 
 namespace marginseg::gaussian_field {
 
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
-
-// What a block has of a plane: these rows, and so many of their columns at a time.
+// How many rows of a plane a block takes, and how many of their columns at a time.
 constexpr int tile_rows = 32;
 constexpr int tile_columns = 64;
 
@@ -59,17 +57,18 @@ void dispatch_rank(const int rank, const Function& function) {
   return function(std::integral_constant<int, largest_rank>{});
 }
 
-// Of N components of the field, in shared memory. Rows are padded with 0 up to `most`.
+// What a block has in shared memory, of N components of the field: their coefficients in the plane
+// and in each row, padded with 0 up to `most`, and the last factor at some columns.
 template <class T, int N, int most>
 struct Tile {
   T plane[N][most][most];
   alignas(16) T rows[N][tile_rows][most];
-  // An odd stride: 32 columns lie in 32 banks.
+  // The stride is odd, so that a warp reads its 32 columns from 32 different banks.
   T columns[tile_columns][most + 1 - most % 2];
 };
 
-// The coefficients of rows [y0, y0 + count) of plane z, of components that lie one after another.
-// The whole block takes part; ends with a barrier.
+// Computes the coefficients of rows [y0, y0 + count) of plane z; those of the components lie one
+// after another. The whole block takes part, and a barrier ends it.
 template <class T, int N, int most>
 __device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Factors<T>& factors,
                                              const T* const coefficients, const int64_t z,
@@ -101,8 +100,8 @@ __device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Facto
   __syncthreads();
 }
 
-// The last factor's rows [x0, x0 + tile_columns), padded with 0. The whole block takes part; begins
-// and ends with a barrier.
+// Reads the last factor at columns [x0, x0 + tile_columns), padded with 0. The whole block takes
+// part, and barriers begin and end it.
 template <class T, int N, int most>
 __device__ __forceinline__ void prepare_columns(Tile<T, N, most>& tile, const Factors<T>& factors,
                                                 const int64_t x0) {
@@ -116,7 +115,7 @@ __device__ __forceinline__ void prepare_columns(Tile<T, N, most>& tile, const Fa
   __syncthreads();
 }
 
-// A column's coefficients.
+// The last factor at a column, in registers.
 template <class T, int most>
 struct Column {
   T factor[most];
@@ -143,7 +142,7 @@ struct Blocks {
 
   template <class T>
   explicit Blocks(const Factors<T>& factors)
-      : planes(factors.size[0]), across((factors.size[1] + tile_rows - 1) / tile_rows) {}
+      : planes(factors.size[0]), across(parts(factors.size[1], tile_rows)) {}
 
   int64_t count(const int64_t entries) const { return entries * planes * across; }
   __device__ int64_t entry() const { return blockIdx.x / (planes * across); }

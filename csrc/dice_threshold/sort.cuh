@@ -1,15 +1,19 @@
-// The sorted scan: all maps are sorted at once, by map and descending value.
+// The sorted scan, for which all maps are sorted at once: by map, then by descending value.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
-#include "common/cuda/floating.h"
-#include "dice_threshold/maps.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
+#include "dice_threshold/climb.h"
+#include "dice_threshold/cut.h"
+#include "dice_threshold/maps.cuh"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 // Unsigned integers whose ascending order is the descending order of the values, NaN last.
 template <class C>
@@ -29,7 +33,8 @@ constexpr Key<C> sign_bit = Key<C>{1} << (8 * sizeof(C) - 1);
 template <class C>
 constexpr Key<C> not_a_number = ~Key<C>{0};
 
-// A negative float grows as its bits shrink, a positive one with them.
+// The bits of a positive float, read as an integer, grow with it; those of a negative one shrink as
+// it grows. So positive ones are inverted, and lie below the negative ones, whose sign bit is set.
 template <class C>
 __device__ Key<C> key_of(const C value) {
   if (value != value) return not_a_number<C>;
@@ -43,13 +48,14 @@ __device__ C value_of(const Key<C> key) {
   return value_of_bits((key & sign_bit<C>) != 0 ? key : static_cast<Key<C>>(~key & ~sign_bit<C>));
 }
 
-// The keys of all values, and the map of each; that of values outside of all segments is `count`.
+// Writes the key of each value and the number of its map, which is maps.count for a value that lies
+// in no segment.
 template <class V>
 __global__ __launch_bounds__(threads) void make_keys(const V* const values, const Maps maps,
                                                      const int64_t total,
                                                      Key<computing<V>>* const keys,
                                                      unsigned* const numbers) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i >= total) return;
   keys[i] = key_of(widen(values[i]));
   if (maps.offsets == nullptr) {
@@ -61,7 +67,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
     numbers[i] = outside;
     return;
   }
-  // The last segment that begins at or before it.
+  // The value belongs to the last segment that begins at or before it.
   int64_t below = 0;
   int64_t above = maps.count;
   while (above - below > 1) {
@@ -74,7 +80,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
 template <class C>
 __global__ __launch_bounds__(threads) void make_masses(const Key<C>* const keys,
                                                        const int64_t total, Sum* const masses) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t i = thread_number();
   if (i < total) masses[i] = {static_cast<double>(value_of<C>(keys[i])), 0.0};
 }
 
@@ -86,7 +92,8 @@ struct Ordered {
   const unsigned* numbers;
   const Sum* masses;
 
-  // Of a map's values among them. Segments begin with the first, wherever that lay.
+  // Where a map's values are in this order. Values before the first segment come last, so segments
+  // lie as many places further to the front.
   __device__ Span of(const int64_t map) const {
     const Span span = maps.of(map);
     if (maps.offsets == nullptr || !maps.known()) return span;
@@ -119,12 +126,13 @@ struct Ordered {
   }
 };
 
-// The largest Dice of each map: doubles from 0 on are ordered as their bits are.
+// Finds the largest Dice of each map, as bits: those of doubles >= 0 are ordered as the doubles
+// are.
 template <class C>
 __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered,
                                                         const int64_t total,
                                                         unsigned long long* const best) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   unsigned long long bits = 0;
   auto number = static_cast<unsigned>(ordered.maps.count);
   if (place < total) {
@@ -139,12 +147,8 @@ __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered
   const unsigned first = __shfl_sync(all_lanes, number, 0);
   const bool together = __all_sync(all_lanes, number == first ? 1 : 0) != 0;
   if (together) {
-#pragma unroll
-    for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) {
-      const unsigned long long other = __shfl_down_sync(all_lanes, bits, lanes);
-      if (other > bits) bits = other;
-    }
-    if (threadIdx.x % warp_size != 0) return;
+    bits = warp_reduce(bits, KeepLarger{});
+    if (lane_number() != 0) return;
   }
   if (bits != 0 && number < ordered.maps.count) atomicMax(best + number, bits);
 }
@@ -153,16 +157,15 @@ template <class C>
 __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
                                                     const unsigned long long* const best,
                                                     const Results results) {
-  const int64_t map = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t map = thread_number();
   if (map >= ordered.maps.count) return;
+  if (!ordered.maps.known()) return results.write(map, unknown());
   const Span span = ordered.of(map);
-  if (!ordered.maps.known()) return results.write_unknown(map);
-  if (span.size() == 0) return results.write_nothing(map);
+  if (span.size() == 0) return results.write(map, nothing());
   const Sum whole = ordered.masses[span.end - 1];
-  if (!is_known(whole)) return results.write_unknown(map);
-  if (whole.high <= 0.0) return results.write_nothing(map);
+  if (is_trivial(whole)) return results.write(map, trivial_optimum(whole));
   const double dice = value_of_bits(best[map]);
-  // The values from dice / 2 on.
+  // Counts the values >= dice / 2.
   int64_t below = span.begin;
   int64_t above = span.end;
   while (below < above) {
@@ -173,14 +176,14 @@ __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
       above = middle;
     }
   }
-  results.write(map, dice, below - span.begin);
+  results.write(map, {dice, below - span.begin});
 }
 
 template <class C>
 __global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
                                                        const int64_t total, C* const sorted,
                                                        double* const dice, int64_t* const volume) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   if (place >= total) return;
   const Span span = ordered.of(place / ordered.maps.size);
   const Key<C> key = ordered.keys[place];
@@ -190,4 +193,4 @@ __global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
   volume[place] = end + 1 - span.begin;
 }
 
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

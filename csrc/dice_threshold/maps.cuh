@@ -4,16 +4,10 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
-#include "dice_threshold/body.h"
+#include "dice_threshold/climb.h"
 
-namespace marginseg::dice {
-
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
-constexpr unsigned all_lanes = 0xffffffffu;
+namespace marginseg::dice_threshold {
 
 // [begin, end) of the values.
 struct Span {
@@ -27,7 +21,7 @@ struct Maps {
   int64_t count;
   int64_t size;            // of a map; of all values where there are offsets
   const int64_t* offsets;  // count + 1, or nullptr
-  const int* faulty;       // whether the offsets are: then nothing is read
+  const int* faulty;       // whether the offsets are: then no value is read
 
   int64_t values() const { return offsets == nullptr ? count * size : size; }
 
@@ -45,19 +39,11 @@ struct Results {
   double* dice;
   int64_t* volume;
 
-  __device__ void write(const int64_t map, const double best, const int64_t voxels) const {
-    threshold[map] = best / 2.0;
-    dice[map] = best;
-    volume[map] = voxels;
-  }
-  // A map with no mass is segmented as empty, which is right: Dice 1, cut at 1/2.
-  __device__ void write_nothing(const int64_t map) const { write(map, 1.0, 0); }
-  // What a map with NaN gets.
-  __device__ void write_unknown(const int64_t map) const {
-    write(map, std::numeric_limits<double>::quiet_NaN(), 0);
+  __device__ void write(const int64_t map, const Optimum& best) const {
+    threshold[map] = best.dice / 2.0;
+    dice[map] = best.dice;
+    volume[map] = best.volume;
   }
 };
 
-__device__ inline bool is_known(const Sum& whole) { return whole.high - whole.high == 0.0; }
-
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

@@ -1,4 +1,4 @@
-// The arithmetic of Dice at a cut.
+// The arithmetic of Dice at a cut, shared by CPU and GPU.
 //
 // Masses are sums of two doubles (Knuth's TwoSum), some 106 bits: whatever the order of the values,
 // the mass and the Dice rounded from it are the same. That is why the iteration and the sorted scan
@@ -12,7 +12,7 @@
 #include "common/host_device.h"
 #include "common/instruction_set.h"
 
-namespace marginseg::dice {
+namespace marginseg::dice_threshold {
 
 // An unevaluated sum high + low.
 struct Sum {
@@ -53,7 +53,8 @@ MARGINSEG_HOST_DEVICE inline Sum normalised(const Sum& sum) {
   return {total, sum.low - (total - sum.high)};
 }
 
-// D = 2 A / (S + n): A the mass within the cut, n its volume, S the mass of the whole map.
+// D = 2 A / (S + n): A the mass within the cut, n its volume, S the mass of the whole map. The
+// quotient of the high parts is corrected by its remainder, which keeps the low parts' share.
 MARGINSEG_HOST_DEVICE inline double dice_of(const Cut& cut, const Sum& whole) {
   Sum denominator = whole;
   add(denominator, static_cast<double>(cut.volume));
@@ -67,4 +68,4 @@ MARGINSEG_HOST_DEVICE inline double dice_of(const Cut& cut, const Sum& whole) {
 }
 
 }  // namespace MARGINSEG_INSTRUCTION_SET
-}  // namespace marginseg::dice
+}  // namespace marginseg::dice_threshold

@@ -1,18 +1,17 @@
-// A thread for each voxel of each displaced volume.
+// Kernels with a thread for each voxel of each displaced volume.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "warp/body.h"
+#include "common/cuda/block.cuh"
 #include "warp/geometry.h"
+#include "warp/place.h"
 
-namespace marginseg::warping {
+namespace marginseg::warp {
 
-constexpr int threads = 256;
-
-// WarpGeometry as kernels take it; volumes of one entry lie side by side, in whole blocks.
+// A Geometry as kernels take it. Each entry of the batch has blocks of its own.
 template <int N>
 struct Volumes {
   Shape<N> shape;
@@ -24,10 +23,10 @@ struct Volumes {
   Extension extension;
   bool linear;
 
-  explicit Volumes(const WarpGeometry& geometry)
+  explicit Volumes(const Geometry& geometry)
       : shape(shape_of<N>(geometry)),
         volume(volume_of(shape)),
-        blocks((volume + threads - 1) / threads),
+        blocks(blocks_for(volume)),
         batch(geometry.batch),
         channels(geometry.channels),
         input_stride(geometry.input_stride),
@@ -55,7 +54,7 @@ struct Voxel {
   __device__ void displace(const T* const displacement, const Volumes<N>& volumes,
                            T (&position)[N]) const {
     int64_t index[N];
-    // Divisions of 64 bits take several times as long.
+    // Divisions of 32 bits take much less than those of 64.
     if (volumes.volume <= INT32_MAX) {
       decompose(static_cast<uint32_t>(place), volumes.shape, index);
     } else {
@@ -81,4 +80,4 @@ struct Voxel {
   }
 };
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

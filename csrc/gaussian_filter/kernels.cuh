@@ -5,18 +5,15 @@
 
 #include <cstdint>
 
-#include "common/cuda/floating.h"
-#include "common/cuda/vector.h"
+#include "common/cuda/block.cuh"
+#include "common/cuda/floating.cuh"
+#include "common/cuda/vector.cuh"
 #include "common/extension.h"
 
-namespace marginseg::filtering {
+namespace marginseg::gaussian_filter {
 
-constexpr int warp_size = 32;
-constexpr int warps = 8;
-constexpr int threads = warps * warp_size;
-
-// Passed by value, as a grid constant: kernels read them where they lie, in the constant bank, and
-// a captured graph keeps them.
+// The weights of an axis, w[0..radius]. Kernels take them by value, as a grid constant: so they are
+// read from the constant bank, and a captured graph keeps them.
 template <class C, int capacity_>
 struct Weights {
   static constexpr int capacity = capacity_;
@@ -29,7 +26,7 @@ constexpr int short_radius = 63;
 // The parameters of a kernel have up to 32764 bytes.
 constexpr int longest_radius = 3999;
 
-// How values outside are made, and what the result is cut at.
+// What stands outside the image, and what the result is cut at.
 template <class C>
 struct Border {
   Extension extension;
@@ -37,12 +34,14 @@ struct Border {
   C ceiling;
 };
 
-// Goes along an axis and beyond its ends, a voxel at a time: as extend(), without its divisions.
+// Goes along an axis and beyond its ends, a voxel at a time. It gives what extend() gives, but
+// divides only once, at the start.
 class Walk {
  public:
   __device__ Walk(const int64_t first, const int64_t size, const Extension extension)
       : size_(static_cast<int>(size)), extension_(extension) {
-    const int twice = extension == Extension::reflect ? 1 : 0;  // whether an end stands there twice
+    // `reflect` repeats the voxel at an end, `mirror` does not.
+    const int twice = extension == Extension::reflect ? 1 : 0;
     if (extension == Extension::wrap) period_ = size_;
     if (extension == Extension::reflect || extension == Extension::mirror) {
       period_ = 2 * size_ - 2 + 2 * twice;
@@ -56,7 +55,7 @@ class Walk {
     }
   }
 
-  // Where the voxel stands that is next, or `outside`.
+  // The index within the axis of the next voxel, or `outside`.
   __device__ int next() {
     const int position = position_++;
     if (position_ == period_) position_ = 0;
@@ -69,12 +68,13 @@ class Walk {
  private:
   int size_;
   Extension extension_;
-  int period_ = 0;  // after which the axis repeats; 0 where it does not
-  int folded_;      // the sum of two positions where the same voxel stands
+  int period_ = 0;  // how many voxels it takes until the axis repeats itself; 0 if it never does
+  int folded_;      // the sum of two positions of one period at which the same voxel stands
   int position_;
 };
 
-// Axes for which a walk's integers suffice, and as far beyond as any kernel reaches.
+// The longest axis for which a walk can count in ints, as far beyond the ends as any kernel
+// reaches.
 constexpr int64_t longest_axis = (int64_t{1} << 30) - 1;
 
 // sum[t] = sum_k w[|k|] value(t + k) for T neighbours t. Each value is asked for once, in order,
@@ -117,7 +117,7 @@ __device__ __forceinline__ Vector<C, N> cut(Vector<C, N> values, const C ceiling
   return values;
 }
 
-// A part of a plane, and what of it lies around.
+// The part of a plane that a block filters, and the same with the surroundings that it reads.
 template <class C>
 struct Tile {
   static constexpr int rows = sizeof(C) == 8 ? 16 : 32;
@@ -134,15 +134,15 @@ struct Planes {
   int64_t tiles_across;
 };
 
-// Row y of a plane, columns [begin, begin + length), widened into shared memory. `begin` and
-// `length` are multiples of N, and so is the width where N > 1. A warp takes part.
+// Reads columns [begin, begin + length) of row y of a plane into shared memory. `begin` and
+// `length` are multiples of N, and so is the width where N > 1. A whole warp takes part.
 template <int N, class S, class C>
 __device__ __forceinline__ void load_row(const S* const plane, const Planes& planes,
                                          const int64_t y, const int64_t begin, const int length,
                                          const Border<C>& border, C* const target) {
   const int64_t row = extend(y, planes.height, border.extension);
   const S* const source = plane + row * planes.width;
-  for (int i = (threadIdx.x % warp_size) * N; i < length; i += warp_size * N) {
+  for (int i = lane_number() * N; i < length; i += warp_size * N) {
     const int64_t x = begin + i;
     if (row != outside && x >= 0 && x < planes.width) {
       const auto values = load<N>(source + x);
@@ -159,7 +159,7 @@ __device__ __forceinline__ void load_row(const S* const plane, const Planes& pla
   }
 }
 
-// Along both axes of each plane, in shared memory. N elements are read at once.
+// Filters both axes of each plane, in shared memory. N elements are read at once.
 template <int N, class S, class D, class C>
 __global__ __launch_bounds__(threads, 3) void filter_planes(
     const S* const input, D* const output, const Planes planes,
@@ -170,8 +170,8 @@ __global__ __launch_bounds__(threads, 3) void filter_planes(
   // Odd strides: 32 rows of one column lie in 32 banks.
   __shared__ C loaded[Part::rows_around][Part::columns_around + 1];
   __shared__ C filtered[Part::rows_around][Part::columns + 1];
-  const int warp = threadIdx.x / warp_size;
-  const int lane = threadIdx.x % warp_size;
+  const int warp = warp_number();
+  const int lane = lane_number();
 
   const int64_t tile = blockIdx.x % (planes.tiles_down * planes.tiles_across);
   const int64_t number = blockIdx.x / (planes.tiles_down * planes.tiles_across);
@@ -181,7 +181,8 @@ __global__ __launch_bounds__(threads, 3) void filter_planes(
   const int rows = static_cast<int>(min(static_cast<int64_t>(Part::rows), planes.height - y0));
   const int rows_around = rows + 2 * down.radius;
 
-  // Whole vectors on both sides.
+  // The columns to the left of the tile are rounded up to whole vectors, and so are those to the
+  // right.
   const int margin = (across.radius + N - 1) / N * N;
   for (int row = warp; row < rows_around; row += warps) {
     load_row<N>(input + place, planes, y0 - down.radius + row, x0 - margin,
@@ -221,21 +222,21 @@ __global__ __launch_bounds__(threads, 3) void filter_planes(
   }
 }
 
-// An axis of an array (outer, size, inner), inner > 1 unless it is 1 by chance.
+// The middle axis of an array (outer, size, inner), for axes that are not the last.
 struct Strided {
   int64_t outer;
   int64_t size;
   int64_t inner;
-  int64_t groups;  // of `warps` runs of neighbours
-  int64_t tiles;   // of `warp_size` vectors
+  int64_t groups;  // blocks along the axis: each of its warps takes a run of neighbours
+  int64_t tiles;   // blocks along the inner axes: each of a warp's lanes takes a vector
 };
 
 // How many neighbours along the axis a thread computes, of vectors of N.
 template <int N>
 constexpr int neighbours_of = N == 8 ? 4 : 8;
 
-// Along that axis; a lane has N elements of the inner axes. What the warps of a block read twice
-// they find in the L1 cache.
+// Filters that axis; a lane takes N neighbours along the inner axes. The warps of a block read
+// overlapping parts of the axis, which they find in the L1 cache after the first read.
 template <int N, class S, class D, class C, int capacity>
 __global__ __launch_bounds__(threads, 2) void filter_strided(
     const S* const input, D* const output, const Strided axis,
@@ -244,8 +245,8 @@ __global__ __launch_bounds__(threads, 2) void filter_strided(
   const int64_t tile = blockIdx.x % axis.tiles;
   const int64_t group = blockIdx.x / axis.tiles % axis.groups;
   const int64_t entry = blockIdx.x / axis.tiles / axis.groups;
-  const int64_t column = (tile * warp_size + threadIdx.x % warp_size) * N;
-  const int64_t first = (group * warps + threadIdx.x / warp_size) * neighbours;
+  const int64_t column = (tile * warp_size + lane_number()) * N;
+  const int64_t first = (group * warps + warp_number()) * neighbours;
   if (column >= axis.inner || first >= axis.size) return;
   const S* const source = input + entry * axis.size * axis.inner + column;
   D* const target = output + entry * axis.size * axis.inner + column;
@@ -270,12 +271,12 @@ __global__ __launch_bounds__(threads, 2) void filter_strided(
   }
 }
 
-// Along the last axis, for kernels too long for shared memory.
+// Filters the last axis, for kernels that are too long for shared memory.
 template <class S, class D, class C>
 __global__ __launch_bounds__(threads) void filter_rows(
     const S* const input, D* const output, const int64_t count, const int64_t width,
     const __grid_constant__ Weights<C, longest_radius + 1> weights, const Border<C> border) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
+  const int64_t place = thread_number();
   if (place >= count * width) return;
   const int64_t x = place % width;
   const S* const row = input + (place - x);
@@ -289,4 +290,4 @@ __global__ __launch_bounds__(threads) void filter_rows(
   store<1>(output + place, cut(Vector<C, 1>{{sum}}, border.ceiling));
 }
 
-}  // namespace marginseg::filtering
+}  // namespace marginseg::gaussian_filter

@@ -1,11 +1,14 @@
-// Sums that many threads add to: in floating point, or in integers whose sum has no order.
+// Sums that many threads add to: in floating point, whose rounding depends on the order of the
+// threads, or in integers, whose sum does not.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-namespace marginseg::warping {
+#include "common/cuda/block.cuh"
+
+namespace marginseg::warp {
 
 template <class T>
 struct AtomicSums {
@@ -47,7 +50,7 @@ constexpr int bound_threads = 1024;
 //   First derivatives: sum |g|, since a voxel's weights are positive and their sum is at most 1.
 //   Second (`displacement_weight` B given): 2 sum |g| sum_i |B_i|, since those of d_i w_k are at
 //   most 1 and the sum of their magnitudes over the corners is 2.
-// A bound that is no number, or infinite, makes the scale, and all sums, NaN.
+// A bound that is infinite or NaN makes the scale, and with it all sums, NaN.
 template <class T>
 __global__ __launch_bounds__(bound_threads) void bound_sums(const T* const gradient,
                                                             const T* const displacement_weight,
@@ -70,7 +73,7 @@ __global__ __launch_bounds__(bound_threads) void bound_sums(const T* const gradi
     sum += bound;
   }
   partial[threadIdx.x] = sum;
-  // Halves added in one order: the same bits each time.
+  // The threads' sums are added by halves, in one order: the same bits each time.
   for (int half = bound_threads / 2; half > 0; half /= 2) {
     __syncthreads();
     if (static_cast<int>(threadIdx.x) < half) partial[threadIdx.x] += partial[threadIdx.x + half];
@@ -85,11 +88,12 @@ __global__ __launch_bounds__(bound_threads) void bound_sums(const T* const gradi
 }
 
 template <class T>
-__global__ void finish_sums(const FixedPointSums<T> sums, const int64_t count, T* const target) {
-  const int64_t place = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+__global__ __launch_bounds__(threads) void finish_sums(const FixedPointSums<T> sums,
+                                                       const int64_t count, T* const target) {
+  const int64_t place = thread_number();
   if (place >= count) return;
   const double value = static_cast<double>(static_cast<long long>(sums.values[place]));
   target[place] = static_cast<T>(value / sums.scale[place / sums.volume]);
 }
 
-}  // namespace marginseg::warping
+}  // namespace marginseg::warp

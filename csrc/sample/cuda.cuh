@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/cuda/context.cuh"
+#include "common/dtype.h"
+#include "sample/geometry.h"
+
+namespace marginseg::sample {
+
+// As on the CPU, in one launch. Fields of many coefficients along an axis (length scales of a few
+// voxels) are evaluated to memory first.
+void run(const Context& context, uintptr_t label, Dtype dtype, uintptr_t coefficients,
+         uintptr_t output, const Geometry& geometry, const std::vector<int64_t>& ranks,
+         const std::vector<uintptr_t>& factors);
+
+}  // namespace marginseg::sample
