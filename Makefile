@@ -7,6 +7,8 @@ PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 # The compilers' tools live in the environment too, not in one that is made anew each time: what has
 # been compiled stays, and only what has changed is compiled again.
 INSTALL := $(PIP) --no-build-isolation
+# Tests share the cores; each process imports torch, so there is no use in many.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
 EMULATION := $(shell find tests/cuda_emulation -type f)
 
@@ -15,11 +17,12 @@ EMULATION := $(shell find tests/cuda_emulation -type f)
 study: $(VENV)/installed
 	$(BIN)/marginseg study --preset quick --output study
 
+# Slow tests kill what they started and watch the time: they run alone, one after the other.
 test: $(VENV)/testable
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
-test-all: $(VENV)/testable $(VENV)/cluster
-	$(BIN)/pytest
+test-all: test $(VENV)/cluster
+	$(BIN)/pytest -m slow
 
 bench: $(VENV)/benchmarks
 	$(BIN)/python -m bench
