@@ -86,10 +86,10 @@ def check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
         raise ValueError("--dir: phantoms are made on the fly; name the --data that it holds")
     if data is not Data.phantom and directory is None:
         raise ValueError(f"--dir: needed with --data {data.value}")
-    if data is Data.phantom:
+    if data is Data.phantom and settings["structures"]:
         from marginseg.data import PHANTOM_STRUCTURES
 
-        for name in settings["structures"] or ():
+        for name in settings["structures"]:
             if name not in PHANTOM_STRUCTURES:
                 known = ", ".join(PHANTOM_STRUCTURES)
                 raise ValueError(f"--structure: expected one of {known}, got {name!r}")
