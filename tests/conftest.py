@@ -34,6 +34,15 @@ def totalsegmentator_dir() -> Path:
     return _real_data("totalsegmentator_sample")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch, which small networks and the last bits of a result ask for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=["cpu", "cuda", "emulated"])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device that the machine has, and the CUDA kernels run on the CPU.

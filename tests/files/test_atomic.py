@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
@@ -72,12 +73,36 @@ def test_an_error_names_the_file_that_the_caller_knows(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "none" / "a")
 
 
+def writes(source: str) -> bool:
+    """Tell whether a source opens a file for writing, or has pathlib write it."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        modes = [*node.args, *(keyword.value for keyword in node.keywords)]
+        opened = name == "open" and any(
+            isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wxa+") for mode in modes
+        )
+        # atomic's own write_text is a function, pathlib's is a method.
+        method = isinstance(node.func, ast.Attribute) and name in ("write_text", "write_bytes")
+        if opened or method:
+            return True
+    return False
+
+
 def test_the_one_writer_is_this_one() -> None:
-    """No other module of the package makes temporary files or renames them."""
+    """No other module of the package writes a file, but for a lock, which holds a name."""
     package = Path(atomic.__file__).parents[1]
-    writers = [
-        str(path.relative_to(package))
+    writers = {
+        path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
-        if any(word in path.read_text() for word in ("secrets", "tempfile.mk", "os.rename"))
-    ]
-    assert writers == ["files/atomic.py"]
+        if writes(path.read_text(encoding="utf-8"))
+    }
+    assert writers == {"files/atomic.py", "files/locks.py"}
+
+
+def test_a_second_writer_would_be_seen() -> None:
+    for source in ("path.write_text('a')", "open(path, 'w')", "path.open(mode='xb')"):
+        assert writes(source)
+    for source in ("path.open()", "path.open('rb')", "write_text(path, 'a')"):
+        assert not writes(source)

@@ -8,11 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-import torch
 
 from marginseg.data import EmptyDatasetError
 from marginseg.study import Progress, Run, StudyConfig, run_study
 from marginseg.study.executors import ProcessExecutor
+from studies import without_times
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = StudyConfig(
     structures=("tube",),
@@ -27,26 +29,12 @@ TINY = StudyConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def without_times(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {key: value for key, value in result.items() if key != "seconds"}
-        | {"epochs": [{**epoch, "seconds": 0} for epoch in result["epochs"]]}
-        for result in results
-    ]
-
-
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
+def finished(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies") / "study"
     run_study(TINY, folder)
     return folder

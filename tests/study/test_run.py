@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from marginseg.files import locks
 from marginseg.files.atomic import LEFTOVER
@@ -22,6 +21,8 @@ from marginseg.study.folder import StudyFolder
 from marginseg.study.run import perform
 from marginseg.study.run_folder import RunFolder
 from marginseg.study.task import Outcome, Task
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = StudyConfig(
     structures=("tube",),
@@ -36,11 +37,6 @@ CONFIG = StudyConfig(
     workers=1,
 )
 FIRST = CONFIG.runs()[0]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def results(folder: Path) -> list[Any]:

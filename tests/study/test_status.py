@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from marginseg.cli import app
@@ -18,6 +17,8 @@ from marginseg.study import run as one_run
 from marginseg.study.configuration import StudyConfig
 from marginseg.study.status import StudyStatus, study_status
 from marginseg.training.train import Epoch
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = StudyConfig(
     structures=("tube", "kidney"),
@@ -31,11 +32,6 @@ CONFIG = StudyConfig(
     learning_rate=1e-2,
     workers=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def shown(*arguments: object) -> Result:

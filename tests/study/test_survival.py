@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 
+from studies import living, without_times
+
 pytestmark = pytest.mark.slow
 
 CLI = [sys.executable, "-c", "from marginseg.cli import main; main()"]
@@ -41,9 +43,6 @@ OPTIONS = [
     "--max-cases",
     "4",
 ]
-
-#: Names of what is allowed to differ.
-TIMES = {"seconds", "time"}
 
 #: A study in one process, which kills itself before it names or removes a file for the n-th time.
 SELF_KILLING = """
@@ -84,23 +83,6 @@ for argument in map(int, sys.argv[2:]):
         else:
             assert status == 0, status
 """
-
-
-def living(group: int) -> list[str]:
-    """Return the processes of a group that have not ended (Z: ended, but nobody asked)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
-                found.append(path.parent.name)
-    return found
-
-
-def without_times(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: without_times(value) for key, value in content.items() if key not in TIMES}
-    return [without_times(value) for value in content] if isinstance(content, list) else content
 
 
 def everything(folder: Path) -> dict[str, Any]:

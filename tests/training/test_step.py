@@ -15,17 +15,14 @@ from marginseg.training.step import adam, allocate_state
 from marginseg.training.train import TrainingSettings, train
 from marginseg.training.unet import InstanceNorm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 
 SETTINGS = TrainingSettings(
     features=(4, 8), epochs=6, learning_rate=3e-3, augmentation=0.0, plateau_patience=100
 )
 DEVICES = ["cpu", pytest.param("cuda", marks=on_gpu)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _cases(count: int = 6) -> tuple[list[Tensor], list[Tensor]]:

@@ -18,12 +18,9 @@ from marginseg.training.train import (
     train,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = TrainingSettings(features=(2, 4), epochs=4, learning_rate=1e-2, plateau_patience=1)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def cases(n: int = 4) -> tuple[list[Tensor], list[Tensor]]:

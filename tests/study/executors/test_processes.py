@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from marginseg.data import phantom
 from marginseg.study import Progress, Run, StudyConfig, run_study
@@ -22,6 +20,9 @@ from marginseg.study.executors import ProcessExecutor, processes
 from marginseg.study.folder import StudyFolder
 from marginseg.study.run import Outcome, Task, perform
 from marginseg.study.run_folder import RunFolder
+from studies import living
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = StudyConfig(
     structures=("tube",),
@@ -35,11 +36,6 @@ CONFIG = StudyConfig(
     learning_rate=1e-2,
     workers=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 class _Unpicklable:
@@ -147,17 +143,6 @@ def test_a_dying_process_fails_its_run_only(tmp_path: Path) -> None:
     ProcessExecutor(2, 1)(deadly, outcomes.append)
     assert sorted(o.kind for o in outcomes) == ["failed"] * 2 + ["lost"] * 2
     assert all("status 3" in outcome.error for outcome in outcomes)
-
-
-def living(group: int) -> list[str]:
-    """Return the processes of a group that have not ended (Z: ended, but nobody asked)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
-                found.append(path.parent.name)
-    return found
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.executors import ProcessExecutor, RayExecutor
 from marginseg.study.run_folder import RunFolder
 from marginseg.study.task import Outcome, Task
+from studies import without_times
 
 pytestmark = pytest.mark.slow
 
@@ -43,14 +44,6 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-def without_times(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {key: value for key, value in result.items() if key != "seconds"}
-        | {"epochs": [{**epoch, "seconds": 0} for epoch in result["epochs"]]}
-        for result in results
-    ]
 
 
 def holder(folder: Path) -> int | None:

@@ -6,14 +6,15 @@ import dataclasses
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from marginseg.study import Progress, StudyConfig, run_study
 from marginseg.study.executors import ProcessExecutor
 from marginseg.study.executors.threads import ThreadExecutor
+from studies import without_times
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = StudyConfig(
     structures=("tube",),
@@ -28,18 +29,6 @@ TINY = StudyConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _without_times(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {**result, "seconds": 0, "epochs": [{**e, "seconds": 0} for e in result["epochs"]]}
-        for result in results
-    ]
-
-
 def test_threads_give_the_bits_of_one_run_after_another(tmp_path: Path) -> None:
     alone = run_study(TINY, tmp_path / "alone", executor=ProcessExecutor(workers=1))
     seen: list[Progress] = []
@@ -49,7 +38,7 @@ def test_threads_give_the_bits_of_one_run_after_another(tmp_path: Path) -> None:
     )
     assert threading.active_count() == before
     assert together.failed == []
-    assert _without_times(together.runs) == _without_times(alone.runs)
+    assert without_times(together.runs) == without_times(alone.runs)
     assert [event.kind for event in seen].count("finished") == 8
     environment = json.loads((tmp_path / "together" / "environment.json").read_text())
     assert (environment["executor"], environment["workers"]) == ("threads", 3)
@@ -66,7 +55,7 @@ def test_an_interrupted_study_leaves_no_thread_and_goes_on(tmp_path: Path) -> No
     assert threading.active_count() == before
     again = run_study(TINY, tmp_path / "study", executor=ThreadExecutor(2))
     alone = run_study(TINY, tmp_path / "alone", executor=ProcessExecutor(workers=1))
-    assert _without_times(again.runs) == _without_times(alone.runs)
+    assert without_times(again.runs) == without_times(alone.runs)
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
