@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,44 +45,59 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=["cpu", "cuda", "emulated"])
+class Kernels(Enum):
+    """Which kernels a test runs, and where: what the fixture ``device`` goes through."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+    emulated = "emulated"
+
+
+@pytest.fixture(scope="module", params=Kernels, ids=lambda kernels: kernels.value)
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device that the machine has, and the CUDA kernels run on the CPU.
 
     What a test makes without naming a device is made there. Of a module's scope, so that tests of
     many drawn examples can ask for it.
     """
-    if request.param == "cuda" and not torch.cuda.is_available():
+    if request.param is Kernels.cuda and not torch.cuda.is_available():
         pytest.skip("no CUDA device is here")
-    if request.param == "emulated" and find_spec("marginseg._cuda_emulated") is None:
+    if request.param is Kernels.emulated and find_spec("marginseg._cuda_emulated") is None:
         pytest.skip("built without MARGINSEG_EMULATION")
-    return torch.device("cpu" if request.param == "emulated" else request.param)
+    return torch.device("cuda" if request.param is Kernels.cuda else "cpu")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Put the device of a test in its place for as long as the test runs."""
+    """Put the kernels of a test in their place for as long as the test runs.
+
+    A test may have a parameter of its own named ``device``, which says nothing of the default one.
+    """
     callspec = getattr(item, "callspec", None)
-    chosen = callspec.params.get("device") if callspec else None
-    if chosen == "emulated":
-        with emulated():
-            return (yield)
-    if chosen == "cuda":
-        with torch.device("cuda"):
-            return (yield)
-    return (yield)
+    with in_place_of_the_default(callspec.params.get("device") if callspec else None):
+        return (yield)
+
+
+def in_place_of_the_default(chosen: object) -> AbstractContextManager[Any]:
+    """Return what makes the kernels the ones in use; only the fixture's parameter chooses any."""
+    if chosen is Kernels.emulated:
+        return emulated()
+    if chosen is Kernels.cuda:
+        return torch.device("cuda")
+    return nullcontext()
 
 
 @contextmanager
 def emulated() -> Iterator[None]:
     """Run the CUDA kernels on the CPU, in the place of its own."""
 
-    def where(device: torch.device) -> tuple[int, int, bool, boundary.Workspace]:
-        return 0, 0, torch.are_deterministic_algorithms_enabled(), boundary.Workspace(device)
+    def run(kernel: Callable[..., None], device: torch.device, *arguments: Any) -> None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        kernel(*arguments, 0, deterministic, boundary.Workspace(device))
 
     core = boundary.cores["cpu"]
     kernels = importlib.import_module("marginseg._cuda_emulated")
-    boundary.cores["cpu"] = boundary.Core(kernels, where, half=True)
+    boundary.cores["cpu"] = boundary.Core(kernels, run, half=True)
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
 // marginseg._cuda: the functions of marginseg._cpu, with the arguments of a Context at the end: the
-// device's number, the address of the stream, whether sums must be deterministic, and a function
-// that allocates bytes on the device.
+// address of the stream, whether sums must be deterministic, and a function that allocates bytes on
+// the device.
 #include "dice_threshold/cuda.cuh"
 
 #include <pybind11/functional.h>
@@ -27,17 +27,17 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
   m.def("dice_threshold",
         [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
            const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-           const uintptr_t volume, const int device, const uintptr_t stream,
-           const bool deterministic, const Allocate& allocate) {
-          dice_threshold::run({"dice_threshold", device, stream, deterministic, allocate}, values,
+           const uintptr_t volume, const uintptr_t stream, const bool deterministic,
+           const Allocate& allocate) {
+          dice_threshold::run({"dice_threshold", stream, deterministic, allocate}, values,
                               Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
         });
 
   m.def("dice_curve",
         [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
-           const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume, const int device,
+           const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume,
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          dice_threshold::run_curve({"dice_curve", device, stream, deterministic, allocate}, values,
+          dice_threshold::run_curve({"dice_curve", stream, deterministic, allocate}, values,
                                     Dtype{dtype}, count, size, sorted, dice, volume);
         });
 
@@ -45,55 +45,52 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
         [](const uintptr_t input, const int input_dtype, const uintptr_t output, const int dtype,
            const int64_t batch, const std::array<int64_t, 3>& shape,
            const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
-           const int extension, const double cval, const double ceiling, const int device,
-           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+           const int extension, const double cval, const double ceiling, const uintptr_t stream,
+           const bool deterministic, const Allocate& allocate) {
           std::array<gaussian_filter::Axis, 3> axes;
           for (int axis = 0; axis < 3; ++axis) {
             axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
           }
-          gaussian_filter::run({"gaussian_filter", device, stream, deterministic, allocate}, input,
+          gaussian_filter::run({"gaussian_filter", stream, deterministic, allocate}, input,
                                Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
                                Extension{extension}, cval, ceiling);
         });
 
-  m.def(
-      "gaussian_field",
-      [](const uintptr_t coefficients, const uintptr_t output, const int dtype, const int64_t count,
-         const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
-         const std::vector<uintptr_t>& factors, const int device, const uintptr_t stream,
-         const bool deterministic, const Allocate& allocate) {
-        gaussian_field::run({"gaussian_field", device, stream, deterministic, allocate},
-                            coefficients, output, Dtype{dtype}, count, ranks, shape, factors);
-      });
+  m.def("gaussian_field",
+        [](const uintptr_t coefficients, const uintptr_t output, const int dtype,
+           const int64_t count, const std::vector<int64_t>& ranks,
+           const std::vector<int64_t>& shape, const std::vector<uintptr_t>& factors,
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          gaussian_field::run({"gaussian_field", stream, deterministic, allocate}, coefficients,
+                              output, Dtype{dtype}, count, ranks, shape, factors);
+        });
 
   m.def("sample", [](const uintptr_t label, const int dtype, const uintptr_t coefficients,
                      const uintptr_t output, const int64_t samples, const int64_t batch,
                      const int64_t channels, const std::vector<int64_t>& shape, const bool linear,
                      const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors,
-                     const int device, const uintptr_t stream, const bool deterministic,
-                     const Allocate& allocate) {
-    sample::run({"sample", device, stream, deterministic, allocate}, label, Dtype{dtype},
-                coefficients, output, {samples, batch, channels, shape, linear}, ranks, factors);
+                     const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+    sample::run({"sample", stream, deterministic, allocate}, label, Dtype{dtype}, coefficients,
+                output, {samples, batch, channels, shape, linear}, ranks, factors);
   });
 
   m.def("warp", [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
                    const int dtype, const int64_t batch, const int64_t channels,
                    const std::vector<int64_t>& shape, const int64_t input_stride,
-                   const int extension, const bool linear, const double cval, const int device,
+                   const int extension, const bool linear, const double cval,
                    const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-    warp::run({"warp", device, stream, deterministic, allocate}, input, displacement, output,
-              Dtype{dtype}, {batch, channels, shape, input_stride, Extension{extension}, linear},
-              cval);
+    warp::run({"warp", stream, deterministic, allocate}, input, displacement, output, Dtype{dtype},
+              {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
   });
 
   m.def("warp_label",
         [](const uintptr_t input, const uintptr_t displacement, const uintptr_t output,
            const int label_dtype, const int displacement_dtype, const int64_t batch,
            const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
-           const int extension, const bool linear, const int64_t cval, const int device,
-           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          warp::run_label({"warp", device, stream, deterministic, allocate}, input, displacement,
-                          output, Dtype{label_dtype}, Dtype{displacement_dtype},
+           const int extension, const bool linear, const int64_t cval, const uintptr_t stream,
+           const bool deterministic, const Allocate& allocate) {
+          warp::run_label({"warp", stream, deterministic, allocate}, input, displacement, output,
+                          Dtype{label_dtype}, Dtype{displacement_dtype},
                           {batch, channels, shape, input_stride, Extension{extension}, linear},
                           cval);
         });
@@ -103,12 +100,11 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const uintptr_t input_gradient, const uintptr_t displacement_gradient, const int dtype,
            const int64_t batch, const int64_t channels, const std::vector<int64_t>& shape,
            const int64_t input_stride, const int extension, const bool linear, const double cval,
-           const int device, const uintptr_t stream, const bool deterministic,
-           const Allocate& allocate) {
-          warp::run_backward(
-              {"warp_backward", device, stream, deterministic, allocate}, gradient, input,
-              displacement, input_gradient, displacement_gradient, Dtype{dtype},
-              {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          warp::run_backward({"warp_backward", stream, deterministic, allocate}, gradient, input,
+                             displacement, input_gradient, displacement_gradient, Dtype{dtype},
+                             {batch, channels, shape, input_stride, Extension{extension}, linear},
+                             cval);
         });
 
   m.def("warp_double_backward",
@@ -117,10 +113,10 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const uintptr_t second_gradient, const uintptr_t second_input,
            const uintptr_t second_displacement, const int dtype, const int64_t batch,
            const int64_t channels, const std::vector<int64_t>& shape, const int64_t input_stride,
-           const int extension, const bool linear, const double cval, const int device,
-           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+           const int extension, const bool linear, const double cval, const uintptr_t stream,
+           const bool deterministic, const Allocate& allocate) {
           warp::run_double_backward(
-              {"warp_double_backward", device, stream, deterministic, allocate}, input_weight,
+              {"warp_double_backward", stream, deterministic, allocate}, input_weight,
               displacement_weight, gradient, input, displacement, second_gradient, second_input,
               second_displacement, Dtype{dtype},
               {batch, channels, shape, input_stride, Extension{extension}, linear}, cval);

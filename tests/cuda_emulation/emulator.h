@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <stdexcept>
+#include <string>
 
 namespace emulation {
 
@@ -32,6 +34,15 @@ struct Warp {
 void run(Index grid, Index block, const std::function<void()>& body);
 
 void wait_for_block();
+
+// The address, if it is a multiple of the alignment; else throws std::logic_error.
+inline void* aligned(const void* const address, const size_t alignment) {
+  if (reinterpret_cast<uintptr_t>(address) % alignment != 0) {
+    throw std::logic_error("a vector of " + std::to_string(alignment) +
+                           " bytes that is not aligned");
+  }
+  return const_cast<void*>(address);
+}
 
 // Waits for the whole warp; returns what each lane gave.
 const Warp& exchange(uint64_t bits);

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -96,8 +97,9 @@ def test_has_the_functions_of_the_cpu_core(module):
 
 
 def test_an_error_of_cuda_names_the_op(module):
-    with pytest.raises(RuntimeError, match="^gaussian_field: CUDA error cuda[A-Z]"):
-        module.gaussian_field(0, 0, 0, 1, [1], [1], [0], 4096, 0, False, lambda size: 0)
+    # The offsets' check begins with writing a zero to where an allocator says.
+    with pytest.raises(RuntimeError, match="^dice_threshold: CUDA error cuda[A-Z]"):
+        module.dice_threshold(0, 0, 1, 1, 1, False, 0, 0, 0, 0, False, lambda size: 0)
 
 
 def test_without_kernels_it_says_how_to_build_them(monkeypatch):
@@ -107,6 +109,36 @@ def test_without_kernels_it_says_how_to_build_them(monkeypatch):
         boundary._loaded("cuda")
     with pytest.raises(RuntimeError, match="meta"):
         boundary._loaded("meta")
+
+
+@pytest.mark.parametrize("device", ["cuda"])
+def test_a_parameter_named_device_is_no_fixture(device):
+    """Only the fixture of that name decides where a test makes its tensors."""
+    assert device == "cuda"
+    assert torch.rand(3, generator=torch.Generator()).is_cpu
+
+
+def test_a_kernel_runs_while_its_device_is_current(monkeypatch):
+    """And torch, which knows where it has contexts, puts back the one before."""
+    current = [0]
+
+    @contextmanager
+    def made_current(index):
+        current.append(index)
+        yield
+        current.pop()
+
+    stream = SimpleNamespace(device_index=1, cuda_stream=77)
+    monkeypatch.setattr(torch.cuda, "device", made_current)
+    monkeypatch.setattr(torch.cuda, "current_stream", {torch.device("cuda:1"): stream}.get)
+    calls = []
+
+    def kernel(*arguments):
+        calls.append((current[-1], *arguments[:3]))
+
+    boundary.on_stream(kernel, torch.device("cuda:1"), 5)
+    assert calls == [(1, 5, 77, False)]
+    assert current == [0]
 
 
 def test_mixed_devices_are_refused():
@@ -120,7 +152,7 @@ def test_mixed_devices_are_refused():
 @contextmanager
 def _cpu_kernels():
     used = boundary.cores["cpu"]
-    boundary.cores["cpu"] = boundary.Core(_cpu, boundary._nowhere, half=False)
+    boundary.cores["cpu"] = boundary.Core(_cpu, boundary.here, half=False)
     try:
         yield
     finally:

@@ -15,21 +15,16 @@ namespace marginseg {
 // Memory of the device for so many bytes, alive until the kernels of the call are done with it.
 using Allocate = std::function<uintptr_t(int64_t bytes)>;
 
-// The device, torch's current stream, whether torch asks for determinism, and torch's allocator,
-// for a call of the op of that name. Nothing here waits for the device, so every op can be captured
-// in a CUDA graph.
+// A stream of the current device, whether torch asks for determinism, and torch's allocator, for a
+// call of the op of that name. Nothing here waits for the device, so every op can be captured in a
+// CUDA graph.
 class Context {
  public:
-  Context(const char* const op, const int device, const uintptr_t stream, const bool deterministic,
-          Allocate allocate)
+  Context(const char* const op, const uintptr_t stream, const bool deterministic, Allocate allocate)
       : op_(op),
         stream_(reinterpret_cast<cudaStream_t>(stream)),
         deterministic_(deterministic),
-        allocate_(std::move(allocate)) {
-    check(cudaGetDevice(&previous_));
-    check(cudaSetDevice(device));
-  }
-  ~Context() { cudaSetDevice(previous_); }
+        allocate_(std::move(allocate)) {}
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -76,7 +71,6 @@ class Context {
   cudaStream_t stream_;
   bool deterministic_;
   Allocate allocate_;
-  int previous_ = 0;
 };
 
 }  // namespace marginseg

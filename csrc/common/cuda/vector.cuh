@@ -15,9 +15,14 @@ struct alignas(N * sizeof(T)) Vector {
   T lane[N];
 };
 
+// A GPU ends the program where a vector does not lie at a multiple of its size: is_aligned() tells.
+
 template <int N, class T>
 __device__ __forceinline__ Vector<computing<T>, N> load(const T* const source) {
-  const auto stored = *reinterpret_cast<const Vector<T, N>*>(source);
+  using Stored = Vector<T, N>;
+  const auto* const place =
+      static_cast<const Stored*>(__builtin_assume_aligned(source, sizeof(Stored)));
+  const Stored stored = *place;
   Vector<computing<T>, N> result;
 #pragma unroll
   for (int i = 0; i < N; ++i) result.lane[i] = widen(stored.lane[i]);
@@ -29,7 +34,8 @@ __device__ __forceinline__ void store(T* const target, const Vector<computing<T>
   Vector<T, N> stored;
 #pragma unroll
   for (int i = 0; i < N; ++i) stored.lane[i] = narrow<T>(values.lane[i]);
-  *reinterpret_cast<Vector<T, N>*>(target) = stored;
+  auto* const place = static_cast<Vector<T, N>*>(__builtin_assume_aligned(target, sizeof(stored)));
+  *place = stored;
 }
 
 // Whether rows of `length` elements that begin at `data` can be read and written as vectors of N.

@@ -45,13 +45,14 @@ class Core(NamedTuple):
 
     Attributes:
         kernels: The module.
-        where: Gives the last arguments of its functions, for a device: none on the CPU.
+        run: ``run(kernel, device, *arguments)`` calls one of its functions for tensors of a device,
+            with what that device asks for besides.
         half: Whether it reads and writes half types; else they are copied to float32.
 
     """
 
     kernels: Any
-    where: Callable[[torch.device], tuple[Any, ...]]
+    run: Callable[..., None]
     half: bool
 
     def stored(self, dtype: torch.dtype) -> torch.dtype:
@@ -75,19 +76,25 @@ class Workspace:
         return self.memory[-1].data_ptr()
 
 
-def _nowhere(device: torch.device) -> tuple[()]:
-    return ()
+def here(kernel: Callable[..., None], device: torch.device, *arguments: Any) -> None:
+    """Call a kernel of the CPU."""
+    kernel(*arguments)
 
 
-def on_stream(device: torch.device) -> tuple[int, int, bool, Workspace]:
-    """Return the device's number, its current stream, whether to be deterministic, an allocator."""
+def on_stream(kernel: Callable[..., None], device: torch.device, *arguments: Any) -> None:
+    """Call a kernel of CUDA, on the device's current stream.
+
+    The device is the current one meanwhile. Afterwards torch goes back to the one before, but makes
+    no context on a GPU for that alone: it would take hundreds of megabytes there.
+    """
     stream = torch.cuda.current_stream(device)
     deterministic = torch.are_deterministic_algorithms_enabled()
-    return stream.device_index, stream.cuda_stream, deterministic, Workspace(device)
+    with torch.cuda.device(stream.device_index):
+        kernel(*arguments, stream.cuda_stream, deterministic, Workspace(device))
 
 
 #: The cores in use, by type of device. That of CUDA is loaded when its first tensor arrives.
-cores: dict[str, Core] = {"cpu": Core(_cpu, _nowhere, half=False)}
+cores: dict[str, Core] = {"cpu": Core(_cpu, here, half=False)}
 
 
 def core_of(input: Tensor, **others: Tensor) -> Core:

@@ -203,7 +203,9 @@ def _solve(
     threshold = torch.empty(leading, dtype=torch.float64, device=values.device)
     dice = torch.empty_like(threshold)
     volume = torch.empty_like(threshold, dtype=torch.int64)
-    core.kernels.dice_threshold(
+    core.run(
+        core.kernels.dice_threshold,
+        values.device,
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
         offsets,
@@ -213,7 +215,6 @@ def _solve(
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
-        *core.where(values.device),
     )
     return threshold, dice, volume
 
@@ -248,7 +249,9 @@ def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Te
     threshold = torch.empty_like(source, dtype=computing).reshape(*leading, size)
     dice = torch.empty_like(threshold, dtype=torch.float64)
     volume = torch.empty_like(threshold, dtype=torch.int64)
-    core.kernels.dice_curve(
+    core.run(
+        core.kernels.dice_curve,
+        probabilities.device,
         source.data_ptr(),
         DTYPE_CODES[source.dtype],
         math.prod(leading),
@@ -256,7 +259,6 @@ def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Te
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
-        *core.where(probabilities.device),
     )
     return threshold.to(probabilities.dtype), dice, volume
 

@@ -347,7 +347,9 @@ def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     if output.numel():
         n = len(factors)
         core = core_of(coefficients)
-        core.kernels.gaussian_field(
+        core.run(
+            core.kernels.gaussian_field,
+            coefficients.device,
             coefficients.data_ptr(),
             output.data_ptr(),
             DTYPE_CODES[coefficients.dtype],
@@ -355,7 +357,6 @@ def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
             coefficients.shape[-n:],
             shape[-n:],
             [factor.data_ptr() for factor in factors],
-            *core.where(coefficients.device),
         )
     return output
 

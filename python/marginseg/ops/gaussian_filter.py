@@ -187,7 +187,9 @@ def _forward(
     output = torch.empty(input.shape, dtype=dtype, device=input.device)
     if output.numel():
         plan = _plan(tuple(input.shape), tuple(sigma), truncate, kernel)
-        core.kernels.gaussian_filter(
+        core.run(
+            core.kernels.gaussian_filter,
+            input.device,
             source.data_ptr(),
             DTYPE_CODES[source.dtype],
             output.data_ptr(),
@@ -199,7 +201,6 @@ def _forward(
             MODES[mode],
             cval,
             ceiling,
-            *core.where(input.device),
         )
     wanted = _result_dtype(input.dtype)
     return output if dtype is wanted else output.to(wanted)

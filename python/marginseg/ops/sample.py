@@ -101,7 +101,9 @@ def _forward(
     matrices = [factor.contiguous() for factor in factors]
     output = torch.empty((drawn.shape[0], *shape), dtype=label.dtype, device=label.device)
     if output.numel():
-        core.kernels.sample(
+        core.run(
+            core.kernels.sample,
+            label.device,
             source.data_ptr(),
             DTYPE_CODES[label.dtype],
             drawn.data_ptr(),
@@ -113,7 +115,6 @@ def _forward(
             interpolation == "linear",
             drawn.shape[-n:],
             [matrix.data_ptr() for matrix in matrices],
-            *core.where(label.device),
         )
     return output
 

@@ -215,12 +215,12 @@ def _run(
     if output.numel():
         source_at, field_at, output_at = images.data_ptr(), field.data_ptr(), output.data_ptr()
         field_code, code = DTYPE_CODES[computing], DTYPE_CODES[dtype]
-        addresses = (source_at, field_at, output_at)
-        where = core.where(input.device)
+        arguments = (source_at, field_at, output_at, code)
+        kernels, device = core.kernels, input.device
         if label:
-            core.kernels.warp_label(*addresses, code, field_code, *geometry, int(cval), *where)
+            core.run(kernels.warp_label, device, *arguments, field_code, *geometry, int(cval))
         else:
-            core.kernels.warp(*addresses, code, *geometry, float(cval), *where)
+            core.run(kernels.warp, device, *arguments, *geometry, float(cval))
     return output.to(input.dtype)
 
 
@@ -243,7 +243,9 @@ def _backward_kernel(
     input_gradient = torch.zeros(input.shape, dtype=computing, device=input.device)
     displacement_gradient = torch.zeros_like(field)
     if input.numel():
-        core.kernels.warp_backward(
+        core.run(
+            core.kernels.warp_backward,
+            input.device,
             source.data_ptr(),
             images.data_ptr(),
             field.data_ptr(),
@@ -252,7 +254,6 @@ def _backward_kernel(
             DTYPE_CODES[computing],
             *geometry,
             float(cval),
-            *core.where(input.device),
         )
     return input_gradient.to(input.dtype), displacement_gradient.to(displacement.dtype)
 
@@ -287,7 +288,9 @@ def _double_backward_kernel(
     images, geometry = _geometry(input, field, n, interpolation, mode, computing)
     results = torch.zeros_like(source), torch.zeros_like(source), torch.zeros_like(field)
     if input.numel():
-        core.kernels.warp_double_backward(
+        core.run(
+            core.kernels.warp_double_backward,
+            input.device,
             across.data_ptr(),
             along.data_ptr(),
             source.data_ptr(),
@@ -299,7 +302,6 @@ def _double_backward_kernel(
             DTYPE_CODES[computing],
             *geometry,
             float(cval),
-            *core.where(input.device),
         )
     return (
         results[0].to(gradient.dtype),
