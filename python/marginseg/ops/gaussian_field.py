@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
+from marginseg.ops.constants import Constants
 from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
 from marginseg.ops.library import implement, library, undispatched
 
@@ -142,13 +143,7 @@ def draw_coefficients(
 
     """
     where = torch.device(device)
-    arguments = (tuple(shape), std, length_scale, dtype, where)
-    # A tensor that is made under inference mode, or while a graph is traced, must not be
-    # remembered: other code could not use it.
-    constants = _remembered_constants if undispatched() else _constants
-    amplitude, factors = constants(*arguments)
-    if _is_captured(where):
-        _read_by_graphs[arguments] = amplitude, factors
+    amplitude, *factors = _constants(where, tuple(shape), std, length_scale, dtype)
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
     if coefficients is None:
         if len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
@@ -164,15 +159,15 @@ def draw_coefficients(
     return drawn * amplitude, factors
 
 
-def _constants(
+def _made_constants(
+    device: torch.device,
     shape: tuple[int, ...],
     std: tuple[float, ...],
     length_scale: tuple[float, ...],
     dtype: torch.dtype,
-    device: torch.device,
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, ...]:
     """Return a, shaped as a factor of the coefficients, and the matrices F."""
-    if _is_captured(device):
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             "gaussian_field: a CUDA graph is being captured, and the factors of this shape and "
             "length_scale are not on the GPU yet: make the call once before"
@@ -182,22 +177,15 @@ def _constants(
         torch.from_numpy(axis_factor(size, scale, TOLERANCE[dtype])).to(device, dtype)
         for size, scale in zip(shape, length_scale, strict=True)
     ]
-    return amplitude, factors
+    return amplitude, *factors
 
 
-_remembered_constants = lru_cache(maxsize=64)(_constants)
-
-#: Captured CUDA graphs read these tensors whenever they are replayed, so they must not be freed.
-_read_by_graphs: dict[Any, tuple[Tensor, list[Tensor]]] = {}
+_constants = Constants(_made_constants)
 
 #: From this many values on, torch fills a tensor with normals in vectors, and ``normal_(0, a)``
 #: gives the same values as ``randn`` times a. Drawing them scaled saves an operation; for fewer
 #: values torch takes another path, and the two would differ.
 _FILLED_BY_VECTORS = 16
-
-
-def _is_captured(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def gaussian_field_ranks(

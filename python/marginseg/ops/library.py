@@ -28,6 +28,8 @@ def implement(name: str, kernel: Callable[..., Any]) -> None:
 _included = getattr(torch._C, "_dispatch_tls_local_include_set", None)
 _function_mode = getattr(torch._C, "_is_torch_function_mode_enabled", None)
 _USUAL = _included() if _included is not None else None
+with torch.inference_mode():
+    _INFERRING = _included() if _included is not None else None
 
 
 def undispatched(*tensors: Tensor) -> bool:
@@ -45,3 +47,13 @@ def undispatched(*tensors: Tensor) -> bool:
         if type(tensor) is not Tensor or not tensor.is_cpu or (recording and tensor.requires_grad):
             return False
     return True
+
+
+def followed() -> bool:
+    """Whether a compiler, a transform or a mode (fake tensors, tracing) follows what is done.
+
+    What is made meanwhile belongs to it. A default device and inference mode are no such thing.
+    """
+    if torch.compiler.is_compiling() or _included is None:
+        return True
+    return _included() not in (_USUAL, _INFERRING)
