@@ -398,7 +398,7 @@ def _kept_share(size: int, std: float) -> Tensor:
     The domain of voxel centres 0..N-1 sends to voxel j the mass
     Σ_ω P(ω + X ∈ [j-½, j+½]) = Φ((j+½)/a) - Φ((j-N+½)/a), the sum over ω telescoping.
     """
-    j = torch.arange(size, dtype=torch.float64)
+    j = torch.arange(size, dtype=torch.float64, device="cpu")
     if std == 0:
         return torch.ones_like(j)
     scale = std * math.sqrt(2.0)

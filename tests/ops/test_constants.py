@@ -89,13 +89,14 @@ def test_fakes_and_transforms_get_their_own(maker):
 
 def test_the_field_looks_up_its_factors_under_a_default_device():
     noise = GaussianFieldNoise(std=0.1, spatial_dims=2)
-    label = torch.ones(6, 7, dtype=torch.bool)
+    shape = (6, 7)
+    label = torch.ones(shape, dtype=torch.bool)
     for context in (torch.device("cpu"), torch.inference_mode()):
         with context:
             noise.sample(label)
             before = dict(module._constants._entries)
             noise.sample(label)
-            gaussian_field((6, 7), noise.std_in_voxels((6, 7)), noise.length_scale_in_voxels((6, 7)))
+            gaussian_field(shape, noise.std_in_voxels(shape), noise.length_scale_in_voxels(shape))
         after = dict(module._constants._entries)
         assert before.keys() == after.keys()
         assert all(before[key] is after[key] for key in before)

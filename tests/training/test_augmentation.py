@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,3 +115,28 @@ def test_bad_arguments_are_named(arguments: dict[str, object], named: str) -> No
     image, label = given.pop("image"), given.pop("label")
     with pytest.raises(ValueError, match=f"^{named}: "):
         augment(image, label, generator=generator(), **given)  # type: ignore[arg-type]
+
+
+def test_a_gpu_gets_its_numbers_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy from memory that is not pinned would wait for all that is queued."""
+    pinned: list[torch.Tensor] = []
+    copies: list[torch.Tensor] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def to(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool = False) -> Any:
+        assert device.type == "cuda"
+        assert non_blocking
+        assert any(tensor is one for one in pinned)
+        copies.append(tensor)
+        return tensor.clone()
+
+    arguments = ((5, 6, 7), (1.0, -2.0, 0.5), (0.1, 0.2, -0.1))
+    expected = rigid_displacement(*arguments)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    field = rigid_displacement(*arguments, device=torch.device("cuda"))
+    assert torch.equal(field, expected)
+    assert len(copies) == 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from marginseg import UNet, cross_entropy, soft_dice
-from marginseg.training.step import adam, allocate_state
-from marginseg.training.train import TrainingSettings, train
+from marginseg.training.step import CapturedStep, Step, adam, allocate_state, ieee_float32
+from marginseg.training.train import TrainingSettings, predict, train
 from marginseg.training.unet import InstanceNorm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,6 +104,118 @@ def test_allocating_adams_state_changes_no_step(device: str) -> None:
 
     for one, other in zip(stepped(early=True), stepped(early=False), strict=True):
         assert torch.equal(one, other)
+
+
+def test_float32_is_no_tf32_on_a_gpu() -> None:
+    """From the first convolution to the last gradient, and only so long."""
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    seen: list[tuple[str, ...]] = []
+
+    class Watched(nn.Linear):
+        def forward(self, value: Tensor) -> Tensor:
+            see = lambda *_: seen.append(tuple(s.fp32_precision for s in settings))  # noqa: E731
+            see()
+            result = super().forward(value)
+            result.register_hook(see) if result.requires_grad else None
+            return result
+
+    before = [setting.fp32_precision for setting in settings]
+    model = Watched(8, 8)
+    step = Step(model, adam(model, 0.1, 0.0), soft_dice, torch.float32)
+    image, label = torch.rand(8, 8, 8), torch.ones(8, 8, 8, dtype=torch.uint8)
+    step(image, label)
+    predict(model, image, precision="float32")
+    assert seen == [("ieee", "ieee")] * 3
+    assert [setting.fp32_precision for setting in settings] == before != ["ieee", "ieee"]
+
+
+def test_threads_do_not_take_ieee_from_each_other() -> None:
+    """The first one to leave must not put TF32 back while another computes."""
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    entered, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with ieee_float32():
+            entered.set()
+            left.wait(10)
+
+    thread = threading.Thread(target=other)
+    with ieee_float32():
+        thread.start()
+        assert entered.wait(10)
+    assert conv.fp32_precision == "ieee"
+    left.set()
+    thread.join()
+    assert conv.fp32_precision == before
+
+
+class _Stream(NamedTuple):
+    """Stands in for a stream of CUDA."""
+
+    name: str
+    priority: int = 0
+
+    def wait_stream(self, other: _Stream) -> None:
+        """Streams of one queue are in order."""
+
+
+class _Cuda:
+    """Stands in for what a capture asks of CUDA: kernels run at once, and a replay does nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, current: _Stream) -> None:
+        self.current, self.captured_on = current, []
+        cuda = self
+
+        class Graph:
+            def capture_begin(self, capture_error_mode: str) -> None:
+                assert capture_error_mode == "thread_local"
+                cuda.captured_on.append(cuda.current)
+
+            def capture_end(self) -> None:
+                pass
+
+            def replay(self) -> None:
+                pass
+
+        @contextmanager
+        def on(stream: _Stream) -> Iterator[None]:
+            before, self.current = self.current, stream
+            yield
+            self.current = before
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("it waits for the whole device, which breaks another's capture")
+
+        replacements = {
+            "current_stream": lambda device: self.current,
+            "default_stream": lambda device: _Stream("default"),
+            "Stream": lambda device, priority: _Stream("new", priority),
+            "stream": on,
+            "CUDAGraph": Graph,
+            "synchronize": refuse,
+        }
+        for name, replacement in replacements.items():
+            monkeypatch.setattr(torch.cuda, name, replacement)
+
+
+@pytest.mark.parametrize(
+    ("current", "expected"),
+    [
+        (_Stream("of a worker"), _Stream("of a worker")),
+        (_Stream("default"), _Stream("new", -1)),
+    ],
+)
+def test_a_graph_is_captured_on_the_stream_of_its_thread(
+    monkeypatch: pytest.MonkeyPatch, current: _Stream, expected: _Stream
+) -> None:
+    """No other's kernels are on it; the default one has a stand-in of another priority."""
+    cuda = _Cuda(monkeypatch, current)
+    model = nn.Linear(8, 8)
+    step = CapturedStep(model, adam(model, 0.1, 0.0), soft_dice, torch.float32)
+    step(torch.rand(8, 8, 8), torch.ones(8, 8, 8, dtype=torch.uint8))
+    assert cuda.captured_on == [expected]
+    assert cuda.current == current
 
 
 @on_gpu

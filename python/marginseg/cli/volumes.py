@@ -105,7 +105,7 @@ def threshold(
         cuts, expected = best.threshold, best.dice
         segmentations = cut(channels, cuts)
     else:
-        cuts = torch.full((len(channels),), 0.5)
+        cuts = torch.full((len(channels),), 0.5, device="cpu")
         segmentations = cut(channels, cuts)
         expected = dice(segmentations, channels, spatial_dims=n)
     masks = np.moveaxis(segmentations.numpy(), 0, -1).reshape(volume.data.shape)

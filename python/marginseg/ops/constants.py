@@ -19,7 +19,7 @@ class _Entry:
     tensors: tuple[Tensor, ...]
     #: The streams whose kernels have read them.
     readers: set[Any] = field(default_factory=set)
-    #: Whether a captured graph reads them whenever it is replayed, so that they must never be freed.
+    #: Whether a captured graph reads them in each replay, so that they must never be freed.
     kept: bool = False
 
     def expect(self, reader: Any) -> None:

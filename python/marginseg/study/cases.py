@@ -73,6 +73,8 @@ def loaded_cases(
                 image, label, noisy = (array.to(device) for array in (image, label, noisy))
                 cases.append(LoadedCase(case.name, image, label, noisy, case.spacing))
             if device.type == "cuda":
-                torch.cuda.synchronize(device)  # other threads have streams of their own
+                # Other threads have streams of their own, which know nothing of this one. To wait
+                # for all of them would break the graph that one of them may be capturing.
+                torch.cuda.current_stream(device).synchronize()
             _last = key, cases
         return _last[1]

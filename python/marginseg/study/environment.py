@@ -38,7 +38,8 @@ def noise_statistics(config: StudyConfig, datasets: dict[str, Dataset]) -> list[
     """
     statistics = []
     for structure, dataset in datasets.items():
-        labels = [torch.tensor(dataset[i].label) for i in range(min(NOISE_CASES, len(dataset)))]
+        count = min(NOISE_CASES, len(dataset))
+        labels = [torch.tensor(dataset[i].label, device="cpu") for i in range(count)]
         for std in config.std:
             noise = GaussianFieldNoise(std, config.length_scale)
             generator = torch.Generator().manual_seed(config.seed)

@@ -69,7 +69,9 @@ def augment(
     if spacing is not None and len(spacing) != n:
         raise ValueError(f"spacing: expected {n} numbers, got {len(spacing)}")
     planes = n * (n - 1) // 2
-    draws = torch.rand(3 + n + planes + 1, generator=generator, dtype=torch.float64).tolist()
+    draws = torch.rand(
+        3 + n + planes + 1, generator=generator, dtype=torch.float64, device="cpu"
+    ).tolist()
     shifts, rotates, smooths = (draw < probability for draw in draws[:3])
     signed = [2.0 * draw - 1.0 for draw in draws[3:-1]]
     if shifts or rotates:
@@ -116,24 +118,29 @@ def rigid_displacement(
 
     """
     n = len(shape)
-    rotation = torch.eye(n, dtype=torch.float64)
+    rotation = torch.eye(n, dtype=torch.float64, device="cpu")
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     for (i, j), angle in zip(pairs, angles, strict=True):
-        turn = torch.eye(n, dtype=torch.float64)
+        turn = torch.eye(n, dtype=torch.float64, device="cpu")
         turn[i, i] = turn[j, j] = math.cos(angle)
         turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
         rotation = turn @ rotation
     if spacing is not None:
-        scale = torch.tensor(list(spacing), dtype=torch.float64)
+        scale = torch.tensor(list(spacing), dtype=torch.float64, device="cpu")
         rotation = rotation * scale / scale[:, None]
-    change = rotation - torch.eye(n, dtype=torch.float64)
-    # The shares of the axes stand side by side in one tensor, so that a GPU gets them in one copy.
+    change = rotation - torch.eye(n, dtype=torch.float64, device="cpu")
+    # The shares of the axes stand side by side in one tensor, so that a GPU gets them in one copy,
+    # from pinned memory: for a copy from any other the host would wait.
     shares = [
-        change[:, axis, None] * (torch.arange(size, dtype=torch.float64) - (size - 1) / 2)
+        change[:, axis, None]
+        * (torch.arange(size, dtype=torch.float64, device="cpu") - (size - 1) / 2)
         for axis, size in enumerate(shape)
     ]
-    start = torch.tensor(list(shift), dtype=torch.float64)[:, None]
-    parts = torch.cat([start, *shares], dim=1).float().to(device).split([1, *shape], dim=1)
+    start = torch.tensor(list(shift), dtype=torch.float64, device="cpu")[:, None]
+    together = torch.cat([start, *shares], dim=1).float()
+    if device is not None and device.type == "cuda":
+        together = together.pin_memory().to(device, non_blocking=True)
+    parts = together.split([1, *shape], dim=1)
     field = parts[0].reshape(n, *(1,) * n).repeat(1, *shape)
     for axis, (size, share) in enumerate(zip(shape, parts[1:], strict=True)):
         view = [n, *(1,) * n]

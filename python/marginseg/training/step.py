@@ -42,8 +42,9 @@ def channels_last(spatial_dims: int) -> torch.memory_format:
 
 def adam(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
     """Return Adam with an L2 penalty; on a GPU fit for capture, where its rate is a tensor."""
-    on_gpu = next(model.parameters()).is_cuda
-    rate = torch.tensor(learning_rate, device="cuda") if on_gpu else learning_rate
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(learning_rate, device=device) if on_gpu else learning_rate
     return torch.optim.Adam(
         model.parameters(), lr=rate, weight_decay=weight_decay, fused=True, capturable=on_gpu
     )
@@ -84,8 +85,9 @@ class Step:
         self.total += loss.detach()
 
     def _differentiate(self, image: Tensor, label: Tensor) -> Tensor:
-        loss = self.criterion(logits_of(self.model, image, self.dtype), label[None, None])
-        loss.backward()
+        with ieee_float32():
+            loss = self.criterion(logits_of(self.model, image, self.dtype), label[None, None])
+            loss.backward()
         return loss
 
 
@@ -108,23 +110,72 @@ class CapturedStep(Step):
         self._graph.replay()
 
     def _captured(self) -> torch.cuda.CUDAGraph:
+        device = self._image.device
+        current, stream = torch.cuda.current_stream(device), capture_stream(device)
+        graph = torch.cuda.CUDAGraph()
         with _capturing, _fastest_convolutions():
             allocate_state(self.optimiser)
-            stream, side = torch.cuda.current_stream(), torch.cuda.Stream()
-            side.wait_stream(stream)
-            with torch.cuda.stream(side):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
                 # These passes compute gradients and take no step, so that the result is the same
                 # with and without a capture.
                 for _ in range(WARM_UP):
                     self._differentiate(self._image, self._label)
-            stream.wait_stream(side)
-            self.optimiser.zero_grad()
-            graph = torch.cuda.CUDAGraph()
-            # Other threads go on training on this device meanwhile, and may call what a capture
-            # forbids to its own thread.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                super().__call__(self._image, self._label)
-            return graph
+                self.optimiser.zero_grad()
+                # Other threads go on training on this device meanwhile, and may call what a capture
+                # forbids to its own thread. torch.cuda.graph would first wait for all of them, and
+                # empty the caches that they allocate from.
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    super().__call__(self._image, self._label)
+                finally:
+                    graph.capture_end()
+            current.wait_stream(stream)
+        return graph
+
+
+def capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream to capture a graph on: the current one, or another for the default one.
+
+    torch hands out 32 streams again and again. Whoever shares the stream of a capture finds its
+    kernels in the graph, so the caller's own stream is the safe one. The default stream can't be
+    captured; the one in its place is of high priority, for which torch has other streams.
+    """
+    current = torch.cuda.current_stream(device)
+    if current != torch.cuda.default_stream(device):
+        return current
+    return torch.cuda.Stream(device, priority=-1)
+
+
+_in_ieee = threading.Lock()
+_users_of_ieee = 0
+_before_ieee: list[str] = []
+
+
+@contextmanager
+def ieee_float32() -> Iterator[None]:
+    """Compute float32 as float32 on a GPU, for as long as any thread is within.
+
+    cuDNN's default are the tensor cores' TF32, which have 10 bits of fraction. The setting is one
+    for all threads of the process: the first one that comes makes it, and the last one that leaves
+    puts back what was.
+    """
+    global _users_of_ieee  # noqa: PLW0603
+    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    with _in_ieee:
+        if _users_of_ieee == 0:
+            _before_ieee[:] = [setting.fp32_precision for setting in settings]
+            for setting in settings:
+                setting.fp32_precision = "ieee"
+        _users_of_ieee += 1
+    try:
+        yield
+    finally:
+        with _in_ieee:
+            _users_of_ieee -= 1
+            if _users_of_ieee == 0:
+                for setting, precision in zip(settings, _before_ieee, strict=True):
+                    setting.fp32_precision = precision
 
 
 @contextmanager

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from marginseg.files.atomic import replacing
 from marginseg.losses import cross_entropy, soft_dice
 from marginseg.training.augmentation import augment
-from marginseg.training.step import CapturedStep, Criterion, Step, adam, channels_last, logits_of
+from marginseg.training.step import (
+    CapturedStep,
+    Criterion,
+    Step,
+    adam,
+    channels_last,
+    ieee_float32,
+    logits_of,
+)
 from marginseg.training.unet import UNet
 
 LOSSES = ("cross_entropy", "soft_dice")
@@ -151,7 +159,7 @@ def predict(model: nn.Module, image: Tensor, *, precision: str = "auto") -> Tens
         float32 tensor of the image's shape, within [0, 1].
 
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), ieee_float32():
         logits = logits_of(model, image, computing_dtype(precision, image.device))
         return torch.sigmoid(logits[0, 0])
 
@@ -217,7 +225,7 @@ def train(
         started = time.monotonic()
         learning_rate = state.learning_rate
         step.total.zero_()
-        order = torch.randperm(len(images), generator=state.generator).tolist()
+        order = torch.randperm(len(images), generator=state.generator, device="cpu").tolist()
         for place in order:
             step(
                 *augment(
@@ -254,9 +262,9 @@ class _State:
     ) -> None:
         if settings.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {settings.loss!r}")
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator("cpu").manual_seed(settings.seed)
         dims = images[0].ndim
-        with _initialising, torch.random.fork_rng(devices=[]):
+        with _initialising, torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(settings.seed)
             model = UNet(spatial_dims=dims, features=settings.features)
         # Half a voxel more, of one voxel more: the share is within (0, 1) also for labels that are

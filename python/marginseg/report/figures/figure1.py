@@ -98,7 +98,7 @@ def figure1(
 
 
 def _grid(size: int) -> tuple[Tensor, Tensor]:
-    line = (torch.arange(size) + 0.5) / size
+    line = (torch.arange(size, device="cpu") + 0.5) / size
     y, x = torch.meshgrid(line, line, indexing="ij")
     return y, x
 
