@@ -229,8 +229,9 @@ class GaussianFieldNoise:
             of their number stands before the spatial axes.
 
         Raises:
-            ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given
-                (not asked while a CUDA graph is captured).
+            ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given.
+                On a GPU the host waits to look at the values, unless they are bools; while a CUDA
+                graph is captured it does not look.
 
         Example:
             >>> import torch
@@ -330,8 +331,8 @@ class GaussianFieldNoise:
             return
         if label.is_cuda and torch.cuda.is_current_stream_capturing():
             return  # the host can't read it
-        bounds = torch.aminmax(label.detach())
-        if not (bounds.min.item() >= 0 and bounds.max.item() <= 1):  # NaN fails too
+        low, high = torch.stack(torch.aminmax(label.detach())).tolist()
+        if not (low >= 0 and high <= 1):  # NaN fails too
             raise ValueError(
                 "label: expected values within [0, 1]; name the classes of a multi-label map"
             )

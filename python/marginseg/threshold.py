@@ -32,8 +32,9 @@ def optimal_threshold(
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1] (not asked while a CUDA graph is
-            captured), or an argument is out of its range.
+        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
+            GPU the host waits to look at the values; while a CUDA graph is captured it does not
+            look.
 
     Example:
         >>> import torch
@@ -63,8 +64,9 @@ def optimal_segmentation(
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1] (not asked while a CUDA graph is
-            captured), or an argument is out of its range.
+        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
+            GPU the host waits to look at the values; while a CUDA graph is captured it does not
+            look.
 
     Example:
         >>> import torch
@@ -174,8 +176,7 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
     # The host can't read values while a CUDA graph is captured.
     captured = probabilities.is_cuda and torch.cuda.is_current_stream_capturing()
     if probabilities.numel() and not captured:
-        bounds = torch.aminmax(probabilities.detach())
-        low, high = bounds.min.item(), bounds.max.item()
+        low, high = torch.stack(torch.aminmax(probabilities.detach())).tolist()
         if not (low >= 0.0 and high <= 1.0):  # NaN fails too
             raise ValueError(
                 f"probabilities: expected values within [0, 1], got {low:g} to {high:g}"

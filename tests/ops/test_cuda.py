@@ -20,7 +20,9 @@ from marginseg import (
     GaussianFieldNoise,
     _cpu,
     cross_entropy,
+    cut,
     dice,
+    dice_curve,
     dice_threshold,
     expected_calibration_error,
     folded_share,
@@ -240,6 +242,54 @@ def _calls(device):
         "gaussian_field": lambda: gaussian_field(shape, 1.0, 6.0, device=device),
         "sample": lambda: noise.sample(label, 2),
     }
+
+
+# Each of them reads a tensor on the host, which on a GPU waits for the device.
+READING = ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    counted = []
+    for name in READING:
+        really = getattr(torch.Tensor, name)
+
+        def read(tensor, *arguments, really=really, **options):
+            counted.append(really)
+            return really(tensor, *arguments, **options)
+
+        monkeypatch.setattr(torch.Tensor, name, read)
+    return counted
+
+
+def test_no_op_reads_a_tensor_on_the_host(device, reads):
+    """What only queues its work on a GPU: docs/guides/gpu.md names them."""
+    values, noise = torch.rand(1, 9, device=device), GaussianFieldNoise(std=0.1)
+    calls = _calls(device) | {
+        "dice_curve": lambda: dice_curve(values),
+        "cut": lambda: cut(values, dice_threshold(values, spatial_dims=1).threshold),
+        "displacement": lambda: noise.displacement((4, 5), device=device),
+        "marginals of classes": lambda: noise.marginals(values > 0.5, classes=[0, 1]),
+    }
+    for name, call in calls.items():
+        call()
+        reads.clear()
+        call()
+        assert not reads, name
+
+
+def test_what_refuses_values_reads_once(device, reads):
+    label = torch.ones(4, 4, dtype=torch.uint8, device=device)
+    noise = GaussianFieldNoise(std=0.1)
+    for call in (
+        lambda: optimal_threshold(label.float()),
+        lambda: optimal_segmentation(label.float(), spatial_dims=1),
+        lambda: noise.marginals(label),
+        lambda: noise.expected_volume(label),
+    ):
+        reads.clear()
+        call()
+        assert len(reads) == 1
 
 
 @on_gpu
