@@ -70,6 +70,19 @@ def test_derivatives(device, mode, kernel):
     assert torch.autograd.gradgradcheck(run, values)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1, 2, 3), (5, 7, 31)])
+def test_the_adjoint_is_the_transposed_map(device, mode, shape, monkeypatch):
+    """<filter(a), b> = <a, adjoint(b)>, by sums whose order no thread decides."""
+    for name in ("index_add_", "scatter_add_", "index_put_"):
+        monkeypatch.setattr(torch.Tensor, name, None)
+    a, b = torch.randn(2, *shape, dtype=torch.float64, device=device)
+    sigma = (0.4, 1.5, 2.0)
+    there = torch.dot(gaussian_filter(a, sigma, mode=mode).flatten(), b.flatten())
+    adjoint = torch.ops.marginseg.gaussian_filter_adjoint(b, sigma, mode, 4.0, "sampled")
+    torch.testing.assert_close(torch.dot(a.flatten(), adjoint.flatten()), there)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_opcheck(device, dtype, requires_grad):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -221,25 +221,56 @@ def _adjoint(
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
     spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
     for axis, radius in enumerate(radii, start=-len(radii)):
-        size = input.shape[axis]
-        sources = _extended(size, radius, mode, input.device)
-        shape = list(spread.shape)
-        shape[axis] = size
-        spread = spread.new_zeros(shape).index_add_(axis, sources, spread)
+        spread = _folded(spread, axis, input.shape[axis], radius, mode)
     return spread.to(input.dtype)
 
 
-def _extended(size: int, radius: int, mode: str, device: torch.device) -> Tensor:
-    """Return which voxel stands at each position -radius..size - 1 + radius of an extended axis."""
-    position = torch.arange(-radius, size + radius, device=device)
+def _folded(spread: Tensor, axis: int, size: int, radius: int, mode: str) -> Tensor:
+    """Add each position of an extended axis to the voxel that stands there.
+
+    A run at a time: what `index_add_` sums on a GPU depends on the order of its threads.
+    """
+    shape = list(spread.shape)
+    shape[axis] = size
+    folded = spread.new_zeros(shape)
+    begin = 0
+    for first, step, length in _runs(
+        [_source(p, size, mode) for p in range(-radius, size + radius)]
+    ):
+        part = spread.narrow(axis, begin, length)
+        begin += length
+        if step == 0:
+            folded.narrow(axis, first, 1).add_(part.sum(axis, keepdim=True))
+        elif step == 1:
+            folded.narrow(axis, first, length).add_(part)
+        else:
+            folded.narrow(axis, first - length + 1, length).add_(part.flip(axis))
+    return folded
+
+
+def _source(position: int, size: int, mode: str) -> int:
+    """Return which voxel stands at a position of an extended axis."""
     if mode == "nearest":
-        return position.clamp(0, size - 1)
+        return min(max(position, 0), size - 1)
     if mode == "wrap":
         return position % size
     repeated = 1 if mode == "reflect" else 0  # whether the voxel at an end stands there twice
     period = max(2 * size - 2 + 2 * repeated, 1)
     phase = position % period
-    return torch.where(phase < size, phase, period - repeated - phase)
+    return phase if phase < size else period - repeated - phase
+
+
+def _runs(values: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Split integers into runs of one step, -1, 0 or 1; yield first value, step and length."""
+    begin = 0
+    while begin < len(values):
+        end, step = begin + 1, 1
+        if end < len(values) and abs(values[end] - values[begin]) <= 1:
+            step = values[end] - values[begin]
+            while end < len(values) and values[end] - values[end - 1] == step:
+                end += 1
+        yield values[begin], step, end - begin
+        begin = end
 
 
 def _result_dtype(dtype: torch.dtype) -> torch.dtype:
