@@ -142,9 +142,11 @@ def separable_multiply_adds(extents: tuple[int, int, int], radius: int, edge: in
 
 
 def as_array(result: Any) -> np.ndarray[Any, Any]:
-    """Return a tensor, on whatever device, or an array as float64."""
+    """Return a tensor or an array, on whatever device, as float64."""
     if isinstance(result, Tensor):
         result = result.detach().double().cpu()
+    elif hasattr(result, "__cuda_array_interface__"):
+        result = result.get()  # CuPy's copies to the host are never implicit
     return np.asarray(result, dtype=np.float64)
 
 

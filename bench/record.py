@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -11,6 +12,15 @@ from typing import Any
 from marginseg.files.atomic import write_text
 
 FOLDER = Path(__file__).parent / "results"
+
+
+def file_name(text: str) -> str:
+    """Return a device's name as a part of a file's.
+
+    >>> file_name("NVIDIA H100 80GB HBM3")
+    'nvidia-h100-80gb-hbm3'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def plain(value: Any) -> Any:

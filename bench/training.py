@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import machine, record
-from bench.case import DifferenceError, MissingPeerError, optional
+from bench.case import DifferenceError, optional
 from bench.gpu.machine import copy_bandwidth
 from bench.gpu.machine import description as gpu_description
 from bench.timing import Timing, duration, summary
@@ -214,25 +214,38 @@ def threads(setting: Setting, count: int) -> Iterator[Runner]:
 
 def rows(
     setting: Setting, device: torch.device, counts: list[int], steps: int, rounds: int
-) -> Iterator[Row]:
-    """Let all ways take turns of ``steps`` steps; yield what each reached."""
+) -> Iterator[list[Row]]:
+    """Let all ways take turns of ``steps`` steps; yield what each has reached, after each round."""
     side_by_side = threads if device.type == "cuda" else processes
     ways: dict[str, tuple[int, Runner]] = {}
+    left_out: list[Row] = []
     with ExitStack() as stack:
         for count in counts:
             name = f"marginseg, {count} at once"
             ways[name] = count, stack.enter_context(side_by_side(setting, count))
         ways["eager float32 loop"] = 1, eager(setting, device)
         try:
-            ways["MONAI DynUNet, eager float32"] = 1, monai(setting, device)
-        except (MissingPeerError, DifferenceError) as error:
-            yield Row(setting.name, "MONAI DynUNet, eager float32", 1, left_out=str(error))
+            peer = monai(setting, device)
+            peer(2)
+            ways["MONAI DynUNet, eager float32"] = 1, peer
+        except Exception as error:  # what a peer may raise is not ours to know
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            left_out = [Row(setting.name, "MONAI DynUNet, eager float32", 1, left_out=reason)]
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _, run in ways.values():
             run(2)
         for _ in range(rounds):
             for name, (_, run) in ways.items():
                 times[name].append(run(steps))
+            yield [*left_out, *_reached(setting, ways, times, steps)]
+
+
+def _reached(
+    setting: Setting,
+    ways: dict[str, tuple[int, Runner]],
+    times: dict[str, list[float]],
+    steps: int,
+) -> Iterator[Row]:
     ours = min(summary(times[way]).median / ways[way][0] for way in ways if "marginseg" in way)
     for name, (count, _) in ways.items():
         timing = summary(times[name])
@@ -313,19 +326,21 @@ def main() -> None:
     torch.set_num_threads(cores)
     with device:
         described = gpu_description(copy_bandwidth()) if on_gpu else machine.description([cores])
-    found: list[Row] = []
+    name = f"training-{record.file_name(described['gpu']) if on_gpu else 'cpu'}.json"
+    options.output.mkdir(parents=True, exist_ok=True)
+    measured: list[Row] = []
     for text in options.settings.split(","):
         features, _, shape = text.partition(":")
         z, y, x = map(int, shape.split("x"))
         setting = Setting(tuple(map(int, features.split("-"))), (z, y, x))
-        for row in rows(setting, device, counts, options.steps, options.rounds):
-            found.append(row)
-            print(table([record.plain(row)]).splitlines()[-1], flush=True)
-    name = "gpu" if on_gpu else "cpu"
-    content = {"machine": described, "rows": record.plain(found)}
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    write_text(options.output / f"training-{name}.json", text + "\n")
+        found: list[Row] = []
+        for found in rows(setting, device, counts, options.steps, options.rounds):
+            # Whoever stops it keeps what was measured.
+            content = {"machine": described, "rows": record.plain([*measured, *found])}
+            stored = json.dumps(content, ensure_ascii=False, indent=1)
+            write_text(options.output / name, stored + "\n")
+        measured += found
+        print(table(record.plain(found)), flush=True)
     present(options.output)
 
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
-from bench.case import Call, DifferenceError, MissingPeerError, Size
+from bench.case import Call, Size
 from bench.gpu.cases import SETS, SINGLE_SECONDS, DeviceCase, Rival, batches, singles
 from bench.gpu.clock import by_events, by_wall, in_graph
 from bench.timing import Timing
 
 #: The yardstick that is a number, not a call.
 BYTES = "moving its bytes"
+
+#: What a check begins with that says why there is no comparison.
+LEFT_OUT = "left out: "
 
 
 @dataclass
@@ -41,7 +44,10 @@ class DeviceRow:
 def rows(
     sizes: list[Size], single: Size, *, bandwidth: float, seconds: float
 ) -> Iterator[DeviceRow]:
-    """Yield all rows: the batches, then one cube in a graph."""
+    """Yield all rows: the batches, then one cube in a graph.
+
+    Nothing that a peer or one of our ops raises ends the run: its row says what it was.
+    """
     small = Size(24, 2)
     checks = {
         (case.op, case.setting, rival.name): _check(case, rival)
@@ -63,11 +69,16 @@ def _timed(calls: list[Call], seconds: float) -> Timing:
 
 
 def _check(case: DeviceCase, rival: Rival) -> str:
-    """Compare the results, at a small size; say why the rival is left out if they differ."""
+    """Compare the results, at a small size; say why the rival is left out if it fails."""
     try:
         return rival.check(case.ours(0)(), rival.prepare(0)())
-    except (MissingPeerError, DifferenceError) as error:
-        return f"left out: {error}"
+    except Exception as error:  # what a peer may raise is not ours to know
+        return LEFT_OUT + _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what an exception says; its type where it says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _of_case(
@@ -76,8 +87,8 @@ def _of_case(
     head = (case.op, case.setting, case.size)
     try:
         ours = _timed([case.ours(i) for i in range(SETS)], seconds)
-    except (RuntimeError, NotImplementedError) as error:
-        yield DeviceRow(*head, "", left_out=str(error).partition("\n")[0])
+    except Exception as error:
+        yield DeviceRow(*head, "", left_out=_reason(error))
         return
     over_bytes = ours.median * bandwidth / case.moved_bytes
     if not case.rivals:
@@ -85,15 +96,15 @@ def _of_case(
     for rival in case.rivals:
         row = DeviceRow(*head, rival.name, ours=ours, over_bytes=over_bytes)
         check = checks[case.op, case.setting, rival.name]
-        if check.startswith("left out: "):
-            row.left_out = check.removeprefix("left out: ")
+        if check.startswith(LEFT_OUT):
+            row.left_out = check.removeprefix(LEFT_OUT)
             yield row
             continue
         row.check = check
         try:
             theirs = _rival_seconds(row, case, rival, bandwidth, seconds)
-        except RuntimeError as error:
-            row.left_out = str(error).partition("\n")[0]
+        except Exception as error:
+            row.left_out = _reason(error)
             yield row
             continue
         row.ratio = theirs / ours.median
@@ -122,6 +133,6 @@ def _of_single(name: str, call: Call, size: Size) -> DeviceRow:
         on_gpu = torch.get_default_device().type == "cuda"
         row.ours = in_graph(call) if on_gpu else by_wall([call], 0.01)
         row.met = row.ours.median <= SINGLE_SECONDS
-    except (RuntimeError, NotImplementedError) as error:
-        row.left_out = str(error).partition("\n")[0]
+    except Exception as error:
+        row.left_out = _reason(error)
     return row

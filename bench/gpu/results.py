@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from bench.gpu.comparison import DeviceRow
-from bench.record import plain
+from bench.record import file_name, plain
 from bench.timing import duration
 from marginseg.files.atomic import write_text
 
@@ -51,8 +50,7 @@ def table(rows: list[DeviceRow] | list[dict[str, Any]]) -> str:
 def write(folder: Path, machine: dict[str, Any], rows: list[DeviceRow]) -> Path:
     """Write ``gpu-<name>.json``, a line for each row; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^a-z0-9]+", "-", machine["gpu"].lower()).strip("-")
-    path = folder / f"gpu-{name}.json"
+    path = folder / f"gpu-{file_name(machine['gpu'])}.json"
     described = json.dumps(plain(machine), ensure_ascii=False, indent=1)
     measured = ",\n".join(json.dumps(plain(row), ensure_ascii=False) for row in rows)
     write_text(path, f'{{"machine": {described},\n"rows": [\n{measured}\n]}}\n')

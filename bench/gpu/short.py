@@ -23,7 +23,10 @@ def main() -> None:
         image = torch.rand(2, *shape)
         for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             gaussian_filter(image.to(dtype), (1.3,) * n)
-            gaussian_filter(image.to(dtype), (0.0,) * (n - 1) + (9.0,), mode="reflect")
+            for axis in range(n):
+                sigma = [0.0] * n
+                sigma[axis] = 9.0
+                gaussian_filter(image.to(dtype), sigma, mode="reflect")
             for method in ("iterate", "sort"):
                 dice_threshold(image.to(dtype), spatial_dims=n, method=method)
         label = (image > 0.6).to(torch.uint8)
