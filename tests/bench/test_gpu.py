@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ import torch
 
 import bench.gpu.__main__ as gpu
 from bench.case import DifferenceError, Size, largest_difference
-from bench.gpu import comparison, results
+from bench.gpu import comparison, results, short
 from bench.gpu.cases import DeviceCase, Rival, not_compared
 from bench.gpu.comparison import DeviceRow
 from bench.timing import Timing
+from marginseg import gaussian_filter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +125,28 @@ def test_the_short_set_for_the_checkers_runs():
     result = _run(sys.executable, "-m", "bench.gpu.short")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "every kernel ran\n"
+
+
+def test_the_checkers_see_a_filter_along_each_axis_alone(monkeypatch):
+    """Each axis has a kernel of its own."""
+    seen = set()
+
+    def watched(image, sigma, **options):
+        seen.add(tuple(value > 0 for value in sigma))
+        return gaussian_filter(image, sigma, **options)
+
+    monkeypatch.setattr(short, "gaussian_filter", watched)
+    monkeypatch.setattr(torch, "set_default_device", lambda _: None)
+    short.main()
+    assert seen >= {(True, False, False), (False, True, False), (False, False, True)}
+
+
+def test_all_stages_together_take_less_than_nine_minutes():
+    script = (ROOT / "bench" / "gpu.sh").read_text()
+    limits = dict(re.findall(r"^ +(?:LINES_SHOWN=\d+ )?stage (\w+) (\d+)", script, re.M))
+    limits |= dict(re.findall(r"checked (\w+) (\d+)", script))
+    assert set(limits) == {"build", "tests", "benchmark", "training", "memcheck", "racecheck"}
+    assert sum(map(int, limits.values())) < 9 * 60
 
 
 def test_results_are_written_and_read(tmp_path):

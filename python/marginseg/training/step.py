@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +162,8 @@ def ieee_float32() -> Iterator[None]:
     puts back what was.
     """
     global _users_of_ieee  # noqa: PLW0603
-    settings = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    backends: Any = torch.backends  # annotated in part
+    settings = backends.cudnn.conv, backends.cuda.matmul
     with _in_ieee:
         if _users_of_ieee == 0:
             _before_ieee[:] = [setting.fp32_precision for setting in settings]
