@@ -21,13 +21,12 @@ __global__ __launch_bounds__(threads, 2) void expand_field(const Prepared<T> pre
     const Columns<T, most, each> field(prepared, part.column + column, step);
     int row = lanes.row();
     T* target = output + (part.slab * height + part.row + row) * width + part.column + column;
+    const T* of_row = tile.rows[row];
     for (; row < rows; row += lanes.rows()) {
       T values[each];
-      field.evaluate(tile.rows[row], values);
-#pragma unroll
-      for (int i = 0; i < each; ++i) {
-        if (column + i * step < columns) target[i * step] = values[i];
-      }
+      field.evaluate(of_row, values);
+      store_columns(target, step, columns - column, values);
+      of_row += lanes.rows() * tile.stride;
       target += lanes.rows() * width;
     }
   }

@@ -66,11 +66,13 @@ __device__ __forceinline__ void contract(const Contraction<T>& task, const int64
     const int row = item / most % most;
     const int64_t component = entry * task.components + item / (most * most);
     const bool inside = row < task.rows && column < task.columns;
-    const T* const source =
-        task.coefficients + component * rank * across + row * task.columns + column;
+    const T* source = task.coefficients + component * rank * across + row * task.columns + column;
     T values[most];
 #pragma unroll
-    for (int r = 0; r < most; ++r) values[r] = inside && r < rank ? source[r * across] : T(0);
+    for (int r = 0; r < most; ++r) {
+      values[r] = inside && r < rank ? *source : T(0);
+      source += across;
+    }
 #pragma unroll 1
     for (int plane = 0; plane < count; ++plane) {
       T sum = 0;

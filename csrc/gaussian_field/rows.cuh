@@ -77,8 +77,9 @@ template <class T, int N, int most>
 struct Tile {
   // Rows begin in different banks, for lanes in different rows.
   static constexpr int gap = N * most * sizeof(T) % 128 == 0 ? packed<T> : 0;
+  static constexpr int stride = N * most + gap;
 
-  alignas(16) T rows[tile_rows][N * most + gap];
+  alignas(16) T rows[tile_rows][stride];
 };
 
 // So many rows share the coefficients of the plane that a thread reads.
@@ -168,5 +169,15 @@ struct Columns {
     }
   }
 };
+
+// Writes the values to target[i * step], as far as these places lie before target[left].
+template <int count, class V>
+__device__ __forceinline__ void store_columns(V* const target, const int step, const int left,
+                                              const V (&values)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    if (i * step < left) target[i * step] = values[i];
+  }
+}
 
 }  // namespace marginseg::gaussian_field

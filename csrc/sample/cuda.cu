@@ -26,6 +26,7 @@ struct Labels {
   Divisor batch;
   int64_t channels;
   int64_t volume;
+  int64_t entry;  // the channels of an entry together
 };
 
 template <int N>
@@ -44,11 +45,12 @@ struct Nearest {
 
   SmallVolume<N> volume;
 
-  // Writes the labels at the positions to output[i * step], for each channel.
+  // Writes the labels at the positions to output[i * step], as far as these places lie before
+  // output[left], for each channel.
   template <int count, class L>
   __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* label, L* output,
-                                             const int step, const float (&position)[count][N],
-                                             const bool (&exists)[count]) const {
+                                             const int step, const int left,
+                                             const float (&position)[count][N]) const {
     bool inside[count];
     uint32_t place[count];
 #pragma unroll
@@ -57,10 +59,7 @@ struct Nearest {
       L value[count];
 #pragma unroll
       for (int i = 0; i < count; ++i) value[i] = inside[i] ? __ldg(label + place[i]) : L(0);
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        if (exists[i]) output[i * step] = value[i];
-      }
+      gaussian_field::store_columns(output, step, left, value);
     };
     copy();
 #pragma unroll 1
@@ -83,8 +82,8 @@ struct General {
 
   template <class L>
   __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* const label,
-                                             L* const output, int, const float (&position)[1][N],
-                                             const bool (&)[1]) const {
+                                             L* const output, int, int,
+                                             const float (&position)[1][N]) const {
     if (!linear || !warp::is_number(position[0])) {
       const int64_t place = warp::nearest_place<N>(position[0], shape);
 #pragma unroll 1
@@ -118,27 +117,23 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   const int rows = min(tile_rows, height - y);
   const int columns = min(tile_columns, width - x);
   prepare_rows(tile, prepared, part, rows);
-  const int64_t size = labels.channels * labels.volume;
-  const L* const label = labels.label + labels.batch.remainder(part.entry) * size;
+  const L* const label = labels.label + labels.batch.remainder(part.entry) * labels.entry;
   const int step = lanes.across;
   for (int column = lanes.column(); column < columns; column += each * step) {
     const Columns<float, most, each> field(prepared, x + column, step);
-    bool exists[each];
     float of_column[each];
 #pragma unroll
-    for (int i = 0; i < each; ++i) {
-      exists[i] = column + i * step < columns;
-      of_column[i] = static_cast<float>(x + column + i * step);
-    }
+    for (int i = 0; i < each; ++i) of_column[i] = static_cast<float>(x + column + i * step);
     int row = lanes.row();
-    L* output = labels.output + part.entry * size +
+    L* output = labels.output + part.entry * labels.entry +
                 (static_cast<int64_t>(part.plane) * height + y + row) * width + x + column;
+    const float* of_row = tile.rows[row];
     for (; row < rows; row += lanes.rows()) {
       float position[each][N];
 #pragma unroll
       for (int axis = 0; axis < N; ++axis) {
         float moved[each];
-        field.evaluate(tile.rows[row] + axis * most, moved);
+        field.evaluate(of_row + axis * most, moved);
         // Of three axes, or the last two, or the last.
         const bool is_row = axis == N - 2;
         const auto of_line = static_cast<float>(is_row ? y + row : static_cast<int>(part.plane));
@@ -147,7 +142,8 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
           position[i][axis] = (axis == N - 1 ? of_column[i] : of_line) + moved[i];
         }
       }
-      look_up(labels, label, output, step, position, exists);
+      look_up(labels, label, output, step, columns - column, position);
+      of_row += lanes.rows() * tile.stride;
       output += static_cast<int64_t>(lanes.rows()) * width;
     }
   }
@@ -204,8 +200,13 @@ void run(const Context& context, const uintptr_t label, const Dtype dtype,
     const warp::Shape<N> shape = shape_of<N>(geometry.shape);
     dispatch_label(dtype, [&](const auto type) {
       using L = typename decltype(type)::type;
-      const Labels<L> labels{reinterpret_cast<const L*>(label), reinterpret_cast<L*>(output),
-                             Divisor(geometry.batch), geometry.channels, warp::volume_of(shape)};
+      const int64_t volume = warp::volume_of(shape);
+      const Labels<L> labels{reinterpret_cast<const L*>(label),
+                             reinterpret_cast<L*>(output),
+                             Divisor(geometry.batch),
+                             geometry.channels,
+                             volume,
+                             geometry.channels * volume};
       gaussian_field::dispatch_rank(factors.largest(), [&](const auto most) {
         const auto launch = [&](const auto look_up) {
           using LookUp = std::decay_t<decltype(look_up)>;

@@ -7,11 +7,11 @@
 
 namespace marginseg {
 
-// Divides numbers below 2^31 by one divisor d of [1, 2^31). With 2^k the least power of two that is
-// at least d, and m = ceil(2^(31 + k) / d), the quotient of n is floor(n m / 2^(31 + k)): m exceeds
-// 2^(31 + k) / d by less than 1, and n < 2^31 <= 2^(31 + k) / d times that is too little to reach
-// the next multiple of 1 / d. (Granlund and Montgomery, Division by Invariant Integers using
-// Multiplication, 1994.)
+// Divides numbers n < 2^31 by one divisor d of [1, 2^31). With 2^k the least power of two that is
+// at least d, the multiplier is m = (2^(31 + k) + e) / d, where 0 <= e < d makes it an integer. Then
+// n m / 2^(31 + k) is n / d + n e / (2^(31 + k) d), whose second part is less than 1 / d, because
+// n < 2^31 and e < 2^k. So both have the same integer part. (Granlund and Montgomery, Division by
+// Invariant Integers using Multiplication, 1994.)
 class Divisor {
  public:
   explicit Divisor(const int64_t divisor) : divisor_(static_cast<uint32_t>(divisor)) {
