@@ -8,10 +8,10 @@
 namespace marginseg {
 
 // Divides numbers n < 2^31 by one divisor d of [1, 2^31). With 2^k the least power of two that is
-// at least d, the multiplier is m = (2^(31 + k) + e) / d, where 0 <= e < d makes it an integer. Then
-// n m / 2^(31 + k) is n / d + n e / (2^(31 + k) d), whose second part is less than 1 / d, because
-// n < 2^31 and e < 2^k. So both have the same integer part. (Granlund and Montgomery, Division by
-// Invariant Integers using Multiplication, 1994.)
+// at least d, the multiplier is m = (2^(31 + k) + e) / d, where 0 <= e < d makes it an integer.
+// Then n m / 2^(31 + k) is n / d + n e / (2^(31 + k) d), whose second part is less than 1 / d,
+// because n < 2^31 and e < 2^k. So both have the same integer part. (Granlund and Montgomery,
+// Division by Invariant Integers using Multiplication, 1994.)
 class Divisor {
  public:
   explicit Divisor(const int64_t divisor) : divisor_(static_cast<uint32_t>(divisor)) {
