@@ -1,34 +1,33 @@
-#include <algorithm>
-
 #include "gaussian_field/cuda.cuh"
 #include "gaussian_field/rows.cuh"
 
 namespace marginseg::gaussian_field {
 namespace {
 
-// Evaluates the field along all axes at once; a block takes some rows of a plane.
+// Evaluates the field along all axes at once; a block takes a tile of a plane.
 template <class T, int most>
-__global__ __launch_bounds__(threads) void expand_field(const T* const coefficients,
-                                                        T* const output, const Factors<T> factors,
-                                                        const Blocks blocks) {
+__global__ __launch_bounds__(threads, 2) void expand_field(const Prepared<T> prepared,
+                                                           T* const output, const int64_t height,
+                                                           const int64_t width, const Tiles tiles,
+                                                           const Lanes lanes) {
+  constexpr int each = columns_at_once<T, most>;
   __shared__ Tile<T, 1, most> tile;
-  const int64_t entry = blocks.entry();
-  const int64_t z = blocks.plane();
-  const int64_t y0 = blocks.first_row();
-  const int64_t height = factors.size[1];
-  const int64_t width = factors.size[2];
-  const int rows = static_cast<int>(min(static_cast<int64_t>(tile_rows), height - y0));
-  prepare_rows(tile, factors, coefficients + entry * factors.coefficients(), z, y0, rows);
-  T* const target = output + ((entry * factors.size[0] + z) * height + y0) * width;
-  for (int64_t x0 = 0; x0 < width; x0 += tile_columns) {
-    prepare_columns(tile, factors, x0);
-    for (int first = 0; first < tile_columns; first += warp_size) {
-      const int column = first + lane_number();
-      if (x0 + column >= width) continue;
-      const Column<T, most> field(tile, column);
-      for (int row = warp_number(); row < rows; row += warps) {
-        target[row * width + x0 + column] = field(tile.rows[0][row]);
-      }
+  const Part part = tiles.part();
+  const int rows = static_cast<int>(min(int64_t{tile_rows}, height - part.row));
+  const int columns = static_cast<int>(min(int64_t{tile_columns}, width - part.column));
+  prepare_rows(tile, prepared, part, rows);
+  const int step = lanes.across;
+  for (int column = lanes.column(); column < columns; column += each * step) {
+    const Columns<T, most, each> field(prepared, part.column + column, step);
+    int row = lanes.row();
+    T* target = output + (part.slab * height + part.row + row) * width + part.column + column;
+    const T* of_row = tile.rows[row];
+    for (; row < rows; row += lanes.rows()) {
+      T values[each];
+      field.evaluate(of_row, values);
+      store_columns(target, step, columns - column, values);
+      of_row += lanes.rows() * tile.stride;
+      target += lanes.rows() * width;
     }
   }
 }
@@ -51,44 +50,66 @@ __global__ __launch_bounds__(threads) void expand_axis(const T* const input, T* 
   output[place] = sum;
 }
 
+// The expansion of one axis, after those before it.
 template <class T>
-void axis_by_axis(const Context& context, const T* const coefficients, T* const output,
-                  const int64_t count, const Factors<T>& factors) {
-  const T* input = coefficients;
-  for (int axis = 0; axis < 3; ++axis) {
-    if (factors.factor[axis] == nullptr) continue;
-    int64_t outer = count;
-    int64_t inner = 1;
+struct Expansion {
+  int64_t outer;
+  int64_t inner = 1;
+  int64_t size;  // of the result
+
+  Expansion(const Factors<T>& factors, const int64_t count, const int axis) : outer(count) {
     for (int other = 0; other < axis; ++other) outer *= factors.size[other];
     for (int other = axis + 1; other < 3; ++other) inner *= factors.rank[other];
-    const int64_t volume = outer * factors.size[axis] * inner;
-    T* const target = axis == 2 ? output : context.allocate<T>(volume);
-    context.launch(expand_axis<T>, blocks_for(volume), threads, input, target, factors.factor[axis],
-                   outer, factors.size[axis], factors.rank[axis], inner);
+    size = outer * factors.size[axis] * inner;
+  }
+};
+
+}  // namespace
+
+template <class T>
+AxisByAxis<T>::AxisByAxis(const Context& context, const int64_t count, const Factors<T>& factors)
+    : context_(context), count_(count), factors_(factors) {
+  for (int axis = 0; axis < 2; ++axis) {
+    if (factors.factor[axis] == nullptr) continue;
+    between_[axis] = context.allocate<T>(Expansion<T>(factors, count, axis).size);
+  }
+}
+
+template <class T>
+void AxisByAxis<T>::run(const T* const coefficients, T* const output) const {
+  const T* input = coefficients;
+  for (int axis = 0; axis < 3; ++axis) {
+    if (factors_.factor[axis] == nullptr) continue;
+    const Expansion<T> expansion(factors_, count_, axis);
+    T* const target = axis == 2 ? output : between_[axis];
+    context_.launch(expand_axis<T>, blocks_for(expansion.size), threads, input, target,
+                    factors_.factor[axis], expansion.outer, factors_.size[axis],
+                    factors_.rank[axis], expansion.inner);
     input = target;
   }
 }
 
-}  // namespace
+template class AxisByAxis<float>;
 
 void run(const Context& context, const uintptr_t coefficients, const uintptr_t output,
          const Dtype dtype, const int64_t count, const std::vector<int64_t>& ranks,
-         const std::vector<int64_t>& shape, const std::vector<uintptr_t>& factors) {
+         const std::vector<int64_t>& shape, const std::vector<uintptr_t>& addresses) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
-    const Factors<T> all(ranks, shape, factors);
+    const Factors<T> factors(ranks, shape, addresses);
     const auto* const source = reinterpret_cast<const T*>(coefficients);
     auto* const target = reinterpret_cast<T*>(output);
-    if (*std::max_element(ranks.begin(), ranks.end()) > largest_rank) {
-      axis_by_axis(context, source, target, count, all);
+    if (factors.largest() > largest_rank) {
+      AxisByAxis<T>(context, count, factors).run(source, target);
       return;
     }
-    const Blocks blocks(all);
-    dispatch_rank(static_cast<int>(*std::max_element(ranks.begin(), ranks.end())),
-                  [&](const auto most) {
-                    context.launch(expand_field<T, most.value>, blocks.count(count), threads,
-                                   source, target, all, blocks);
-                  });
+    const Prepared<T> prepared = prepare(context, source, count, 1, factors);
+    const Tiles tiles(factors);
+    dispatch_rank(factors.largest(), [&](const auto most) {
+      constexpr int each = columns_at_once<T, most.value>;
+      context.launch(expand_field<T, most.value>, tiles.count(count), threads, prepared, target,
+                     factors.size[1], factors.size[2], tiles, Lanes(factors.size[2], each));
+    });
   });
 }
 

@@ -1,153 +1,183 @@
-// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ, evaluated by a block of threads: it contracts the first
-// axes to the coefficients of some rows of a plane, in shared memory, and then evaluates the rows a
-// voxel at a time. Sums run in the order of the CPU's, with the same fused multiply-adds, so the
-// field has the same bits.
+// The low-rank field X = (F_1 ⊗ … ⊗ F_n) ξ, evaluated by a block of threads from what prepare()
+// left: it contracts the coefficients of a plane to those of some rows, in shared memory, and then
+// evaluates the rows a voxel at a time. Sums run in the order of the CPU's, with the same fused
+// multiply-adds, so the field has the same bits.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "common/cuda/block.cuh"
+#include "common/cuda/divisor.cuh"
 #include "common/cuda/floating.cuh"
+#include "common/cuda/vector.cuh"
+#include "common/parts.h"
+#include "gaussian_field/prepared.cuh"
 
 namespace marginseg::gaussian_field {
 
-// How many rows of a plane a block takes, and how many of their columns at a time.
-constexpr int tile_rows = 32;
-constexpr int tile_columns = 64;
-
-// Fields of more coefficients along an axis are evaluated axis by axis.
-constexpr int largest_rank = 32;
-
-// Volumes of fewer than three axes are volumes whose first axes have size and rank 1, and no
-// factor: it is 1.
-template <class T>
-struct Factors {
-  int64_t size[3] = {1, 1, 1};
-  int rank[3] = {1, 1, 1};
-  const T* factor[3] = {nullptr, nullptr, nullptr};
-
-  Factors(const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
-          const std::vector<uintptr_t>& addresses) {
-    const size_t missing = 3 - shape.size();
-    for (size_t i = 0; i < shape.size(); ++i) {
-      size[missing + i] = shape[i];
-      rank[missing + i] = static_cast<int>(ranks[i]);
-      factor[missing + i] = reinterpret_cast<const T*>(addresses[i]);
-    }
-  }
-
-  __device__ T at(const int axis, const int64_t position, const int r) const {
-    return factor[axis] == nullptr ? T(1) : factor[axis][position * rank[axis] + r];
-  }
-  __host__ __device__ int64_t coefficients() const {
-    return static_cast<int64_t>(rank[0]) * rank[1] * rank[2];
-  }
+// The part of a plane of an entry that is a block's.
+struct Part {
+  uint32_t entry;
+  uint32_t slab;  // the number of the plane among those of all entries
+  uint32_t plane;
+  int64_t row;
+  int64_t column;
 };
 
-// Calls function(std::integral_constant<int, r>{}) for a small r that is at least `rank`: the
-// coefficients of a column are registers, and the compiler must know their number.
-template <class Function>
-void dispatch_rank(const int rank, const Function& function) {
-  if (rank <= 12) return function(std::integral_constant<int, 12>{});
-  if (rank <= 20) return function(std::integral_constant<int, 20>{});
-  return function(std::integral_constant<int, largest_rank>{});
-}
-
-// What a block has in shared memory, of N components of the field: their coefficients in the plane
-// and in each row, padded with 0 up to `most`, and the last factor at some columns.
-template <class T, int N, int most>
-struct Tile {
-  T plane[N][most][most];
-  alignas(16) T rows[N][tile_rows][most];
-  // The stride is odd, so that a warp reads its 32 columns from 32 different banks.
-  T columns[tile_columns][most + 1 - most % 2];
-};
-
-// Computes the coefficients of rows [y0, y0 + count) of plane z; those of the components lie one
-// after another. The whole block takes part, and a barrier ends it.
-template <class T, int N, int most>
-__device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Factors<T>& factors,
-                                             const T* const coefficients, const int64_t z,
-                                             const int64_t y0, const int count) {
-  const int across = factors.rank[1] * factors.rank[2];
-  for (int item = threadIdx.x; item < N * across; item += threads) {
-    const int component = item / across;
-    const int place = item % across;
-    const T* const source = coefficients + component * factors.coefficients() + place;
-    T sum = 0;
-    for (int r = 0; r < factors.rank[0]; ++r) {
-      sum = multiply_add(factors.at(0, z, r), source[r * across], sum);
-    }
-    tile.plane[component][place / factors.rank[2]][place % factors.rank[2]] = sum;
-  }
-  __syncthreads();
-  for (int item = threadIdx.x; item < N * count * most; item += threads) {
-    const int column = item % most;
-    const int row = item / most % count;
-    const int component = item / most / count;
-    T sum = 0;
-    if (column < factors.rank[2]) {
-      for (int r = 0; r < factors.rank[1]; ++r) {
-        sum = multiply_add(factors.at(1, y0 + row, r), tile.plane[component][r][column], sum);
-      }
-    }
-    tile.rows[component][row][column] = sum;
-  }
-  __syncthreads();
-}
-
-// Reads the last factor at columns [x0, x0 + tile_columns), padded with 0. The whole block takes
-// part, and barriers begin and end it.
-template <class T, int N, int most>
-__device__ __forceinline__ void prepare_columns(Tile<T, N, most>& tile, const Factors<T>& factors,
-                                                const int64_t x0) {
-  __syncthreads();
-  for (int item = threadIdx.x; item < tile_columns * most; item += threads) {
-    const int column = item / most;
-    const int r = item % most;
-    const bool inside = x0 + column < factors.size[2] && r < factors.rank[2];
-    tile.columns[column][r] = inside ? factors.at(2, x0 + column, r) : T(0);
-  }
-  __syncthreads();
-}
-
-// The last factor at a column, in registers.
-template <class T, int most>
-struct Column {
-  T factor[most];
-
-  template <int N>
-  __device__ Column(const Tile<T, N, most>& tile, const int column) {
-#pragma unroll
-    for (int r = 0; r < most; ++r) factor[r] = tile.columns[column][r];
-  }
-
-  // X at this column of a row.
-  __device__ T operator()(const T (&row)[most]) const {
-    T sum = 0;
-#pragma unroll
-    for (int r = 0; r < most; ++r) sum = multiply_add(row[r], factor[r], sum);
-    return sum;
-  }
-};
-
-// The blocks of a launch, one for each tile of rows of each plane of each entry.
-struct Blocks {
-  int64_t planes;
-  int64_t across;  // tiles of rows in a plane
+// The blocks of a launch, one for each tile of each plane of each entry.
+struct Tiles {
+  int64_t of_entry;
+  Divisor planes;
+  Divisor down;
+  Divisor across;
 
   template <class T>
-  explicit Blocks(const Factors<T>& factors)
-      : planes(factors.size[0]), across(parts(factors.size[1], tile_rows)) {}
+  explicit Tiles(const Factors<T>& factors)
+      : of_entry(factors.size[0] * parts(factors.size[1], tile_rows) *
+                 parts(factors.size[2], tile_columns)),
+        planes(factors.size[0]),
+        down(parts(factors.size[1], tile_rows)),
+        across(parts(factors.size[2], tile_columns)) {}
 
-  int64_t count(const int64_t entries) const { return entries * planes * across; }
-  __device__ int64_t entry() const { return blockIdx.x / (planes * across); }
-  __device__ int64_t plane() const { return blockIdx.x / across % planes; }
-  __device__ int64_t first_row() const { return blockIdx.x % across * tile_rows; }
+  int64_t count(const int64_t entries) const { return entries * of_entry; }
+
+  __device__ Part part() const {
+    const uint32_t line = across.quotient(blockIdx.x);
+    const uint32_t slab = down.quotient(line);
+    return {planes.quotient(slab), slab, planes.remainder(slab),
+            static_cast<int64_t>(down.remainder(line)) * tile_rows,
+            static_cast<int64_t>(across.remainder(blockIdx.x)) * tile_columns};
+  }
 };
+
+// How a warp's lanes lie in a plane: `across` of them in each of some rows. Where rows are short,
+// fewer lie side by side, so that fewer lie beyond the last column.
+struct Lanes {
+  int across;
+
+  // Each lane takes `each` columns of rows of `width`.
+  Lanes(const int64_t width, const int each) : across(warp_size) {
+    const auto covered = [&](const int lanes) { return parts(width, lanes * each) * lanes; };
+    for (int fewer = warp_size / 2; fewer >= 8; fewer /= 2) {
+      if (covered(fewer) < covered(across)) across = fewer;
+    }
+  }
+
+  __device__ int column() const { return lane_number() & (across - 1); }
+  // The first row of a thread, and how many rows the block takes at a time. The number of lanes
+  // across is a power of 2, so that the division by it is a shift.
+  __device__ int row() const { return static_cast<int>(threadIdx.x) >> (__ffs(across) - 1); }
+  __device__ int rows() const { return threads >> (__ffs(across) - 1); }
+};
+
+// What a block has in shared memory: the coefficients of each of its rows, of N components.
+template <class T, int N, int most>
+struct Tile {
+  // Rows begin in different banks, for lanes in different rows.
+  static constexpr int gap = N * most * sizeof(T) % 128 == 0 ? packed<T> : 0;
+  static constexpr int stride = N * most + gap;
+
+  alignas(16) T rows[tile_rows][stride];
+};
+
+// So many rows share the coefficients of the plane that a thread reads.
+constexpr int rows_at_once = 2;
+
+// Computes the coefficients of the first `count` rows, and perhaps of one more. The whole block
+// takes part, and a barrier ends it.
+template <class T, int N, int most>
+__device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Prepared<T>& prepared,
+                                             const Part& part, const int count) {
+  static_assert(tile_rows % rows_at_once == 0);
+  constexpr int packs = most / packed<T>;  // of a row of a component
+  const T* const planes = prepared.planes + static_cast<int64_t>(part.slab) * (N * most * most);
+  const T* const factors = prepared.rows + part.row * most;
+  const int items = (count + rows_at_once - 1) / rows_at_once * N * packs;
+#pragma unroll 1
+  for (int item = threadIdx.x; item < items; item += threads) {
+    const int row = item / (N * packs) * rows_at_once;
+    const int pack = item % (N * packs);
+    const T* const plane = planes + pack / packs * most * most + pack % packs * packed<T>;
+    const T* const factor = factors + row * most;
+    Vector<T, packed<T>> sum[rows_at_once] = {};
+#pragma unroll
+    for (int r = 0; r < most; r += packed<T>) {
+      Vector<T, packed<T>> along[rows_at_once];
+#pragma unroll
+      for (int i = 0; i < rows_at_once; ++i) along[i] = load<packed<T>>(factor + i * most + r);
+#pragma unroll
+      for (int k = 0; k < packed<T>; ++k) {
+        const auto values = load<packed<T>>(plane + (r + k) * most);
+#pragma unroll
+        for (int i = 0; i < rows_at_once; ++i) {
+#pragma unroll
+          for (int c = 0; c < packed<T>; ++c) {
+            sum[i].lane[c] = multiply_add(along[i].lane[k], values.lane[c], sum[i].lane[c]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < rows_at_once; ++i) {
+      store<packed<T>>(tile.rows[row + i] + pack * packed<T>, sum[i]);
+    }
+  }
+  __syncthreads();
+}
+
+// How many columns a thread takes together: as many as have room in its registers.
+template <class T, int most>
+constexpr int columns_at_once = sizeof(T) * most <= 48    ? 4
+                                : sizeof(T) * most <= 128 ? 2
+                                                          : 1;
+
+// The factor at columns x, x + step, ..., in registers.
+template <class T, int most, int count>
+struct Columns {
+  T factor[count][most];
+
+  __device__ __forceinline__ Columns(const Prepared<T>& prepared, const int64_t x, const int step) {
+    const T* source = prepared.columns + x * packed<T>;
+#pragma unroll
+    for (int r = 0; r < most; r += packed<T>) {
+#pragma unroll
+      for (int i = 0; i < count; ++i) {
+        const auto values = load<packed<T>>(source + i * step * packed<T>);
+#pragma unroll
+        for (int k = 0; k < packed<T>; ++k) factor[i][r + k] = values.lane[k];
+      }
+      source += prepared.stride * packed<T>;
+    }
+  }
+
+  // X at these columns of a row, from its coefficients.
+  __device__ __forceinline__ void evaluate(const T* const row, T (&values)[count]) const {
+#pragma unroll
+    for (int i = 0; i < count; ++i) values[i] = 0;
+#pragma unroll
+    for (int r = 0; r < most; r += packed<T>) {
+      const auto coefficients = load<packed<T>>(row + r);
+#pragma unroll
+      for (int k = 0; k < packed<T>; ++k) {
+#pragma unroll
+        for (int i = 0; i < count; ++i) {
+          values[i] = multiply_add(coefficients.lane[k], factor[i][r + k], values[i]);
+        }
+      }
+    }
+  }
+};
+
+// Writes the values to target[i * step], as far as these places lie before target[left].
+template <int count, class V>
+__device__ __forceinline__ void store_columns(V* const target, const int step, const int left,
+                                              const V (&values)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    if (i * step < left) target[i * step] = values[i];
+  }
+}
 
 }  // namespace marginseg::gaussian_field

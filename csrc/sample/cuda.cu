@@ -1,105 +1,150 @@
-#include <algorithm>
-#include <type_traits>
-
 #include "gaussian_field/cuda.cuh"
 #include "gaussian_field/rows.cuh"
 #include "sample/cuda.cuh"
+#include "sample/nearest.cuh"
 #include "warp/cuda.cuh"
 #include "warp/interpolation.h"
 
 namespace marginseg::sample {
 namespace {
 
-using gaussian_field::Blocks;
-using gaussian_field::Column;
+using gaussian_field::Columns;
 using gaussian_field::Factors;
+using gaussian_field::Lanes;
+using gaussian_field::Part;
+using gaussian_field::Prepared;
 using gaussian_field::Tile;
 using gaussian_field::tile_columns;
 using gaussian_field::tile_rows;
+using gaussian_field::Tiles;
 
 // The labels of all entries, and those of all samples.
 template <class L>
 struct Labels {
   const L* label;
   L* output;
-  int64_t batch;
+  Divisor batch;
   int64_t channels;
+  int64_t volume;
+  int64_t entry;  // the channels of an entry together
 };
 
-// A volume of N axes has the last N of three.
 template <int N>
-constexpr int first_axis = 3 - N;
-
-// Writes the label of the nearest voxel, for each channel.
-template <int N, class L>
-__device__ __forceinline__ void look_up_nearest(const L* const label, L* const output,
-                                                const int64_t channels, const int64_t volume,
-                                                const float (&position)[N],
-                                                const warp::Shape<N>& shape) {
-  const int64_t place = warp::nearest_place<N>(position, shape);
-#pragma unroll 1
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    output[channel * volume] = place == outside ? L(0) : __ldg(label + channel * volume + place);
-  }
-}
-
-// Writes the heaviest label of the corners around, for each channel.
-template <int N, class L>
-__device__ __forceinline__ void look_up_linear(const L* const label, L* const output,
-                                               const int64_t channels, const int64_t volume,
-                                               const float (&position)[N],
-                                               const warp::Shape<N>& shape) {
-  const bool number = warp::is_number(position);
-  const auto corners = warp::linear_corners<N>(position, shape, Extension::constant);
-#pragma unroll 1
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    output[channel * volume] =
-        number ? warp::heaviest_label<N>(label + channel * volume, corners, L(0)) : L(0);
-  }
-}
-
-// Each block deforms some rows of a plane of one sample.
-template <int N, int most, bool linear, class L>
-__global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels,
-                                                          const float* const coefficients,
-                                                          const Factors<float> factors,
-                                                          const Blocks blocks) {
-  __shared__ Tile<float, N, most> tile;
-  const int64_t entry = blocks.entry();
-  const int64_t z = blocks.plane();
-  const int64_t y0 = blocks.first_row();
-  const int64_t height = factors.size[1];
-  const int64_t width = factors.size[2];
-  const int64_t volume = factors.size[0] * height * width;
-  const int rows = static_cast<int>(min(static_cast<int64_t>(tile_rows), height - y0));
-  prepare_rows(tile, factors, coefficients + entry * N * factors.coefficients(), z, y0, rows);
+warp::Shape<N> shape_of(const std::vector<int64_t>& sizes) {
   warp::Shape<N> shape;
+  for (int axis = 0; axis < N; ++axis) shape.size[axis] = sizes[axis];
+  return shape;
+}
+
+// Gives voxels the labels that are nearest to where they are moved.
+template <int N>
+struct Nearest {
+  // How many columns a thread looks up together.
+  template <int most>
+  static constexpr int each = gaussian_field::columns_at_once<float, most>;
+
+  SmallVolume<N> volume;
+
+  // Writes the labels at the positions to output[i * step], as far as these places lie before
+  // output[left], for each channel.
+  template <int count, class L>
+  __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* label, L* output,
+                                             const int step, const int left,
+                                             const float (&position)[count][N]) const {
+    bool inside[count];
+    uint32_t place[count];
 #pragma unroll
-  for (int axis = 0; axis < N; ++axis) shape.size[axis] = factors.size[first_axis<N> + axis];
-  const L* const label = labels.label + entry % labels.batch * labels.channels * volume;
-  L* const plane = labels.output + entry * labels.channels * volume + (z * height + y0) * width;
-  for (int64_t x0 = 0; x0 < width; x0 += tile_columns) {
-    prepare_columns(tile, factors, x0);
-    for (int first = 0; first < tile_columns; first += warp_size) {
-      const int column = first + lane_number();
-      const int64_t x = x0 + column;
-      if (x >= width) continue;
-      const Column<float, most> field(tile, column);
-      for (int row = warp_number(); row < rows; row += warps) {
-        const int64_t index[3] = {z, y0 + row, x};
-        float position[N];
+    for (int i = 0; i < count; ++i) inside[i] = volume.nearest(position[i], place[i]);
+    const auto copy = [&] {
+      L value[count];
 #pragma unroll
-        for (int axis = 0; axis < N; ++axis) {
-          position[axis] =
-              static_cast<float>(index[first_axis<N> + axis]) + field(tile.rows[axis][row]);
-        }
-        L* const target = plane + row * width + x;
-        if constexpr (linear) {
-          look_up_linear<N>(label, target, labels.channels, volume, position, shape);
-        } else {
-          look_up_nearest<N>(label, target, labels.channels, volume, position, shape);
+      for (int i = 0; i < count; ++i) value[i] = inside[i] ? __ldg(label + place[i]) : L(0);
+      gaussian_field::store_columns(output, step, left, value);
+    };
+    copy();
+#pragma unroll 1
+    for (int64_t channel = 1; channel < labels.channels; ++channel) {
+      label += labels.volume;
+      output += labels.volume;
+      copy();
+    }
+  }
+};
+
+// The same for volumes of any size, and labels interpolated among the corners around.
+template <int N>
+struct General {
+  template <int most>
+  static constexpr int each = 1;
+
+  warp::Shape<N> shape;
+  bool linear;
+
+  template <class L>
+  __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* const label,
+                                             L* const output, int, int,
+                                             const float (&position)[1][N]) const {
+    if (!linear || !warp::is_number(position[0])) {
+      const int64_t place = warp::nearest_place<N>(position[0], shape);
+#pragma unroll 1
+      for (int64_t channel = 0; channel < labels.channels; ++channel) {
+        output[channel * labels.volume] =
+            warp::value_at(label + channel * labels.volume, place, L(0));
+      }
+      return;
+    }
+    const auto corners = warp::linear_corners<N>(position[0], shape, Extension::constant);
+#pragma unroll 1
+    for (int64_t channel = 0; channel < labels.channels; ++channel) {
+      output[channel * labels.volume] =
+          warp::heaviest_label<N>(label + channel * labels.volume, corners, L(0));
+    }
+  }
+};
+
+// Each block deforms a tile of a plane of one sample.
+template <int N, int most, class LookUp, class L>
+__global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels,
+                                                          const Prepared<float> prepared,
+                                                          const int height, const int width,
+                                                          const Tiles tiles, const Lanes lanes,
+                                                          const LookUp look_up) {
+  constexpr int each = LookUp::template each<most>;
+  __shared__ Tile<float, N, most> tile;
+  const Part part = tiles.part();
+  const auto y = static_cast<int>(part.row);
+  const auto x = static_cast<int>(part.column);
+  const int rows = min(tile_rows, height - y);
+  const int columns = min(tile_columns, width - x);
+  prepare_rows(tile, prepared, part, rows);
+  const L* const label = labels.label + labels.batch.remainder(part.entry) * labels.entry;
+  const int step = lanes.across;
+  for (int column = lanes.column(); column < columns; column += each * step) {
+    const Columns<float, most, each> field(prepared, x + column, step);
+    float of_column[each];
+#pragma unroll
+    for (int i = 0; i < each; ++i) of_column[i] = static_cast<float>(x + column + i * step);
+    int row = lanes.row();
+    L* output = labels.output + part.entry * labels.entry +
+                (static_cast<int64_t>(part.plane) * height + y + row) * width + x + column;
+    const float* of_row = tile.rows[row];
+    for (; row < rows; row += lanes.rows()) {
+      float position[each][N];
+#pragma unroll
+      for (int axis = 0; axis < N; ++axis) {
+        float moved[each];
+        field.evaluate(of_row + axis * most, moved);
+        // Of three axes, or the last two, or the last.
+        const bool is_row = axis == N - 2;
+        const auto of_line = static_cast<float>(is_row ? y + row : static_cast<int>(part.plane));
+#pragma unroll
+        for (int i = 0; i < each; ++i) {
+          position[i][axis] = (axis == N - 1 ? of_column[i] : of_line) + moved[i];
         }
       }
+      look_up(labels, label, output, step, columns - column, position);
+      of_row += lanes.rows() * tile.stride;
+      output += static_cast<int64_t>(lanes.rows()) * width;
     }
   }
 }
@@ -107,26 +152,24 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
 // Evaluates the fields to memory and warps by them, where they have too many coefficients for one
 // launch.
 template <class L>
-void through_memory(const Context& context, const uintptr_t coefficients, const Labels<L>& labels,
-                    const Dtype dtype, const Geometry& geometry, const std::vector<int64_t>& ranks,
-                    const std::vector<uintptr_t>& factors) {
+void through_memory(const Context& context, const float* const coefficients, const uintptr_t label,
+                    const Dtype dtype, L* const output, const Geometry& geometry,
+                    const std::vector<int64_t>& ranks, const Factors<float>& factors) {
   const auto axes = static_cast<int64_t>(ranks.size());
-  int64_t volume = 1;
-  for (const int64_t size : geometry.shape) volume *= size;
+  const int64_t volume = factors.size[0] * factors.size[1] * factors.size[2];
   const int64_t components = geometry.batch * axes;
-  auto* const field = context.allocate<float>(components * volume);
   int64_t drawn = components;
   for (const int64_t rank : ranks) drawn *= rank;
-  // The fields are larger than the labels, so that they are evaluated for one sample at a time.
+  const int64_t entry = geometry.channels * volume;
+  // The fields are larger than the labels, so that they are evaluated for one sample at a time, in
+  // the same memory.
+  auto* const field = context.allocate<float>(components * volume);
+  const gaussian_field::AxisByAxis<float> expansion(context, components, factors);
   for (int64_t number = 0; number < geometry.samples; ++number) {
-    gaussian_field::run(context, coefficients + number * drawn * sizeof(float),
-                        reinterpret_cast<uintptr_t>(field), Dtype::float32, components, ranks,
-                        geometry.shape, factors);
-    const int64_t entry = geometry.channels * volume;
-    warp::run_label(context, reinterpret_cast<uintptr_t>(labels.label),
-                    reinterpret_cast<uintptr_t>(field),
-                    reinterpret_cast<uintptr_t>(labels.output + number * geometry.batch * entry),
-                    dtype, Dtype::float32,
+    expansion.run(coefficients + number * drawn, field);
+    warp::run_label(context, label, reinterpret_cast<uintptr_t>(field),
+                    reinterpret_cast<uintptr_t>(output + number * geometry.batch * entry), dtype,
+                    Dtype::float32,
                     {geometry.batch, geometry.channels, geometry.shape, entry, Extension::constant,
                      geometry.linear},
                     0);
@@ -137,24 +180,46 @@ void through_memory(const Context& context, const uintptr_t coefficients, const 
 
 void run(const Context& context, const uintptr_t label, const Dtype dtype,
          const uintptr_t coefficients, const uintptr_t output, const Geometry& geometry,
-         const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& factors) {
-  dispatch_label(dtype, [&](const auto type) {
-    using L = typename decltype(type)::type;
-    const Labels<L> labels{reinterpret_cast<const L*>(label), reinterpret_cast<L*>(output),
-                           geometry.batch, geometry.channels};
-    const auto largest = static_cast<int>(*std::max_element(ranks.begin(), ranks.end()));
-    if (largest > gaussian_field::largest_rank) {
-      through_memory(context, coefficients, labels, dtype, geometry, ranks, factors);
-      return;
-    }
-    const Factors<float> all(ranks, geometry.shape, factors);
-    const Blocks blocks(all);
-    warp::dispatch_axes(ranks.size(), [&](const auto axes) {
-      gaussian_field::dispatch_rank(largest, [&](const auto most) {
-        const auto kernel = geometry.linear ? sample_rows<axes.value, most.value, true, L>
-                                            : sample_rows<axes.value, most.value, false, L>;
-        context.launch(kernel, blocks.count(geometry.samples * geometry.batch), threads, labels,
-                       reinterpret_cast<const float*>(coefficients), all, blocks);
+         const std::vector<int64_t>& ranks, const std::vector<uintptr_t>& addresses) {
+  const Factors<float> factors(ranks, geometry.shape, addresses);
+  const auto* const drawn = reinterpret_cast<const float*>(coefficients);
+  if (factors.largest() > gaussian_field::largest_rank) {
+    dispatch_label(dtype, [&](const auto type) {
+      using L = typename decltype(type)::type;
+      through_memory(context, drawn, label, dtype, reinterpret_cast<L*>(output), geometry, ranks,
+                     factors);
+    });
+    return;
+  }
+  const int64_t entries = geometry.samples * geometry.batch;
+  const auto axes = static_cast<int>(ranks.size());
+  const Prepared<float> prepared = prepare(context, drawn, entries, axes, factors);
+  const Tiles tiles(factors);
+  warp::dispatch_axes(ranks.size(), [&](const auto number) {
+    constexpr int N = number.value;
+    const warp::Shape<N> shape = shape_of<N>(geometry.shape);
+    dispatch_label(dtype, [&](const auto type) {
+      using L = typename decltype(type)::type;
+      const int64_t volume = warp::volume_of(shape);
+      const Labels<L> labels{reinterpret_cast<const L*>(label),
+                             reinterpret_cast<L*>(output),
+                             Divisor(geometry.batch),
+                             geometry.channels,
+                             volume,
+                             geometry.channels * volume};
+      gaussian_field::dispatch_rank(factors.largest(), [&](const auto most) {
+        const auto launch = [&](const auto look_up) {
+          using LookUp = std::decay_t<decltype(look_up)>;
+          const Lanes lanes(factors.size[2], LookUp::template each<most.value>);
+          context.launch(sample_rows<N, most.value, LookUp, L>, tiles.count(entries), threads,
+                         labels, prepared, static_cast<int>(factors.size[1]),
+                         static_cast<int>(factors.size[2]), tiles, lanes, look_up);
+        };
+        if (!geometry.linear && SmallVolume<N>::holds(shape)) {
+          launch(Nearest<N>{SmallVolume<N>(shape)});
+        } else {
+          launch(General<N>{shape, geometry.linear});
+        }
       });
     });
   });

@@ -1,6 +1,7 @@
 // Stands in for CUDA's header; see README.md.
 #pragma once
 
+#include <cfenv>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -167,4 +168,16 @@ inline long long __double_as_longlong(const double value) {
 }
 inline double __longlong_as_double(const long long bits) {
   return emulation::same_bits<double>(bits);
+}
+
+// a + b, rounded down.
+inline float __fadd_rd(const float a, const float b) {
+  // The compiler must not add before the rounding is set, nor after.
+  const volatile float first = a;
+  const volatile float second = b;
+  const int before = std::fegetround();
+  std::fesetround(FE_DOWNWARD);
+  const volatile float sum = first + second;
+  std::fesetround(before);
+  return sum;
 }

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from marginseg import gaussian_field, gaussian_field_ranks
+from marginseg import _cpu, gaussian_field, gaussian_field_ranks
+from marginseg.ops.boundary import DTYPE_CODES
 from marginseg.ops.gaussian_field import axis_factor
 
 
@@ -208,3 +209,45 @@ def test_every_rank_against_numpy(device, dtype, shape, scale):
         expected = np.moveaxis(np.tensordot(expected, factor, (axis + 2, 1)), -1, axis + 2)
     tolerance = 2e-5 if dtype is torch.float32 else 1e-12
     np.testing.assert_allclose(field.cpu().numpy(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("shape", "ranks"),
+    [
+        # Ranks at both ends of each class that kernels are made for, and beyond the last; rows of
+        # fewer voxels than a warp has lanes, of some, and of more than a block takes.
+        ((5,), (1,)),
+        ((300,), (12,)),
+        ((70, 129), (13, 2)),
+        ((3, 33), (2, 20)),
+        ((9, 66, 96), (3, 12, 11)),
+        ((10, 7, 260), (21, 4, 3)),
+        ((17, 65, 40), (2, 32, 5)),
+        ((4, 5, 6), (2, 3, 50)),
+    ],
+)
+def test_same_bits_as_on_the_cpu(device, shape, ranks, dtype):
+    if _cpu.instruction_set() == "base":
+        pytest.skip("without fused multiply-adds the CPU rounds otherwise")
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*sizes):
+        return torch.randn(sizes, generator=generator, dtype=dtype, device="cpu")
+
+    coefficients = drawn(3, *ranks)
+    factors = [drawn(size, rank) for size, rank in zip(shape, ranks, strict=True)]
+    field = torch.ops.marginseg.gaussian_field(
+        coefficients.to(device), [factor.to(device) for factor in factors]
+    )
+    expected = torch.empty_like(field, device="cpu")
+    _cpu.gaussian_field(
+        coefficients.data_ptr(),
+        expected.data_ptr(),
+        DTYPE_CODES[dtype],
+        3,
+        ranks,
+        shape,
+        [factor.data_ptr() for factor in factors],
+    )
+    assert torch.equal(field.cpu(), expected)
