@@ -24,12 +24,12 @@ MARGINSEG_HOST_DEVICE Index volume_of(const Shape<N, Index>& shape) {
   return volume;
 }
 
-// Volumes whose voxels Index = int32_t may count. A float holds exactly every index of two of the
-// longest axes, the longest period of an extension; and the place of a voxel up to two beyond every
-// end, which may be computed though nothing is read there, is less than 6 volumes away from 0 and
-// so no overflow.
+// Volumes whose voxels Index = int32_t may count. Places of voxels up to two beyond every end,
+// which may be computed though nothing is read there, are less than 6 volumes away from 0 and so do
+// not overflow. Every index along an axis, and every period of an extension, is exact as a float;
+// no image has a longer axis.
 constexpr int64_t most_voxels = int64_t{1} << 28;
-constexpr int64_t longest_axis = int64_t{1} << 23;
+constexpr int64_t longest_axis = int64_t{1} << 20;
 
 template <int N>
 bool fits_int32(const Shape<N>& shape) {
@@ -134,6 +134,8 @@ MARGINSEG_HOST_DEVICE int32_t nearest_place(const T (&position)[N], const Shape<
 template <int N, class T>
 MARGINSEG_HOST_DEVICE int32_t nearest_place(const T (&position)[N], const Shape<N, int32_t>& shape,
                                             const Continued beyond) {
+  const int32_t inside = nearest_place<N>(position, shape);
+  if (inside != outside) return inside;
   int32_t place = 0;
   for (int axis = 0; axis < N; ++axis) {
     const T half = near(bounded(position[axis]) + T(0.5), shape.size[axis], beyond.extension);

@@ -21,6 +21,7 @@ struct Volumes {
   Shape<N, Index> shape;
   Index volume;
   Divisor<int32_t> blocks;  // of one entry
+  // Of the axes that a place is divided by: the last, and the middle one of three.
   Divisor<Index> last_size;
   Divisor<Index> middle_size;
   int64_t batch;
@@ -37,7 +38,7 @@ struct Volumes {
         volume(volume_of(shape)),
         blocks(blocks_for(volume)),
         last_size(shape.size[N - 1]),
-        middle_size(N == 3 ? shape.size[1] : 1),
+        middle_size(shape.size[N == 3 ? 1 : 0]),
         batch(geometry.batch),
         channels(static_cast<Index>(geometry.channels)),
         input_stride(geometry.input_stride),
