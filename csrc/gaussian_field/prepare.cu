@@ -34,7 +34,7 @@ struct Contraction {
   int columns;
   int components;
   int64_t blocks;
-  Divisor blocks_of_entry;
+  Divisor<int32_t> blocks_of_entry;
 };
 
 // The copy of a factor in packs.
@@ -108,9 +108,8 @@ __global__ __launch_bounds__(threads) void prepare_fields(const Contraction<T> p
                                                           const Packing<T> columns) {
   const int64_t beyond = static_cast<int64_t>(blockIdx.x) - planes.blocks;
   if (beyond < 0) {
-    contract<T, most>(
-        planes, planes.blocks_of_entry.quotient(blockIdx.x),
-        static_cast<int64_t>(planes.blocks_of_entry.remainder(blockIdx.x)) * planes_at_once);
+    const auto block = planes.blocks_of_entry.divide(static_cast<int32_t>(blockIdx.x));
+    contract<T, most>(planes, block.quotient, int64_t{block.remainder} * planes_at_once);
     return;
   }
   const int64_t position = beyond * threads + threadIdx.x;
@@ -135,8 +134,9 @@ Prepared<T> launch(const Context& context, const T* const coefficients, const in
   T* const rows = planes + of_planes;
   T* const columns = rows + height * most;
   const int64_t blocks = parts(factors.size[0], planes_at_once);
-  const Contraction<T> contraction{coefficients,    planes,     factor(0),        factors.rank[1],
-                                   factors.rank[2], components, entries * blocks, Divisor(blocks)};
+  const Contraction<T> contraction{
+      coefficients,    planes,     factor(0),        factors.rank[1],
+      factors.rank[2], components, entries * blocks, Divisor<int32_t>(blocks)};
   const Packing<T> of_rows{factor(1), rows, height, most, packed<T>};
   const Packing<T> of_columns{factor(2), columns, width, packed<T>, width * packed<T>};
   context.launch(prepare_fields<T, most>,

@@ -29,9 +29,9 @@ struct Part {
 // The blocks of a launch, one for each tile of each plane of each entry.
 struct Tiles {
   int64_t of_entry;
-  Divisor planes;
-  Divisor down;
-  Divisor across;
+  Divisor<int32_t> planes;
+  Divisor<int32_t> down;
+  Divisor<int32_t> across;
 
   template <class T>
   explicit Tiles(const Factors<T>& factors)
@@ -44,11 +44,12 @@ struct Tiles {
   int64_t count(const int64_t entries) const { return entries * of_entry; }
 
   __device__ Part part() const {
-    const uint32_t line = across.quotient(blockIdx.x);
-    const uint32_t slab = down.quotient(line);
-    return {planes.quotient(slab), slab, planes.remainder(slab),
-            static_cast<int64_t>(down.remainder(line)) * tile_rows,
-            static_cast<int64_t>(across.remainder(blockIdx.x)) * tile_columns};
+    const auto line = across.divide(static_cast<int32_t>(blockIdx.x));
+    const auto slab = down.divide(line.quotient);
+    const auto entry = planes.divide(slab.quotient);
+    return {static_cast<uint32_t>(entry.quotient), static_cast<uint32_t>(slab.quotient),
+            static_cast<uint32_t>(entry.remainder), int64_t{slab.remainder} * tile_rows,
+            int64_t{line.remainder} * tile_columns};
   }
 };
 

@@ -23,7 +23,7 @@ template <class L>
 struct Labels {
   const L* label;
   L* output;
-  Divisor batch;
+  Divisor<int32_t> batch;
   int64_t channels;
   int64_t volume;
   int64_t entry;  // the channels of an entry together
@@ -117,7 +117,8 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   const int rows = min(tile_rows, height - y);
   const int columns = min(tile_columns, width - x);
   prepare_rows(tile, prepared, part, rows);
-  const L* const label = labels.label + labels.batch.remainder(part.entry) * labels.entry;
+  const L* const label =
+      labels.label + labels.batch.divide(static_cast<int32_t>(part.entry)).remainder * labels.entry;
   const int step = lanes.across;
   for (int column = lanes.column(); column < columns; column += each * step) {
     const Columns<float, most, each> field(prepared, x + column, step);
@@ -203,7 +204,7 @@ void run(const Context& context, const uintptr_t label, const Dtype dtype,
       const int64_t volume = warp::volume_of(shape);
       const Labels<L> labels{reinterpret_cast<const L*>(label),
                              reinterpret_cast<L*>(output),
-                             Divisor(geometry.batch),
+                             Divisor<int32_t>(geometry.batch),
                              geometry.channels,
                              volume,
                              geometry.channels * volume};

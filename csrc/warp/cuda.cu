@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "warp/cuda.cuh"
 #include "warp/interpolation.h"
 #include "warp/voxels.cuh"
@@ -5,32 +7,36 @@
 namespace marginseg::warp {
 namespace {
 
-template <int N, class V, class T>
-__global__ __launch_bounds__(threads, 3) void warp_voxels(const V* const input,
-                                                          const T* const displacement,
-                                                          V* const output, const Volumes<N> volumes,
-                                                          const V cval) {
-  const Voxel<N> voxel(volumes);
+template <bool linear, int N, class Beyond, class V, class T>
+__global__ __launch_bounds__(threads) void warp_voxels(const V* const input,
+                                                       const T* const displacement, V* const output,
+                                                       const Volumes<N, Beyond> volumes,
+                                                       const V cval) {
+  const Voxel<N, Beyond> voxel(volumes);
   if (!voxel.exists) return;
   T position[N];
   voxel.displace(displacement, volumes, position);
-  const V* const images = input + voxel.entry * volumes.input_stride;
-  V* const target = output + voxel.entry * volumes.channels * volumes.volume + voxel.place;
+  const V* image = input + voxel.entry * volumes.input_stride;
+  V* target = output + voxel.entry * volumes.output_stride + voxel.place;
 #pragma unroll 1
-  for (int64_t c = 0; c < volumes.channels; ++c) {
-    target[c * volumes.volume] =
-        warped_value<N>(images + c * volumes.volume, position, volumes.shape, volumes.extension,
-                        volumes.linear, cval);
+  for (IndexFor<Beyond> c = 0; c < volumes.channels; ++c) {
+    *target = warped_value<N>(image, position, volumes.shape, volumes.beyond, linear, cval);
+    image += volumes.volume;
+    target += volumes.volume;
   }
 }
 
 template <int N, class V, class T>
 void launch_warp(const Context& context, const uintptr_t input, const uintptr_t displacement,
                  const uintptr_t output, const Geometry& geometry, const V cval) {
-  const Volumes<N> volumes(geometry);
-  context.launch(warp_voxels<N, V, T>, volumes.all_blocks(), threads,
-                 reinterpret_cast<const V*>(input), reinterpret_cast<const T*>(displacement),
-                 reinterpret_cast<V*>(output), volumes, cval);
+  dispatch_volumes<N>(geometry, [&](const auto& volumes) {
+    using Beyond = std::decay_t<decltype(volumes.beyond)>;
+    const auto kernel =
+        geometry.linear ? warp_voxels<true, N, Beyond, V, T> : warp_voxels<false, N, Beyond, V, T>;
+    context.launch(kernel, volumes.all_blocks(), threads, reinterpret_cast<const V*>(input),
+                   reinterpret_cast<const T*>(displacement), reinterpret_cast<V*>(output), volumes,
+                   cval);
+  });
 }
 
 }  // namespace

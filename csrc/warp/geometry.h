@@ -22,10 +22,10 @@ struct Geometry {
   bool linear;
 };
 
-template <int N>
-Shape<N> shape_of(const Geometry& geometry) {
-  Shape<N> shape;
-  for (int axis = 0; axis < N; ++axis) shape.size[axis] = geometry.shape[axis];
+template <int N, class Index = int64_t>
+Shape<N, Index> shape_of(const Geometry& geometry) {
+  Shape<N, Index> shape;
+  for (int axis = 0; axis < N; ++axis) shape.size[axis] = static_cast<Index>(geometry.shape[axis]);
   return shape;
 }
 

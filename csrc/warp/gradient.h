@@ -21,8 +21,8 @@ MARGINSEG_HOST_DEVICE void for_each_axis(const Function& function) {
 
 // A corner's weight, differentiated once with respect to the position along each axis in the set
 // `axes` (bit i: axis i). Every factor is linear in its own axis, so a second time gives 0.
-template <int N, class T>
-MARGINSEG_HOST_DEVICE T weight_derivative(const Corners<N, T>& corners, const int corner,
+template <int N, class T, class Index>
+MARGINSEG_HOST_DEVICE T weight_derivative(const Corners<N, T, Index>& corners, const int corner,
                                           const int axes) {
   T weight = 1;
   for (int axis = 0; axis < N; ++axis) {
@@ -33,8 +33,8 @@ MARGINSEG_HOST_DEVICE T weight_derivative(const Corners<N, T>& corners, const in
 }
 
 // `interpolate`, differentiated likewise.
-template <int N, class T>
-MARGINSEG_HOST_DEVICE T derivative(const Values<N, T>& values, const Corners<N, T>& corners,
+template <int N, class T, class Index>
+MARGINSEG_HOST_DEVICE T derivative(const Values<N, T>& values, const Corners<N, T, Index>& corners,
                                    const int axes) {
   T sum = 0;
   for (int corner = 0; corner < corners.count; ++corner) {
@@ -47,18 +47,18 @@ MARGINSEG_HOST_DEVICE T derivative(const Values<N, T>& values, const Corners<N, 
 // gradient g of out. scatter(place, value) adds to what stands at a place.
 
 // dL/dI[k] += w_k g(w).
-template <int N, class T, class Scatter>
-MARGINSEG_HOST_DEVICE void spread_gradient(const Corners<N, T>& corners, const T gradient,
+template <int N, class T, class Index, class Scatter>
+MARGINSEG_HOST_DEVICE void spread_gradient(const Corners<N, T, Index>& corners, const T gradient,
                                            const Scatter& scatter) {
   for (int corner = 0; corner < corners.count; ++corner) {
-    if (corners.place[corner] == outside) continue;
+    if (!corners.exists[corner]) continue;
     scatter(corners.place[corner], corners.weight[corner] * gradient);
   }
 }
 
 // dL/dX_i(w) += g(w) sum_k d_i w_k I[k], d_i the derivative along axis i.
-template <int N, class T>
-MARGINSEG_HOST_DEVICE void steer_gradient(const Corners<N, T>& corners, const T gradient,
+template <int N, class T, class Index>
+MARGINSEG_HOST_DEVICE void steer_gradient(const Corners<N, T, Index>& corners, const T gradient,
                                           const T* const image, const T cval, T (&sum)[N]) {
   const Values<N, T> values = values_at<N>(image, corners, cval);
   for_each_axis<N>([&](const auto axis) {
@@ -71,11 +71,11 @@ MARGINSEG_HOST_DEVICE void steer_gradient(const Corners<N, T>& corners, const T 
 // is differentiated, summed over the channels too. Outside, A is 0 and I is cval.
 
 // dS/dI[k] += g(w) sum_i B_i(w) d_i w_k.
-template <int N, class T, class Scatter>
-MARGINSEG_HOST_DEVICE void spread_second(const Corners<N, T>& corners, const T gradient,
+template <int N, class T, class Index, class Scatter>
+MARGINSEG_HOST_DEVICE void spread_second(const Corners<N, T, Index>& corners, const T gradient,
                                          const T (&along)[N], const Scatter& scatter) {
   for (int corner = 0; corner < corners.count; ++corner) {
-    if (corners.place[corner] == outside) continue;
+    if (!corners.exists[corner]) continue;
     T weight = 0;
     for (int axis = 0; axis < N; ++axis) {
       weight += along[axis] * weight_derivative<N>(corners, corner, 1 << axis);
@@ -86,8 +86,8 @@ MARGINSEG_HOST_DEVICE void spread_second(const Corners<N, T>& corners, const T g
 
 // dS/dX_j += g [ sum_k d_j w_k A[k] + sum_{i != j} B_i sum_k d_i d_j w_k I[k] ], and returns
 // dS/dg = sum_k w_k A[k] + sum_i B_i sum_k d_i w_k I[k].
-template <int N, class T>
-MARGINSEG_HOST_DEVICE T steer_second(const Corners<N, T>& corners, const T gradient,
+template <int N, class T, class Index>
+MARGINSEG_HOST_DEVICE T steer_second(const Corners<N, T, Index>& corners, const T gradient,
                                      const T* const input_weight, const T (&along)[N],
                                      const T* const image, const T cval, T (&sum)[N]) {
   const Values<N, T> weights = values_at<N>(input_weight, corners, T(0));

@@ -13,50 +13,111 @@
 
 namespace marginseg::warp {
 
-// The 2^N corners around a point: where they are (`outside` for none) and how much each weighs.
+// The two voxels beside a position along one axis: the indices of those that exist in the extended
+// volume, and how much each weighs.
+template <class T, class Index>
+struct Sides {
+  Index index[2];
+  bool exists[2];
+  T weight[2];
+};
+
+// How much a position's fraction makes the voxels beside it weigh.
+template <class T, class Index>
+MARGINSEG_HOST_DEVICE void weigh(Sides<T, Index>& sides, const T fraction) {
+  sides.weight[1] = fraction;
+  sides.weight[0] = T(1) - fraction;
+}
+
+template <class T>
+MARGINSEG_HOST_DEVICE Sides<T, int64_t> sides_of(const T position, const int64_t size,
+                                                 const Extension extension) {
+  const T inside = bounded(position);
+  const T floor = std::floor(inside);
+  const auto first = static_cast<int64_t>(floor);
+  Sides<T, int64_t> sides;
+  for (int side = 0; side < 2; ++side) {
+    sides.index[side] = extend(first + side, size, extension);
+    sides.exists[side] = sides.index[side] != outside;
+  }
+  weigh(sides, inside - floor);
+  return sides;
+}
+
+// The second index follows the first, whether they exist or not, so that a GPU reads both voxels by
+// one address. Neither does two voxels away from the volume; nor at NaN, which fmax takes there.
+template <class T>
+MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const T position, const int32_t size, Constant) {
+  const T inside = bounded(position);
+  const T floor = std::floor(inside);
+  const auto first = static_cast<int32_t>(std::fmin(std::fmax(floor, T(-2)), static_cast<T>(size)));
+  Sides<T, int32_t> sides;
+  for (int side = 0; side < 2; ++side) {
+    sides.index[side] = first + side;
+    sides.exists[side] = static_cast<uint32_t>(first + side) < static_cast<uint32_t>(size);
+  }
+  weigh(sides, inside - floor);
+  return sides;
+}
+
+// Most voxels of a volume are moved to between two others, and for those no extension is asked.
+template <class T>
+MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const T position, const int32_t size,
+                                                 const Continued beyond) {
+  const bool between = position >= T(0) && position < static_cast<T>(size - 1);
+  const T inside = between ? position : near(bounded(position), size, beyond.extension);
+  const T floor = std::floor(inside);
+  const auto first = static_cast<int32_t>(floor);
+  Sides<T, int32_t> sides;
+  for (int side = 0; side < 2; ++side) {
+    sides.index[side] = between ? first + side : extend(first + side, size, beyond.extension);
+    sides.exists[side] = true;
+  }
+  weigh(sides, inside - floor);
+  return sides;
+}
+
+// The 2^N corners around a point: which of them exist, where they are, and how much each weighs.
 // Bit i of a corner's number says on which side of the point it lies along axis i.
-template <int N, class T>
+template <int N, class T, class Index = int64_t>
 struct Corners {
   static constexpr int count = 1 << N;
-  int64_t place[count];
+  Index place[count];
+  bool exists[count];
   T weight[count];
   // along[i][side]: the weight of a side of axis i; a corner's is the product over axes.
   T along[N][2];
 };
 
-template <int N, class T>
-MARGINSEG_HOST_DEVICE Corners<N, T> linear_corners(const T (&position)[N], const Shape<N>& shape,
-                                                   const Extension extension) {
-  Corners<N, T> corners;
-  int64_t index[N][2];
+template <int N, class T, class Index, class Beyond>
+MARGINSEG_HOST_DEVICE Corners<N, T, Index> linear_corners(const T (&position)[N],
+                                                          const Shape<N, Index>& shape,
+                                                          const Beyond beyond) {
+  Corners<N, T, Index> corners;
+  Sides<T, Index> sides[N];
   for (int axis = 0; axis < N; ++axis) {
-    const T inside = bounded(position[axis]);
-    const T floor = std::floor(inside);
-    const auto first = static_cast<int64_t>(floor);
-    for (int side = 0; side < 2; ++side) {
-      index[axis][side] = extend(first + side, shape.size[axis], extension);
-    }
-    corners.along[axis][1] = inside - floor;
-    corners.along[axis][0] = T(1) - corners.along[axis][1];
+    sides[axis] = sides_of(position[axis], shape.size[axis], beyond);
+    for (int side = 0; side < 2; ++side) corners.along[axis][side] = sides[axis].weight[side];
   }
   for (int corner = 0; corner < corners.count; ++corner) {
     bool exists = true;
-    int64_t place = 0;
+    Index place = 0;
     T weight = 1;
     for (int axis = 0; axis < N; ++axis) {
       const int side = (corner >> axis) & 1;
-      exists = exists && index[axis][side] != outside;
-      place = place * shape.size[axis] + index[axis][side];
-      weight *= corners.along[axis][side];
+      exists = exists && sides[axis].exists[side];
+      place = place * shape.size[axis] + sides[axis].index[side];
+      weight *= sides[axis].weight[side];
     }
-    corners.place[corner] = exists ? place : outside;
+    corners.exists[corner] = exists;
+    corners.place[corner] = place;
     corners.weight[corner] = weight;
   }
   return corners;
 }
 
-template <class T>
-MARGINSEG_HOST_DEVICE T value_at(const T* const image, const int64_t place, const T cval) {
+template <class T, class Index>
+MARGINSEG_HOST_DEVICE T value_at(const T* const image, const Index place, const T cval) {
   return place == outside ? cval : image[place];
 }
 
@@ -66,18 +127,19 @@ struct Values {
   V corner[1 << N];
 };
 
-template <int N, class V, class T>
-MARGINSEG_HOST_DEVICE Values<N, V> values_at(const V* const image, const Corners<N, T>& corners,
-                                             const V cval) {
+template <int N, class V, class T, class Index>
+MARGINSEG_HOST_DEVICE Values<N, V> values_at(const V* const image,
+                                             const Corners<N, T, Index>& corners, const V cval) {
   Values<N, V> values;
   for (int corner = 0; corner < corners.count; ++corner) {
-    values.corner[corner] = value_at(image, corners.place[corner], cval);
+    values.corner[corner] = corners.exists[corner] ? image[corners.place[corner]] : cval;
   }
   return values;
 }
 
-template <int N, class T>
-MARGINSEG_HOST_DEVICE T interpolate(const Values<N, T>& values, const Corners<N, T>& corners) {
+template <int N, class T, class Index>
+MARGINSEG_HOST_DEVICE T interpolate(const Values<N, T>& values,
+                                    const Corners<N, T, Index>& corners) {
   T sum = 0;
   for (int corner = 0; corner < corners.count; ++corner) {
     sum += corners.weight[corner] * values.corner[corner];
@@ -87,8 +149,8 @@ MARGINSEG_HOST_DEVICE T interpolate(const Values<N, T>& values, const Corners<N,
 
 // The label whose corners have the largest weight together; of two with equal weights, the larger
 // one. For a binary label this is its linear interpolation, cut at 1/2.
-template <int N, class L, class T>
-MARGINSEG_HOST_DEVICE L heaviest_label(const L* const image, const Corners<N, T>& corners,
+template <int N, class L, class T, class Index>
+MARGINSEG_HOST_DEVICE L heaviest_label(const L* const image, const Corners<N, T, Index>& corners,
                                        const L cval) {
   const Values<N, L> labels = values_at<N>(image, corners, cval);
   const auto& label = labels.corner;
@@ -111,16 +173,17 @@ MARGINSEG_HOST_DEVICE L heaviest_label(const L* const image, const Corners<N, T>
 }
 
 // An image or a label at a position.
-template <int N, class V, class T>
+template <int N, class V, class T, class Index, class Beyond>
 MARGINSEG_HOST_DEVICE V warped_value(const V* const image, const T (&position)[N],
-                                     const Shape<N>& shape, const Extension extension,
+                                     const Shape<N, Index>& shape, const Beyond beyond,
                                      const bool linear, const V cval) {
-  if (!is_number(position)) {
+  // Constant's corners of such a position do not exist, and their weights are NaN themselves.
+  if (!(std::is_same_v<Beyond, Constant> && linear) && !is_number(position)) {
     if constexpr (std::is_floating_point_v<V>) return std::numeric_limits<V>::quiet_NaN();
     return cval;
   }
-  if (!linear) return value_at(image, nearest_place<N>(position, shape, extension), cval);
-  const auto corners = linear_corners<N>(position, shape, extension);
+  if (!linear) return value_at(image, nearest_place<N>(position, shape, beyond), cval);
+  const auto corners = linear_corners<N>(position, shape, beyond);
   if constexpr (std::is_floating_point_v<V>) {
     return interpolate<N>(values_at<N>(image, corners, cval), corners);
   } else {

@@ -26,7 +26,7 @@ struct AtomicSums {
 };
 
 // Fixed-point numbers in units of 1 / scale. The scale of an image is such that no sum of its
-// contributions reaches 2^63; each is rounded by at most half a unit, 2^-63 of the bound.
+// contributions reaches 2^63; each is rounded by at most half a unit, 2^-62 of the bound.
 template <class T>
 struct FixedPointSums {
   unsigned long long* values;
@@ -46,7 +46,8 @@ struct FixedPointSums {
 
 constexpr int bound_threads = 1024;
 
-// The scale of each image, a block each: 2^62 over a bound of any sum of contributions.
+// The scale of each image, a block each: 2^62 over a bound of any sum of contributions, rounded up
+// to a power of two.
 //   First derivatives: sum |g|, since a voxel's weights are positive and their sum is at most 1.
 //   Second (`displacement_weight` B given): 2 sum |g| sum_i |B_i|, since those of d_i w_k are at
 //   most 1 and the sum of their magnitudes over the corners is 2.

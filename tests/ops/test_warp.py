@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -220,6 +221,93 @@ def test_expanded_and_strided_inputs_are_read_right(device):
     torch.testing.assert_close(warp(transposed, field), warp(transposed.contiguous(), field))
 
 
+@pytest.mark.parametrize("mode", SCIPY_MODES)
+@pytest.mark.parametrize("shape", [(300,), (17, 16), (5, 1, 67), (4, 8, 9)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_batches_of_several_blocks(device, mode, shape, dtype):
+    """A GPU's block has 256 voxels of one entry; rows are shorter, longer, even and odd."""
+    rng = np.random.default_rng(6)
+    n = len(shape)
+    image = rng.integers(0, 200, (3, 2, *shape))
+    field = _away_from_ties(rng.normal(0, 3, (3, n, *shape))).astype(np.float32)
+    for interpolation in ORDERS if dtype.is_floating_point else ("nearest",):
+        # The input of a batch may be one and the same for all entries.
+        for images in (image, image[:1]):
+            result = warp(
+                torch.from_numpy(images).to(device, dtype).expand(image.shape),
+                torch.from_numpy(field).to(device),
+                interpolation=interpolation,
+                mode=mode,
+                cval=7,
+                spatial_dims=n,
+            )
+            for entry, channel in itertools.product(range(3), range(2)):
+                expected = _by_scipy(
+                    images[entry % len(images), channel].astype(float),
+                    field[entry].astype(float),
+                    order=ORDERS[interpolation],
+                    mode=mode,
+                    cval=7,
+                )
+                np.testing.assert_allclose(
+                    result[entry, channel].cpu().numpy(), expected, rtol=0, atol=0.02
+                )
+
+
+def _period(mode, size):
+    """Return the indices of one period of an extended axis, from 0 on."""
+    inside = list(range(size))
+    return {
+        "reflect": inside + inside[::-1],
+        "mirror": inside + inside[-2:0:-1],
+        "wrap": inside,
+    }[mode]
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "wrap"])
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_axis_repeats_itself_however_far(device, mode, size, dtype):
+    fraction = 0.25
+    whole = [s * (2**e + k) for e in (3, 29, 30, 31, 33, 40, 49) for s in (-1, 1) for k in range(9)]
+    image = torch.arange(1.0, size + 1, dtype=dtype) ** 2
+    # Along the second axis, so that the positions are what the field says but for the row's number.
+    field = torch.zeros(2, len(whole), size, dtype=dtype)
+    field[1] = torch.tensor(whole, dtype=dtype)[:, None] + fraction
+    images = image.expand(len(whole), size)
+    linear = warp(images, field, mode=mode, spatial_dims=2)
+    nearest = warp(images, field, mode=mode, interpolation="nearest", spatial_dims=2)
+    period = _period(mode, size)
+    values = image.tolist()
+    for row, column in itertools.product(range(len(whole)), range(size)):
+        position = (column + field[1, row, column]).item()  # rounded as the op rounds it
+        below = math.floor(position)
+        before, after = (values[period[(below + side) % len(period)]] for side in (0, 1))
+        weight = position - below
+        expected = (1 - weight) * before + weight * after
+        assert linear[row, column].item() == pytest.approx(expected, rel=1e-5)
+        # Half a voxel is added in the position's precision.
+        half = (column + field[1, row, column] + 0.5).item()
+        assert nearest[row, column] == values[period[math.floor(half) % len(period)]]
+
+
+def test_an_axis_too_long_for_32_bits(device):
+    """Longer axes than 2^20 are indexed in 64 bits on a GPU."""
+    rng = np.random.default_rng(8)
+    shape = (1, 2**20 + 3, 1)
+    image = rng.uniform(-1, 1, shape)
+    field = rng.uniform(-9, 9, (3, *shape))
+    expected = _by_scipy(image, field, order=1, mode="reflect", cval=0)
+    source = torch.from_numpy(image).to(device).requires_grad_()
+    result = warp(source, torch.from_numpy(field).to(device), mode="reflect")
+    np.testing.assert_allclose(result.detach().cpu().numpy(), expected, rtol=0, atol=1e-9)
+    # What is linear in the image is its gradient times the image.
+    gradient = torch.from_numpy(rng.uniform(0, 1, shape)).to(device)
+    (adjoint,) = torch.autograd.grad(result, source, gradient)
+    dot = (result * gradient).sum().item()
+    assert dot == pytest.approx((adjoint * source).sum().item(), rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4)])
 def test_empty(device, shape):
     assert warp(torch.zeros(shape), torch.zeros(shape[0], 2, *shape[1:])).shape == shape
@@ -235,6 +323,28 @@ def test_not_a_number_and_very_far(device):
     for mode in SCIPY_MODES:
         label = warp(image.byte(), field, mode=mode, cval=9, interpolation="nearest")
         assert label[0] == 9
+
+
+@pytest.mark.parametrize("mode", SCIPY_MODES)
+@pytest.mark.parametrize("interpolation", ORDERS)
+def test_not_a_number_along_any_axis(device, mode, interpolation):
+    image = torch.rand(3, 4, 5)
+    field = torch.zeros(3, 3, 4, 5)
+    field[0, 0, 0, 1] = field[1, 2, 3, 4] = field[2, 1, 0, 2] = math.nan
+    lost = field.isnan().any(0)
+    options = {"interpolation": interpolation, "mode": mode, "cval": 9}
+    for dtype in (torch.float32, torch.float64):
+        result = warp(image.to(dtype), field.to(dtype), **options)
+        assert torch.equal(result.isnan(), lost)
+        assert torch.equal(result[~lost], image.to(dtype)[~lost])
+    label = warp((10 * image).byte(), field, **options)
+    assert torch.equal(label, (10 * image).byte().masked_fill(lost, 9))
+
+
+def test_infinity_outside(device):
+    """No corner weighs 0 between two voxels, however far outside: there, cval is what there is."""
+    field = torch.tensor([[-2.5, -7.25, 99.5, 1e6 + 0.25]])
+    assert warp(torch.zeros(4), field, cval=math.inf).tolist() == [math.inf] * 4
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,10 @@ def warp(
         computed in the displacement's dtype, half types in float32. Differentiable twice with
         respect to input and displacement; the derivative with respect to the displacement is 0
         for ``"nearest"``. On the CPU sums are taken in one order: gradients have the same bits for
-        any number of threads. On a GPU threads add to the input's gradient in any order, or, after
-        :func:`torch.use_deterministic_algorithms`, in integers of 64 bits: then each contribution
-        is rounded to 2^-62 of the sum of the gradient's magnitudes over the image.
+        any number of threads. On a GPU threads add to the input's gradient in any order, and its
+        last bits differ from call to call; after :func:`torch.use_deterministic_algorithms` they
+        add in integers of 64 bits, which gives the same bits each time: then each contribution is
+        rounded to 2^-62 of the sum of the gradient's magnitudes over the image.
 
     Raises:
         TypeError: A dtype does not fit.
