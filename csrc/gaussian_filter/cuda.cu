@@ -119,8 +119,6 @@ class Filter {
     constexpr int vector = 16 / std::max(sizeof(S), sizeof(D));
     if (!is_aligned<vector>(input, inner) || !is_aligned<vector>(output, inner)) {
       strided<1, longest_radius>(input, output, axis, outer, inner);
-    } else if (axes_[axis].radius <= unrolled_radius) {
-      strided<vector, unrolled_radius>(input, output, axis, outer, inner);
     } else if (axes_[axis].radius <= short_radius) {
       strided<vector, short_radius>(input, output, axis, outer, inner);
     } else {
