@@ -95,23 +95,23 @@ class NeighbourSums {
     }
   }
 
-  // Adds the neighbours at distances near + 1, ..., far on both sides, where `near` is how far the
-  // sums reach so far, a multiple of T.
-  template <int longest, class Below, class Above>
-  __device__ __forceinline__ void reach(const int near, const int far,
-                                        const Weights<C, longest>& weights, Below&& below,
-                                        Above&& above) {
+  // Adds the neighbours at distances 1, ..., radius on both sides. Before those from k + 1 on are
+  // read, prepare(k) is called, for each k that is a multiple of T.
+  template <int longest, class Prepare, class Below, class Above>
+  __device__ __forceinline__ void reach(const Weights<C, longest>& weights, Prepare&& prepare,
+                                        Below&& below, Above&& above) {
     constexpr bool unrolled = longest <= unrolled_radius;
     [[maybe_unused]] constexpr int turns = unrolled ? (longest + T - 1) / T : 1;
-    const int end = unrolled ? longest : far;
+    const int end = unrolled ? longest : weights.radius;
 #pragma unroll(turns)
-    for (int first = near; first < end; first += T) {
+    for (int first = 0; first < end; first += T) {
+      prepare(first);
       Vector<C, P * V> lower;
       Vector<C, P * V> upper;
 #pragma unroll
       for (int step = 0; step < T; ++step) {
         const int k = first + step + 1;
-        if (k > far) return;
+        if (k > weights.radius) return;
         if (step % P == 0) {
           lower = below(-(k - 1) - P);
           upper = above(T + k - 1);

@@ -132,6 +132,7 @@ __global__ __launch_bounds__(plane_threads, 5) void filter_planes(
                rows_around, margin, border, sources, values);
   __syncthreads();
 
+  const auto nothing = [](int) {};
   // Along x: a warp filters eight rows at once, and a lane a run of neighbours, in place. Rows
   // beyond the last are filtered as well; nobody reads them.
   constexpr int run = 4 * wide<C>;
@@ -141,7 +142,7 @@ __global__ __launch_bounds__(plane_threads, 5) void filter_planes(
         values[first + lane % rows_of_warp] + Part::margin + lane / rows_of_warp * run;
     const auto read = [&](const int m) { return load<wide<C>>(centre + m); };
     NeighbourSums<C, run, 1, wide<C>> sums(across.values[0], read);
-    sums.reach(0, across.radius, across, read, read);
+    sums.reach(across, nothing, read, read);
     __syncwarp();  // until every lane has read what its neighbours are about to overwrite
 #pragma unroll
     for (int t = 0; t < run; t += wide<C>) {
@@ -163,7 +164,7 @@ __global__ __launch_bounds__(plane_threads, 5) void filter_planes(
     const C* const centre = values[first + down.radius] + Part::margin + column;
     const auto read = [&](const int m) { return load<side_by_side>(centre + m * Part::stride); };
     NeighbourSums<C, neighbours, side_by_side, 1> sums(down.values[0], read);
-    sums.reach(0, down.radius, down, read, read);
+    sums.reach(down, nothing, read, read);
     sums.cut(border.ceiling);
 #pragma unroll
     for (int t = 0; t < neighbours; ++t) {

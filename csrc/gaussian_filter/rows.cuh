@@ -36,31 +36,34 @@ __device__ __forceinline__ void load_segment(const S* const source, const int wi
   using Part = Strip<C>;
   constexpr int batch = Part::rows / 2;  // so many loads are under way at once
 #pragma unroll 1
-  for (int at = 0; at < Part::segment; at += warp_size * N) {
-    const int offset = at + lane_number() * N;
+  for (int offset = lane_number() * N; offset < Part::segment; offset += warp_size * N) {
     const int column = begin + offset;
     const bool inside = column >= 0 && column < width;
     if (inside || border.extension == Extension::constant) {
+      const int last = inside ? rows : 0;
+      const S* from = source + column;
+      C* to = &target[0][offset];
 #pragma unroll 1
       for (int first = 0; first < Part::rows; first += batch) {
         Vector<C, N> values[batch];
 #pragma unroll
         for (int i = 0; i < batch; ++i) {
           values[i] = filled<N>(border.cval);
-          if (inside && first + i < rows) {
-            values[i] = load<N>(source + static_cast<int64_t>(first + i) * width + column);
-          }
+          if (first + i < last) values[i] = load<N>(from);
+          from += width;
         }
 #pragma unroll
-        for (int i = 0; i < batch; ++i) store<N>(&target[first + i][offset], values[i]);
+        for (int i = 0; i < batch; ++i) store<N>(to + i * Part::stride, values[i]);
+        to += batch * Part::stride;
       }
     } else {
 #pragma unroll 1
       for (int i = 0; i < N; ++i) {
-        const int64_t from = extend(column + i, width, border.extension);
+        const S* from = source + extend(column + i, width, border.extension);
 #pragma unroll 1
         for (int row = 0; row < rows; ++row) {
-          target[row][offset + i] = widen(source[static_cast<int64_t>(row) * width + from]);
+          target[row][offset + i] = widen(*from);
+          from += width;
         }
       }
     }
@@ -96,18 +99,21 @@ __global__ __launch_bounds__(row_threads, 4) void filter_rows(
   __syncwarp();
   NeighbourSums<C, run, 1, wide<C>> sums(
       weights.values[0], [&](const int m) { return load<wide<C>>(&right[row][column + m]); });
-  for (int near = 0; near < weights.radius; near += Part::reach) {
-    if (near > 0) {
-      __syncwarp();  // until every lane has read the last segments
-      load_segment<N>(source, width, rows, x0 + near, border, right);
-    }
-    load_segment<N>(source, width, rows, x0 - near - Part::reach, border, left);
-    __syncwarp();
-    sums.reach(
-        near, min(weights.radius, near + Part::reach), weights,
-        [&](const int m) { return load<wide<C>>(&left[row][column + m + near + Part::reach]); },
-        [&](const int m) { return load<wide<C>>(&right[row][column + m - near]); });
-  }
+  int near = 0;
+  sums.reach(
+      weights,
+      [&](const int k) {
+        if (k % Part::reach != 0) return;
+        near = k;
+        if (near > 0) {
+          __syncwarp();  // until every lane has read the last segments
+          load_segment<N>(source, width, rows, x0 + near, border, right);
+        }
+        load_segment<N>(source, width, rows, x0 - near - Part::reach, border, left);
+        __syncwarp();
+      },
+      [&](const int m) { return load<wide<C>>(&left[row][column + m + near + Part::reach]); },
+      [&](const int m) { return load<wide<C>>(&right[row][column + m - near]); });
   sums.cut(border.ceiling);
 
   // Through shared memory, so that the lanes of a warp write whole rows.

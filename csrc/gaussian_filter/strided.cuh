@@ -70,7 +70,7 @@ __global__ __launch_bounds__(
   const S* lower = input + place * N;
   const S* upper = input + (place + (neighbours - 1) * inner) * N;
   sums.reach(
-      0, weights.radius, weights,
+      weights, [](int) {},
       [&](const int m) {
         if (first + m < 0) return beyond(m);
         lower -= inner * N;
