@@ -68,6 +68,7 @@ __device__ __forceinline__ void load_tile(const S* const plane, const int height
   const bool constant = border.extension == Extension::constant;
   if (inside || constant) {
     const int64_t pitch = static_cast<int64_t>(step) * width;
+    // It passes rows outside the plane too, where nothing is read.
     const S* from = plane + static_cast<int64_t>(y + begin) * width + column;
     C* to = &target[begin][offset];
     for (int first = begin; first < rows; first += batch * step) {
