@@ -2,19 +2,27 @@
 #include <limits>
 #include <type_traits>
 
+#include "common/cuda/block.cuh"
+#include "common/parts.h"
 #include "gaussian_filter/cuda.cuh"
-#include "gaussian_filter/kernels.cuh"
+#include "gaussian_filter/neighbours.cuh"
+#include "gaussian_filter/planes.cuh"
+#include "gaussian_filter/rows.cuh"
+#include "gaussian_filter/strided.cuh"
 
 namespace marginseg::gaussian_filter {
 namespace {
 
-template <class C, int capacity>
-Weights<C, capacity> weights_of(const Axis& axis) {
-  Weights<C, capacity> weights;
+template <class C, int longest>
+Weights<C, longest> weights_of(const Axis& axis) {
+  Weights<C, longest> weights;
   weights.radius = static_cast<int>(axis.radius);
   for (int k = 0; k <= weights.radius; ++k) weights.values[k] = static_cast<C>(axis.weights[k]);
   return weights;
 }
+
+// About as many blocks as the largest devices have multiprocessors, twice over.
+constexpr int64_t few_blocks = 256;
 
 template <class C>
 class Filter {
@@ -42,7 +50,7 @@ class Filter {
   template <class S, class D>
   void run(const S* const input, D* const output) {
     result_ = output;
-    const bool fused = std::max(axes_[1].radius, axes_[2].radius) <= fused_radius;
+    const bool fused = std::max(axes_[1].radius, axes_[2].radius) <= unrolled_radius;
     const bool z = axes_[0].radius > 0;
     const bool y = axes_[1].radius > 0;
     const bool x = axes_[2].radius > 0;
@@ -84,49 +92,70 @@ class Filter {
   template <class S, class D>
   void planes(const S* const input, D* const output) const {
     using Part = Tile<C>;
+    const int64_t count = batch_ * axes_[0].size;
     const int64_t height = axes_[1].size;
     const int64_t width = axes_[2].size;
-    const Planes planes{batch_ * axes_[0].size, height, width, parts(height, Part::rows),
-                        parts(width, Part::columns)};
-    // A vector is 16 bytes of what is computed in. Wider vectors of narrower types would leave half
-    // of a warp without work, because a tile has few columns.
-    constexpr int vector = 16 / sizeof(C);
-    const auto kernel = is_aligned<vector>(input, width) ? filter_planes<vector, S, D, C>
-                                                         : filter_planes<1, S, D, C>;
-    context_.launch(kernel, planes.count * planes.tiles_down * planes.tiles_across, threads, input,
-                    output, planes, weights_of<C, fused_radius + 1>(axes_[1]),
-                    weights_of<C, fused_radius + 1>(axes_[2]), border_of(output));
+    const int64_t across = parts(width, Part::columns);
+    // A high tile reads few surroundings for what it filters; but where there are few tiles, lower
+    // ones keep more of the device at work.
+    const int rows =
+        count * parts(height, Part::rows) * across < few_blocks ? Part::rows / 2 : Part::rows;
+    const int64_t down = parts(height, rows);
+    const Planes planes{static_cast<int>(height), static_cast<int>(width), rows,
+                        static_cast<int>(down), static_cast<int>(across)};
+    constexpr int vector = wide<C>;
+    const auto kernel = is_aligned<vector>(input, width) && is_aligned<vector>(output, width)
+                            ? filter_planes<vector, S, D, C>
+                            : filter_planes<1, S, D, C>;
+    context_.launch(kernel, count * down * across, plane_threads, input, output, planes,
+                    weights_of<C, unrolled_radius>(axes_[1]),
+                    weights_of<C, unrolled_radius>(axes_[2]), border_of(output));
   }
 
   template <class S, class D>
   void strided(const S* const input, D* const output, const int axis) const {
     const int64_t outer = axis == 0 ? batch_ : batch_ * axes_[0].size;
     const int64_t inner = axis == 0 ? axes_[1].size * axes_[2].size : axes_[2].size;
-    const auto geometry = [&](const int neighbours, const int vector) {
-      return Strided{outer, axes_[axis].size, inner, parts(axes_[axis].size, neighbours * warps),
-                     parts(inner, warp_size * vector)};
-    };
     constexpr int vector = 16 / std::max(sizeof(S), sizeof(D));
-    if (axes_[axis].radius <= short_radius && is_aligned<vector>(input, inner) &&
-        is_aligned<vector>(output, inner)) {
-      const Strided strided = geometry(neighbours_of<vector>, vector);
-      context_.launch(filter_strided<vector, S, D, C, short_radius + 1>,
-                      strided.outer * strided.groups * strided.tiles, threads, input, output,
-                      strided, weights_of<C, short_radius + 1>(axes_[axis]), border_of(output));
+    if (!is_aligned<vector>(input, inner) || !is_aligned<vector>(output, inner)) {
+      strided<1, longest_radius>(input, output, axis, outer, inner);
+    } else if (axes_[axis].radius <= short_radius) {
+      strided<vector, short_radius>(input, output, axis, outer, inner);
     } else {
-      const Strided strided = geometry(neighbours_of<1>, 1);
-      context_.launch(filter_strided<1, S, D, C, longest_radius + 1>,
-                      strided.outer * strided.groups * strided.tiles, threads, input, output,
-                      strided, weights_of<C, longest_radius + 1>(axes_[axis]), border_of(output));
+      strided<vector, longest_radius>(input, output, axis, outer, inner);
     }
+  }
+
+  template <int N, int longest, class S, class D>
+  void strided(const S* const input, D* const output, const int axis, const int64_t outer,
+               const int64_t inner) const {
+    const int64_t size = axes_[axis].size;
+    const int64_t groups = parts(size, neighbours_of<N> * strided_warps);
+    context_.launch(filter_strided<N, S, D, C, longest>,
+                    parts(outer * (inner / N), warp_size) * groups, strided_threads, input, output,
+                    Strided{outer, static_cast<int>(size), inner, static_cast<int>(groups)},
+                    weights_of<C, longest>(axes_[axis]), border_of(output));
   }
 
   template <class S, class D>
   void rows(const S* const input, D* const output) const {
     const int64_t width = axes_[2].size;
-    context_.launch(filter_rows<S, D, C>, blocks_for(volume()), threads, input, output,
-                    volume() / width, width, weights_of<C, longest_radius + 1>(axes_[2]),
-                    border_of(output));
+    if (axes_[2].radius <= short_radius && is_aligned<wide<C>>(input, width) &&
+        is_aligned<wide<C>>(output, width)) {
+      rows<wide<C>, short_radius>(input, output, width);
+    } else {
+      rows<1, longest_radius>(input, output, width);
+    }
+  }
+
+  template <int N, int longest, class S, class D>
+  void rows(const S* const input, D* const output, const int64_t width) const {
+    using Part = Strip<C>;
+    const int64_t count = volume() / width;
+    const int64_t across = parts(width, Part::columns);
+    context_.launch(filter_rows<N, S, D, C, longest>, parts(count, Part::rows * row_warps) * across,
+                    row_threads, input, output, count, static_cast<int>(width),
+                    static_cast<int>(across), weights_of<C, longest>(axes_[2]), border_of(output));
   }
 
   const Context& context_;

@@ -226,3 +226,129 @@ def test_kernels_longer_than_the_axes(device, mode, sigma):
     expected = scipy.ndimage.gaussian_filter(values, sigma, mode=mode, cval=0.4)
     result = gaussian_filter(torch.from_numpy(values).to(device), sigma, mode=mode, cval=0.4)
     np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=1e-12)
+
+
+def random_values(shape, dtype, seed=0):
+    values = torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, shape))
+    return (values > 0).to(dtype) if dtype is torch.uint8 else values.to(dtype)
+
+
+def by_scipy(values, radii, mode, cval=0.0):
+    """Filter in float64, with kernels of these radii: they end at three standard deviations."""
+    return scipy.ndimage.gaussian_filter(
+        values.cpu().double().numpy(), [r / 3 for r in radii], mode=mode, cval=cval, truncate=3.0
+    )
+
+
+def filtered(values, radii, **arguments):
+    return gaussian_filter(values, [r / 3 for r in radii], truncate=3.0, **arguments)
+
+
+# The kernels on a GPU: planes in tiles of 64 columns and 64 or 32 rows up to radius 16, runs of 4
+# or 8 along an axis that is not the last, strips of 8 rows and 64 columns along the last. The
+# shapes end within, at and beyond each of these, and rows are multiples of a vector or are not.
+SHAPES_AND_RADII = [
+    ((1, 1, 1), (1, 2, 3)),
+    ((2, 31, 60), (0, 16, 16)),
+    ((2, 33, 64), (0, 1, 15)),
+    ((1, 65, 68), (0, 15, 4)),
+    ((3, 40, 132), (0, 0, 5)),
+    ((2, 7, 66), (0, 8, 0)),
+    ((1, 34, 65), (3, 9, 13)),
+    ((1, 5, 129), (0, 2, 16)),
+    ((33, 3, 12), (17, 0, 0)),
+    ((8, 5, 9), (5, 1, 0)),
+    ((40, 2, 8), (63, 3, 0)),
+    ((12, 3, 16), (64, 0, 0)),
+    ((7, 3, 7), (20, 0, 2)),
+    ((3, 41, 8), (0, 29, 0)),
+    ((2, 9, 140), (0, 0, 17)),
+    ((1, 33, 64), (0, 0, 63)),
+    ((1, 3, 260), (0, 4, 42)),
+    ((2, 5, 63), (1, 0, 33)),
+    ((1, 2, 52), (0, 0, 64)),
+    ((1, 2, 30), (0, 0, 200)),
+    ((4, 6, 72), (21, 21, 21)),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        (torch.float64, 1e-13),
+        (torch.float32, 1e-6),
+        (torch.uint8, 4e-6),
+        (torch.float16, 1e-3),
+        (torch.bfloat16, 8e-3),
+    ],
+)
+def test_radii_and_shapes_about_the_sizes_of_tiles(device, mode, dtype, tolerance):
+    for seed, (shape, radii) in enumerate(SHAPES_AND_RADII):
+        values = random_values(shape, dtype, seed)
+        cval = 2.0 if dtype is torch.uint8 else 0.3
+        result = filtered(values.to(device), radii, mode=mode, cval=cval)
+        expected = by_scipy(values, radii, mode, cval)
+        np.testing.assert_allclose(
+            result.double().cpu().numpy(), expected, rtol=0, atol=tolerance, err_msg=f"{shape}"
+        )
+
+
+@pytest.mark.parametrize("radius", range(17))
+def test_every_radius_of_planes(device, radius):
+    values = random_values((2, 20, 72), torch.float32)
+    for radii in ((0, radius, 5), (0, 2, radius)):
+        result = filtered(values.to(device), radii, mode="nearest").cpu().numpy()
+        np.testing.assert_allclose(result, by_scipy(values, radii, "nearest"), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("radii", [(0, 3, 5), (2, 16, 1), (9, 0, 0), (0, 18, 17), (0, 0, 66)])
+def test_what_is_not_finite_reaches_the_radius_and_no_further(device, value, radii):
+    shape = (24, 40, 68 if radii[2] < 60 else 180)
+    for place in ((0, 0, 0), (12, 21, 33), (23, 39, shape[2] - 1)):
+        values = torch.zeros(shape, device=device)
+        values[place] = value
+        expected = torch.zeros(shape, dtype=torch.bool, device=device)
+        expected[
+            tuple(slice(max(p - r, 0), p + r + 1) for p, r in zip(place, radii, strict=True))
+        ] = True
+        result = filtered(values, radii)
+        assert torch.equal(~result.isfinite(), expected)
+        assert not result[~expected].any()
+
+
+@pytest.mark.parametrize("radii", [(3, 4, 5), (20, 21, 22)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.uint8])
+def test_views_that_begin_between_vectors(device, radii, dtype):
+    values = random_values((5, 6, 72), dtype).to(device)
+    beside = torch.zeros(values.numel() + 1, dtype=dtype, device=device)
+    view = beside[1:].view(values.shape)
+    view.copy_(values)
+    assert view.is_contiguous()
+    assert torch.equal(filtered(view, radii), filtered(values, radii))
+
+
+def test_many_planes_are_filtered_as_one_is(device):
+    values = random_values((260, 66, 8), torch.float32).to(device)
+    radii = (0, 16, 3)
+    together = filtered(values, radii)
+    for plane in (0, 131, 259):
+        assert torch.equal(together[plane], filtered(values[plane : plane + 1], radii)[0])
+    expected = by_scipy(values, radii, "constant")
+    np.testing.assert_allclose(together.cpu().numpy(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("radii", [(3999, 0, 0), (0, 0, 3999)])
+def test_the_longest_kernels(device, radii):
+    values = random_values((3, 4, 10), torch.float64)
+    for mode in ("reflect", "constant"):
+        result = filtered(values.to(device), radii, mode=mode, cval=0.7).cpu().numpy()
+        np.testing.assert_allclose(result, by_scipy(values, radii, mode, 0.7), atol=1e-12)
+
+
+def test_a_kernel_too_long_for_a_gpu_is_refused(device, request):
+    if request.node.callspec.params["device"] == "cpu":
+        pytest.skip("a CPU takes kernels of any length")
+    with pytest.raises(ValueError, match=r"^gaussian_filter: a kernel of radius 4000 .* 3999"):
+        filtered(torch.zeros(8, 8, 8, device=device), (4000, 0, 0))
