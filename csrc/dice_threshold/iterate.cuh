@@ -7,14 +7,15 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
 #include "common/cuda/vector.cuh"
-#include "dice_threshold/climb.h"
 #include "dice_threshold/cut.h"
 #include "dice_threshold/guess.h"
 #include "dice_threshold/maps.cuh"
+#include "dice_threshold/search.cuh"
 
 namespace marginseg::dice_threshold {
 
@@ -25,22 +26,22 @@ constexpr int sampled_run = 16;
 // owns its places [begin / kept_share, end / kept_share).
 constexpr int64_t kept_share = 8;
 
-// A block keeps so many values in its shared memory before it writes any to that array.
-constexpr int block_room = 2048;
+// More values than these are for many blocks to look through, in maps that are large enough to be
+// shared out again.
+constexpr int64_t most_for_one = int64_t{1} << 16;
+constexpr int64_t smallest_for_many = int64_t{1} << 19;
+constexpr int64_t chunk_for_many = int64_t{1} << 17;
 
 // What a pass over values learns, given a bracket [low, high).
 struct Pass {
   Cut above;  // {m >= high}
+  Cut near;   // the values within
   Sum rest;   // the mass of the other values
-  __device__ Sum whole() const {
-    Sum sum = above.mass;
-    add(sum, rest);
-    return sum;
-  }
 };
 
 __device__ inline void add(Pass& pass, const Pass& other) {
   add(pass.above, other.above);
+  add(pass.near, other.near);
   add(pass.rest, other.rest);
 }
 
@@ -57,14 +58,31 @@ __device__ inline void add(Moments& moments, const Moments& other) {
   moments.volume += other.volume;
 }
 
-// What the steps hand on: one guess and count a map, `parts` passes a map, and the kept values.
+// What the steps hand on.
 template <class C>
 struct Steps {
+  int64_t chunk;  // of values, to which each block of the survey belongs
+  // For each map: a guess, how many values were kept or would have been, how many blocks have done
+  // their share, and the search.
   Guess* guesses;
-  unsigned long long* counts;  // of the values within the bracket, kept or not
-  Pass* passes;
-  int64_t parts;
+  unsigned long long* counts;
+  unsigned* done;
+  Search<C>* searches;
+  Pass* passes;  // two for each chunk
   C* kept;
+  unsigned long long* bins;  // of maps that are large enough for many blocks; else nullptr
+
+  // The maps that have bins begin at least so far apart.
+  __device__ unsigned long long* bins_of(const Span& span) const {
+    return bins + span.begin / smallest_for_many * bin_count;
+  }
+
+  template <class V>
+  __device__ Source<V> source(const V* const values, const Span& span,
+                              const Search<C>& search) const {
+    const C* const kept_values = search.among_kept ? kept + span.begin / kept_share : nullptr;
+    return {values + span.begin, kept_values, search.size};
+  }
 };
 
 // A block's sample of a map: a run of neighbours in each of equal parts, one part a thread. The
@@ -117,177 +135,293 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
                                                               const Steps<computing<V>> steps) {
   const int64_t map = blockIdx.x;
   const Span span = maps.of(map);
-  if (threadIdx.x == 0) steps.counts[map] = 0;
-  // Of a small map the pass only has to sum the mass, and keeps nothing: no probability reaches 2.
-  Guess guess{2.0, 2.0, 2.0};
-  if (span.size() >= smallest_sampled) {
-    Sample sample(values + span.begin, span.size());
-    guess = guess_from(sample);
+  if (threadIdx.x == 0) {
+    steps.counts[map] = 0;
+    steps.done[map] = 0;
   }
+  if (span.size() < smallest_sampled) return;
+  Sample sample(values + span.begin, span.size());
+  const Guess guess = guess_from(sample);
   if (threadIdx.x == 0) steps.guesses[map] = guess;
 }
 
-// Each map has `parts` blocks, which read N values at once.
-template <int N, class V>
-__global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
-                                                          const Steps<computing<V>> steps) {
-  using C = computing<V>;
-  __shared__ C near[block_room];
-  __shared__ int near_count;
-  __shared__ int64_t first_place;
-  const int64_t map = blockIdx.x / steps.parts;
-  const int64_t part = blockIdx.x % steps.parts;
-  const Span span = maps.of(map);
-  const int64_t length = parts(parts(span.size(), steps.parts), N) * N;
-  const int64_t begin = span.begin + part * length;
-  const int64_t end = min(begin + length, span.end);
-  const C low = rounded_up<C>(steps.guesses[map].low);
-  const C high = rounded_up<C>(steps.guesses[map].high);
-  C* const kept = steps.kept + span.begin / kept_share;
-  const int64_t room = span.end / kept_share - span.begin / kept_share;
-  const auto keep = [&](const int64_t place, const C value) {
-    if (place < room) kept[place] = value;
-  };
-  if (threadIdx.x == 0) near_count = 0;
-  __syncthreads();
+// A sum of up to 2^15 values by one thread. Floats >= `large` are multiples of 2^-38, so that 2^15
+// of them, each <= 1, add up to at most 2^53 such units, which a double holds exactly.
+template <bool exact>
+struct Mass {
+  Sum sum{0.0, 0.0};
+  __device__ void add(const double value) {
+    if constexpr (exact) {
+      sum.high += value;
+    } else {
+      dice_threshold::add(sum, value);
+    }
+  }
+};
+constexpr float large = 0x1p-14f;
 
-  Pass pass{empty_cut, {0.0, 0.0}};
+// Where a block puts the values within the bracket: in its shared memory, until that is full.
+template <class C>
+class Keeper {
+ public:
+  static constexpr int room = 8192 / sizeof(C);
+  struct Memory {
+    C values[room];
+    int count;
+    int64_t first_place;
+  };
+
+  __device__ Keeper(Memory& memory, const Steps<C>& steps, const int64_t map, const Span& span)
+      : memory_(memory),
+        count_(steps.counts + map),
+        kept_(steps.kept + span.begin / kept_share),
+        room_(span.end / kept_share - span.begin / kept_share) {
+    __syncthreads();  // a thread may still be writing the values of the block's other map
+    if (threadIdx.x == 0) memory.count = 0;
+    __syncthreads();
+  }
+
+  __device__ void keep(const C value) const {
+    const int place = atomicAdd(&memory_.count, 1);
+    if (place < room) {
+      memory_.values[place] = value;
+    } else {
+      write(atomicAdd(count_, 1ull), value);
+    }
+  }
+
+  // Writes what is in shared memory, once all threads have come.
+  __device__ void flush() const {
+    __syncthreads();
+    const int found = memory_.count < room ? memory_.count : room;
+    if (threadIdx.x == 0) {
+      memory_.first_place = atomicAdd(count_, static_cast<unsigned long long>(found));
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < found; i += threads) {
+      write(memory_.first_place + i, memory_.values[i]);
+    }
+  }
+
+ private:
+  __device__ void write(const int64_t place, const C value) const {
+    if (place < room_) kept_[place] = value;
+  }
+
+  Memory& memory_;
+  unsigned long long* count_;
+  C* kept_;
+  int64_t room_;
+};
+
+// The pass of one thread. `exact`: all values within and above the bracket are `large`.
+template <bool exact, int N, class V>
+__device__ Pass survey(const V* const values, const Span& span,
+                       const Bracket<computing<V>>& bracket, const Keeper<computing<V>>& keeper) {
+  using C = computing<V>;
+  Mass<exact> above;
+  Mass<exact> near;
+  Mass<exact> rest;
+  Sum small{0.0, 0.0};
+  int above_count = 0;
+  int near_count = 0;
 #pragma unroll 2
-  for (int64_t i = begin + threadIdx.x * N; i < end; i += threads * N) {
+  for (int64_t i = span.begin + threadIdx.x * N; i < span.end; i += threads * N) {
     const Vector<C, N> read = load<N>(values + i);
 #pragma unroll
     for (int lane = 0; lane < N; ++lane) {
       const C value = read.lane[lane];
-      if (value >= high) {
-        add(pass.above.mass, static_cast<double>(value));
-        ++pass.above.volume;
-      } else {
-        add(pass.rest, static_cast<double>(value));
-        if (value >= low) {
-          const int place = atomicAdd(&near_count, 1);
-          if (place < block_room) {
-            near[place] = value;
-          } else {
-            keep(atomicAdd(steps.counts + map, 1ull), value);
-          }
-        }
+      const auto mass = static_cast<double>(value);
+      if (value >= bracket.high) {
+        above.add(mass);
+        ++above_count;
+      } else if (value >= bracket.low) {
+        near.add(mass);
+        ++near_count;
+        keeper.keep(value);
+      } else if (!exact || value >= static_cast<C>(large)) {
+        rest.add(mass);
+      } else if (value != C{0}) {
+        add(small, mass);
       }
     }
   }
-  const Pass sum = block_sum(pass);
-  const int found = near_count < block_room ? near_count : block_room;
+  add(small, rest.sum);
+  return {{above.sum, above_count}, {near.sum, near_count}, small};
+}
+
+// What the survey of a whole map says of t*. A threshold t is at most t* exactly where
+// t <= D(t) / 2, and no D is larger than 2 t*.
+template <class C>
+__device__ Search<C> search_after(const Pass& pass, const Bracket<C>& surveyed, const int64_t size,
+                                  const int64_t room) {
+  Sum whole = pass.above.mass;
+  add(whole, pass.near.mass);
+  add(whole, pass.rest);
+  Cut from_low = pass.above;
+  add(from_low, pass.near);
+  const auto low = static_cast<double>(surveyed.low);
+  const auto high = static_cast<double>(surveyed.high);
+  const double at_low = dice_of(from_low, whole) / 2.0;
+  const double at_high = dice_of(pass.above, whole) / 2.0;
+
+  double least = (1.0 - slack) * (at_low > at_high ? at_low : at_high);
+  double most = 1.0;
+  bool holds = false;
+  if (at_low < low) {
+    most = low;
+  } else if (at_high < high) {
+    holds = true;
+    if (least < low) least = low;
+    // A(t) - t (S + n(t)) is 0 at t*, and falls from `low` on at least as steeply as at `high`.
+    const double steepness = (whole.high + static_cast<double>(from_low.volume)) /
+                             (whole.high + static_cast<double>(pass.above.volume));
+    most = (1.0 + slack) * (low + ((at_low - low) + slack * low) * steepness);
+    if (!(most < high)) most = high;
+  }
+  const double share = holds ? (most - least) / (high - low) : 1.0;
+  const bool among_kept = holds && pass.near.volume <= room;
+  Search<C> search{};
+  search.whole = whole;
+  search.above = among_kept ? pass.above : empty_cut;
+  search.bracket = {rounded_up<C>(least), rounded_up<C>(most)};
+  search.size = among_kept ? pass.near.volume : size;
+  search.within =
+      holds ? static_cast<int64_t>(share * static_cast<double>(pass.near.volume)) : size;
+  search.among_kept = among_kept;
+  return search;
+}
+
+// Whether this block is the last of a map's that comes here. What the others wrote before is then
+// to be seen.
+__device__ inline bool is_last(unsigned* const done, const int64_t blocks) {
+  __shared__ bool last;
+  __syncthreads();
   if (threadIdx.x == 0) {
-    steps.passes[blockIdx.x] = sum;
-    first_place = atomicAdd(steps.counts + map, static_cast<unsigned long long>(found));
+    __threadfence();
+    last = atomicAdd(done, 1u) == static_cast<unsigned>(blocks - 1);
+    if (last) *done = 0;  // for the next step
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < found; i += threads) keep(first_place + i, near[i]);
+  if (last) __threadfence();
+  return last;
 }
 
-// What climb() looks through, a block together: some values of a map, and `certain`, the cut of the
-// larger ones. The rest of the map lies below t*.
-template <class V>
-struct Candidates {
-  const V* values;
-  const computing<V>* kept;  // instead, where there are any
-  int64_t size;
-  Cut certain;
-
-  __device__ double operator[](const int64_t i) const {
-    return static_cast<double>(kept != nullptr ? kept[i] : widen(values[i]));
+// Adds up the results of a map's shares, each thread those of some.
+template <class C>
+__device__ Pass sum_of_shares(const Steps<C>& steps, const Maps& maps, const Span& span,
+                              const Share& share, const int64_t chunk) {
+  Pass own{empty_cut, empty_cut, {0.0, 0.0}};
+  for (int64_t number = threadIdx.x; number < share.count; number += threads) {
+    add(own, steps.passes[maps.place(span, number, chunk)]);
   }
-
-  __device__ Cut cut(const double threshold) const {
-    Cut own = empty_cut;
-    for (int64_t i = threadIdx.x; i < size; i += threads) {
-      const double value = (*this)[i];
-      if (value >= threshold && value > 0.0) add(own, {{value, 0.0}, 1});
-    }
-    Cut cut = block_sum(own);
-    add(cut, certain);
-    return cut;
-  }
-
-  // There are hardly any cuts within the bracket: each is found by a pass, and no sort is needed.
-  class Around {
-   public:
-    __device__ Around(const Candidates& candidates, const double low, const double high)
-        : candidates_(candidates), low_(low), edge_(high), cut_(candidates.cut(high)) {}
-
-    __device__ const Cut& cut() const { return cut_; }
-
-    __device__ bool widen() {
-      double next = 0.0;
-      for (int64_t i = threadIdx.x; i < candidates_.size; i += threads) {
-        const double value = candidates_[i];
-        if (value >= low_ && value < edge_ && value > next) next = value;
-      }
-      next = block_reduce(next, KeepLarger{});
-      if (!(next > 0.0)) return false;
-      edge_ = next;
-      cut_ = candidates_.cut(edge_);
-      return true;
-    }
-
-    __device__ int64_t volume(const double threshold) const {
-      return candidates_.cut(threshold).volume;
-    }
-
-   private:
-    const Candidates& candidates_;
-    double low_;
-    double edge_;  // the smallest value of the cut
-    Cut cut_;
-  };
-
-  __device__ Around around(const double low, const double high) const { return {*this, low, high}; }
-};
-
-// sup D of a map, found by one block, of which each thread gets the result.
-template <class V>
-__device__ Optimum optimum_of(const V* const values, const Maps& maps, const int64_t map,
-                              const Steps<computing<V>>& steps) {
-  if (!maps.known()) return unknown();
-  const Span span = maps.of(map);
-  const Candidates<V> all{values + span.begin, nullptr, span.size(), empty_cut};
-  Pass own{empty_cut, {0.0, 0.0}};
-  if (steps.parts > 0) {
-    for (int64_t part = threadIdx.x; part < steps.parts; part += threads) {
-      add(own, steps.passes[map * steps.parts + part]);
-    }
-  } else {
-    for (int64_t i = threadIdx.x; i < span.size(); i += threads) add(own.rest, all[i]);
-  }
-  const Pass pass = block_sum(own);
-  const Sum whole = pass.whole();
-  if (is_trivial(whole)) return trivial_optimum(whole);
-
-  Candidates<V> looked_at = all;
-  double start = middle_threshold;
-  if (steps.parts > 0 && span.size() >= smallest_sampled) {
-    const Guess guess = steps.guesses[map];
-    const auto count = static_cast<int64_t>(steps.counts[map]);
-    const int64_t first = span.begin / kept_share;
-    const double dice_at_high = dice_of(pass.above, whole);
-    start = dice_at_high / 2.0;
-    if (count <= span.end / kept_share - first) {
-      const Candidates<V> near{nullptr, steps.kept + first, count, pass.above};
-      if (guess.holds(dice_of(near.cut(guess.low), whole), dice_at_high)) {
-        looked_at = near;
-        start = guess.threshold;
-      }
-    }
-  }
-  return climb(looked_at, whole, start);
+  return block_sum(own);
 }
 
-// One block a map.
+// One block a chunk, which reads N values at once. The last block of a map goes on to find t*,
+// unless many values are to be looked through for that.
+template <int N, class V>
+__global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
+                                                          const Steps<computing<V>> steps,
+                                                          const Results results) {
+  using C = computing<V>;
+  __shared__ typename Keeper<C>::Memory memory;
+  for (int side = 0; side < 2; ++side) {
+    const Share share = maps.share(blockIdx.x, side, steps.chunk, smallest_sampled);
+    if (share.count == 0) continue;
+    const Span span = maps.of(share.map);
+    const Guess guess = steps.guesses[share.map];
+    const Bracket<C> bracket{rounded_up<C>(guess.low), rounded_up<C>(guess.high)};
+    const Keeper<C> keeper(memory, steps, share.map, span);
+    const Span own = share.of(span.size(), N);
+    const V* const map_values = values + span.begin;
+    bool exact = false;
+    if constexpr (std::is_same_v<C, float>) exact = bracket.low >= large;
+    const Pass sum =
+        block_sum(exact ? survey<std::is_same_v<C, float>, N>(map_values, own, bracket, keeper)
+                        : survey<false, N>(map_values, own, bracket, keeper));
+    if (threadIdx.x == 0) steps.passes[share.place] = sum;
+    keeper.flush();
+    if (!is_last(steps.done + share.map, share.count)) continue;
+
+    Search<C> search = search_after(sum_of_shares(steps, maps, span, share, steps.chunk), bracket,
+                                    span.size(), span.end / kept_share - span.begin / kept_share);
+    search.for_many = steps.bins != nullptr && span.size() >= smallest_for_many &&
+                      search.size > most_for_one && !is_trivial(search.whole);
+    if (search.for_many) {
+      unsigned long long* const bins = steps.bins_of(span);
+      for (int bin = threadIdx.x; bin < bin_count; bin += threads) bins[bin] = 0;
+    } else {
+      const Optimum best = find(steps.source(values, span, search), search, nullptr);
+      if (threadIdx.x == 0) results.write(share.map, best);
+    }
+    if (threadIdx.x == 0) steps.searches[share.map] = search;
+  }
+}
+
+// One block a chunk. Narrows the bracket of those maps that are for many blocks.
+template <class V>
+__global__ __launch_bounds__(threads, 4) void narrow_searches(const V* const values,
+                                                              const Maps maps,
+                                                              const Steps<computing<V>> steps) {
+  using C = computing<V>;
+  __shared__ unsigned bins[bin_count];
+  for (int side = 0; side < 2; ++side) {
+    const Share share = maps.share(blockIdx.x, side, chunk_for_many, smallest_for_many);
+    if (share.count == 0) continue;
+    Search<C> search = steps.searches[share.map];
+    if (!search.for_many || search.single_bins) continue;
+    const Span span = maps.of(share.map);
+    const Source<V> source = steps.source(values, span, search);
+    const Cut cut = fill_bins(source, share.of(source.size, 1), search.bracket, bins);
+    unsigned long long* const all_bins = steps.bins_of(span);
+    for (int bin = threadIdx.x; bin < bin_count; bin += threads) {
+      if (bins[bin] != 0) atomicAdd(all_bins + bin, static_cast<unsigned long long>(bins[bin]));
+    }
+    if (threadIdx.x == 0) steps.passes[share.place] = {cut, empty_cut, {0.0, 0.0}};
+    if (!is_last(steps.done + share.map, share.count)) continue;
+
+    Cut above = sum_of_shares(steps, maps, span, share, chunk_for_many).above;
+    add(above, search.above);
+    if (Grid<C>(search.bracket).single()) {
+      search.single_bins = true;
+      search.above = above;
+    } else {
+      const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, search.whole);
+      search.bracket = narrowed.bracket;
+      search.within = narrowed.within;
+      for (int bin = threadIdx.x; bin < bin_count; bin += threads) all_bins[bin] = 0;
+    }
+    if (threadIdx.x == 0) steps.searches[share.map] = search;
+  }
+}
+
+// One block a map: finds t* of those that are not sampled, or that many blocks looked through.
 template <class V>
 __global__ __launch_bounds__(threads, 2) void find_threshold(const V* const values, const Maps maps,
                                                              const Steps<computing<V>> steps,
                                                              const Results results) {
+  using C = computing<V>;
   const int64_t map = blockIdx.x;
-  const Optimum best = optimum_of(values, maps, map, steps);
+  if (!maps.known()) {
+    if (threadIdx.x == 0) results.write(map, unknown());
+    return;
+  }
+  const Span span = maps.of(map);
+  Search<C> search{};
+  const unsigned long long* single_bins = nullptr;
+  if (span.size() >= smallest_sampled) {
+    search = steps.searches[map];
+    if (!search.for_many) return;
+    single_bins = steps.bins_of(span);
+  } else {
+    Sum own{0.0, 0.0};
+    const Source<V> all{values + span.begin, nullptr, span.size()};
+    all.each({0, span.size()}, [&](const C value) { add(own, static_cast<double>(value)); });
+    search = {block_sum(own), empty_cut, anywhere<C>, span.size(),
+              span.size(),    false,     false,       false};
+  }
+  const Optimum best = find(steps.source(values, span, search), search, single_bins);
   if (threadIdx.x == 0) results.write(map, best);
 }
 
