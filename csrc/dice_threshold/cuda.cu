@@ -27,9 +27,9 @@ Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t coun
   return maps;
 }
 
-// A block takes more values where there are enough for all that run at once to have several.
+// Chunks are small where there would be too few of them to keep the device busy to the end.
 int64_t chunk_for(const int64_t values) {
-  return values < int64_t{1} << 26 ? int64_t{1} << 13 : int64_t{1} << 15;
+  return values < int64_t{1} << 26 ? largest_chunk / 4 : largest_chunk;
 }
 
 // How often many blocks narrow a bracket, at most: until bins hold a single value each.
@@ -47,27 +47,23 @@ void iterate(const Context& context, const V* const values, const Maps& maps,
   Steps<C> steps{};
   if (largest >= smallest_sampled) {
     steps.chunk = chunk_for(total);
-    const int64_t chunks = parts(total, steps.chunk);
+    const int64_t shares = maps.shares(steps.chunk);
     steps.guesses = context.allocate<Guess>(maps.count);
     steps.counts = context.allocate<unsigned long long>(maps.count);
     steps.done = context.allocate<unsigned>(maps.count);
     steps.searches = context.allocate<Search<C>>(maps.count);
-    steps.passes = context.allocate<Pass>(2 * chunks);
+    steps.passes = context.allocate<Pass>(std::max(shares, maps.shares(chunk_for_many)));
     steps.kept = context.allocate<C>(total / kept_share + 1);
     if (largest >= smallest_for_many) {
       steps.bins =
           context.allocate<unsigned long long>((total / smallest_for_many + 1) * bin_count);
     }
     context.launch(guess_threshold<V>, maps.count, threads, values, maps, steps);
-    constexpr int vector = 16 / sizeof(V) < 4 ? 16 / sizeof(V) : 4;
-    const bool whole_vectors = maps.offsets == nullptr && is_aligned<vector>(values, maps.size);
-    context.launch(whole_vectors ? survey_maps<vector, V> : survey_maps<1, V>, chunks, threads,
-                   values, maps, steps, results);
+    context.launch(survey_maps<V>, shares, threads, values, maps, steps, results);
   }
   if (steps.bins != nullptr) {
     for (int round = 0; round < most_rounds<C>; ++round) {
-      context.launch(narrow_searches<V>, parts(total, chunk_for_many), threads, values, maps,
-                     steps);
+      context.launch(narrow_searches<V>, maps.shares(chunk_for_many), threads, values, maps, steps);
     }
   }
   if (steps.bins != nullptr || !all_sampled) {

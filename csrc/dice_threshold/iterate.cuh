@@ -32,6 +32,10 @@ constexpr int64_t most_for_one = int64_t{1} << 16;
 constexpr int64_t smallest_for_many = int64_t{1} << 19;
 constexpr int64_t chunk_for_many = int64_t{1} << 17;
 
+// Blocks of the survey take chunks of up to so many values.
+constexpr int64_t largest_chunk = int64_t{1} << 15;
+static_assert(largest_chunk <= smallest_sampled && chunk_for_many <= smallest_for_many);
+
 // What a pass over values learns, given a bracket [low, high).
 struct Pass {
   Cut above;  // {m >= high}
@@ -61,14 +65,14 @@ __device__ inline void add(Moments& moments, const Moments& other) {
 // What the steps hand on.
 template <class C>
 struct Steps {
-  int64_t chunk;  // of values, to which each block of the survey belongs
+  int64_t chunk;  // how many values a block of the survey has
   // For each map: a guess, how many values were kept or would have been, how many blocks have done
   // their share, and the search.
   Guess* guesses;
   unsigned long long* counts;
   unsigned* done;
   Search<C>* searches;
-  Pass* passes;  // two for each chunk
+  Pass* passes;  // one for each block
   C* kept;
   unsigned long long* bins;  // of maps that are large enough for many blocks; else nullptr
 
@@ -145,8 +149,9 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
   if (threadIdx.x == 0) steps.guesses[map] = guess;
 }
 
-// A sum of up to 2^15 values by one thread. Floats >= `large` are multiples of 2^-38, so that 2^15
-// of them, each <= 1, add up to at most 2^53 such units, which a double holds exactly.
+// A sum of values by one thread. `exact`: they are `large` floats, which are multiples of 2^-45. A
+// thread takes up to 2^7 values of a chunk, each <= 1, which add up to at most 2^52 such units: a
+// double holds that exactly.
 template <bool exact>
 struct Mass {
   Sum sum{0.0, 0.0};
@@ -158,7 +163,8 @@ struct Mass {
     }
   }
 };
-constexpr float large = 0x1p-14f;
+constexpr float large = 0x1p-22f;
+static_assert(largest_chunk <= threads << 7);
 
 // Where a block puts the values within the bracket: in its shared memory, until that is full.
 template <class C>
@@ -215,39 +221,68 @@ class Keeper {
 };
 
 // The pass of one thread. `exact`: all values within and above the bracket are `large`.
-template <bool exact, int N, class V>
-__device__ Pass survey(const V* const values, const Span& span,
-                       const Bracket<computing<V>>& bracket, const Keeper<computing<V>>& keeper) {
-  using C = computing<V>;
-  Mass<exact> above;
-  Mass<exact> near;
-  Mass<exact> rest;
-  Sum small{0.0, 0.0};
-  int above_count = 0;
-  int near_count = 0;
-#pragma unroll 2
-  for (int64_t i = span.begin + threadIdx.x * N; i < span.end; i += threads * N) {
-    const Vector<C, N> read = load<N>(values + i);
+template <bool exact, class C>
+class Survey {
+ public:
+  __device__ Survey(const Bracket<C>& bracket, const Keeper<C>& keeper)
+      : bracket_(bracket), keeper_(keeper) {}
+
+  template <int N>
+  __device__ void take(const Vector<C, N>& values) {
 #pragma unroll
     for (int lane = 0; lane < N; ++lane) {
-      const C value = read.lane[lane];
+      const C value = values.lane[lane];
       const auto mass = static_cast<double>(value);
-      if (value >= bracket.high) {
-        above.add(mass);
-        ++above_count;
-      } else if (value >= bracket.low) {
-        near.add(mass);
-        ++near_count;
-        keeper.keep(value);
+      if (value >= bracket_.high) {
+        above_.add(mass);
+        ++above_count_;
+      } else if (value >= bracket_.low) {
+        near_.add(mass);
+        ++near_count_;
+        keeper_.keep(value);
       } else if (!exact || value >= static_cast<C>(large)) {
-        rest.add(mass);
+        rest_.add(mass);
       } else if (value != C{0}) {
-        add(small, mass);
+        add(small_, mass);
       }
     }
   }
-  add(small, rest.sum);
-  return {{above.sum, above_count}, {near.sum, near_count}, small};
+
+  __device__ Pass pass() const {
+    Sum rest = rest_.sum;
+    add(rest, small_);
+    return {{above_.sum, above_count_}, {near_.sum, near_count_}, rest};
+  }
+
+ private:
+  const Bracket<C>& bracket_;
+  const Keeper<C>& keeper_;
+  Mass<exact> above_;
+  Mass<exact> near_;
+  Mass<exact> rest_;
+  Sum small_{0.0, 0.0};
+  int above_count_ = 0;
+  int near_count_ = 0;
+};
+
+// The pass of a block over [begin, end), of which each thread gets a part.
+template <bool exact, class V>
+__device__ Pass survey(const V* const begin, const V* const end,
+                       const Bracket<computing<V>>& bracket, const Keeper<computing<V>>& keeper) {
+  constexpr int N = 16 / sizeof(V) < 4 ? 16 / sizeof(V) : 4;
+  Survey<exact, computing<V>> own(bracket, keeper);
+  // Vectors lie at multiples of their size. Before the first and behind the last are fewer values
+  // than a warp has threads.
+  const auto place = static_cast<int64_t>(reinterpret_cast<uintptr_t>(begin) / sizeof(V));
+  const V* const first =
+      begin + min(parts(place, N) * N - place, static_cast<int64_t>(end - begin));
+  const V* const last = first + (end - first) / N * N;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < first - begin) own.take(load<1>(begin + thread));
+  if (thread < end - last) own.take(load<1>(last + thread));
+#pragma unroll 2
+  for (const V* at = first + thread * N; at < last; at += threads * N) own.take(load<N>(at));
+  return own.pass();
 }
 
 // What the survey of a whole map says of t*. A threshold t is at most t* exactly where
@@ -307,93 +342,91 @@ __device__ inline bool is_last(unsigned* const done, const int64_t blocks) {
   return last;
 }
 
-// Adds up the results of a map's shares, each thread those of some.
+// Adds up what the blocks learnt that share a map.
 template <class C>
-__device__ Pass sum_of_shares(const Steps<C>& steps, const Maps& maps, const Span& span,
-                              const Share& share, const int64_t chunk) {
+__device__ Pass sum_of_shares(const Steps<C>& steps, const Maps& maps, const Share& share,
+                              const int64_t chunk) {
+  const Span span = maps.of(share.map);
   Pass own{empty_cut, empty_cut, {0.0, 0.0}};
   for (int64_t number = threadIdx.x; number < share.count; number += threads) {
-    add(own, steps.passes[maps.place(span, number, chunk)]);
+    add(own, steps.passes[maps.block(span, number, chunk)]);
   }
   return block_sum(own);
 }
 
-// One block a chunk, which reads N values at once. The last block of a map goes on to find t*,
-// unless many values are to be looked through for that.
-template <int N, class V>
+// The last block of a map goes on to find t*, unless many values are to be looked through for that.
+template <class V>
 __global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
                                                           const Steps<computing<V>> steps,
                                                           const Results results) {
   using C = computing<V>;
+  constexpr bool is_float = std::is_same_v<C, float>;
   __shared__ typename Keeper<C>::Memory memory;
-  for (int side = 0; side < 2; ++side) {
-    const Share share = maps.share(blockIdx.x, side, steps.chunk, smallest_sampled);
-    if (share.count == 0) continue;
-    const Span span = maps.of(share.map);
-    const Guess guess = steps.guesses[share.map];
-    const Bracket<C> bracket{rounded_up<C>(guess.low), rounded_up<C>(guess.high)};
+  const Share share = maps.share(blockIdx.x, steps.chunk, smallest_sampled);
+  if (share.count == 0) return;
+  const Span span = maps.of(share.map);
+  const Guess guess = steps.guesses[share.map];
+  const Bracket<C> bracket{rounded_up<C>(guess.low), rounded_up<C>(guess.high)};
+  {
     const Keeper<C> keeper(memory, steps, share.map, span);
-    const Span own = share.of(span.size(), N);
-    const V* const map_values = values + span.begin;
-    bool exact = false;
-    if constexpr (std::is_same_v<C, float>) exact = bracket.low >= large;
-    const Pass sum =
-        block_sum(exact ? survey<std::is_same_v<C, float>, N>(map_values, own, bracket, keeper)
-                        : survey<false, N>(map_values, own, bracket, keeper));
-    if (threadIdx.x == 0) steps.passes[share.place] = sum;
+    const Span own = share.of(span.size());
+    const V* const begin = values + span.begin + own.begin;
+    const V* const end = values + span.begin + own.end;
+    const bool exact = is_float && bracket.low >= static_cast<C>(large);
+    const Pass pass = block_sum(exact ? survey<is_float>(begin, end, bracket, keeper)
+                                      : survey<false>(begin, end, bracket, keeper));
+    if (threadIdx.x == 0) steps.passes[blockIdx.x] = pass;
     keeper.flush();
-    if (!is_last(steps.done + share.map, share.count)) continue;
-
-    Search<C> search = search_after(sum_of_shares(steps, maps, span, share, steps.chunk), bracket,
-                                    span.size(), span.end / kept_share - span.begin / kept_share);
-    search.for_many = steps.bins != nullptr && span.size() >= smallest_for_many &&
-                      search.size > most_for_one && !is_trivial(search.whole);
-    if (search.for_many) {
-      unsigned long long* const bins = steps.bins_of(span);
-      for (int bin = threadIdx.x; bin < bin_count; bin += threads) bins[bin] = 0;
-    } else {
-      const Optimum best = find(steps.source(values, span, search), search, nullptr);
-      if (threadIdx.x == 0) results.write(share.map, best);
-    }
-    if (threadIdx.x == 0) steps.searches[share.map] = search;
   }
+  if (!is_last(steps.done + share.map, share.count)) return;
+
+  Search<C> search = search_after(sum_of_shares(steps, maps, share, steps.chunk), bracket,
+                                  span.size(), span.end / kept_share - span.begin / kept_share);
+  search.for_many = steps.bins != nullptr && span.size() >= smallest_for_many &&
+                    search.size > most_for_one && !is_trivial(search.whole);
+  if (search.for_many) {
+    unsigned long long* const bins = steps.bins_of(span);
+    for (int bin = threadIdx.x; bin < bin_count; bin += threads) bins[bin] = 0;
+  } else {
+    const Optimum best = find(steps.source(values, span, search), search, nullptr);
+    if (threadIdx.x == 0) results.write(share.map, best);
+  }
+  if (threadIdx.x == 0) steps.searches[share.map] = search;
 }
 
-// One block a chunk. Narrows the bracket of those maps that are for many blocks.
+// Narrows the bracket of those maps that are for many blocks.
 template <class V>
-__global__ __launch_bounds__(threads, 4) void narrow_searches(const V* const values,
+__global__ __launch_bounds__(threads, 3) void narrow_searches(const V* const values,
                                                               const Maps maps,
                                                               const Steps<computing<V>> steps) {
   using C = computing<V>;
   __shared__ unsigned bins[bin_count];
-  for (int side = 0; side < 2; ++side) {
-    const Share share = maps.share(blockIdx.x, side, chunk_for_many, smallest_for_many);
-    if (share.count == 0) continue;
-    Search<C> search = steps.searches[share.map];
-    if (!search.for_many || search.single_bins) continue;
-    const Span span = maps.of(share.map);
-    const Source<V> source = steps.source(values, span, search);
-    const Cut cut = fill_bins(source, share.of(source.size, 1), search.bracket, bins);
-    unsigned long long* const all_bins = steps.bins_of(span);
-    for (int bin = threadIdx.x; bin < bin_count; bin += threads) {
-      if (bins[bin] != 0) atomicAdd(all_bins + bin, static_cast<unsigned long long>(bins[bin]));
-    }
-    if (threadIdx.x == 0) steps.passes[share.place] = {cut, empty_cut, {0.0, 0.0}};
-    if (!is_last(steps.done + share.map, share.count)) continue;
-
-    Cut above = sum_of_shares(steps, maps, span, share, chunk_for_many).above;
-    add(above, search.above);
-    if (Grid<C>(search.bracket).single()) {
-      search.single_bins = true;
-      search.above = above;
-    } else {
-      const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, search.whole);
-      search.bracket = narrowed.bracket;
-      search.within = narrowed.within;
-      for (int bin = threadIdx.x; bin < bin_count; bin += threads) all_bins[bin] = 0;
-    }
-    if (threadIdx.x == 0) steps.searches[share.map] = search;
+  const Share share = maps.share(blockIdx.x, chunk_for_many, smallest_for_many);
+  if (share.count == 0) return;
+  Search<C> search = steps.searches[share.map];
+  if (!search.for_many || search.single_bins) return;
+  const Span span = maps.of(share.map);
+  const Source<V> source = steps.source(values, span, search);
+  const Cut cut = fill_bins(source, share.of(source.size), search.bracket, bins);
+  unsigned long long* const all_bins = steps.bins_of(span);
+  for (int bin = threadIdx.x; bin < bin_count; bin += threads) {
+    if (bins[bin] != 0) atomicAdd(all_bins + bin, static_cast<unsigned long long>(bins[bin]));
   }
+  if (threadIdx.x == 0) steps.passes[blockIdx.x] = {cut, empty_cut, {0.0, 0.0}};
+  if (!is_last(steps.done + share.map, share.count)) return;
+
+  Cut above = sum_of_shares(steps, maps, share, chunk_for_many).above;
+  add(above, search.above);
+  if (Grid<C>(search.bracket).single()) {
+    search.single_bins = true;
+    search.above = above;
+  } else {
+    const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, search.whole);
+    search.bracket = narrowed.bracket;
+    search.within = narrowed.within;
+    for (int bin = threadIdx.x; bin < bin_count; bin += threads) all_bins[bin] = 0;
+  }
+  if (threadIdx.x == 0) steps.searches[share.map] = search;
 }
 
 // One block a map: finds t* of those that are not sampled, or that many blocks looked through.

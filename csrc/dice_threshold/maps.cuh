@@ -18,17 +18,15 @@ struct Span {
   __device__ int64_t size() const { return end - begin; }
 };
 
-// What a block does for a map: part `number` of `count` equal parts. None where count is 0. Its
-// results have place `place` among those of all shares.
+// What a block does for a map: part `number` of `count` equal parts. None where count is 0.
 struct Share {
   int64_t map;
   int64_t number;
   int64_t count;
-  int64_t place;
 
-  // Part of [0, size), in steps of so many values.
-  __device__ Span of(const int64_t size, const int64_t step) const {
-    const int64_t length = parts(parts(size, count), step) * step;
+  // Part of [0, size).
+  __device__ Span of(const int64_t size) const {
+    const int64_t length = parts(size, count);
     const int64_t begin = min(number * length, size);
     return {begin, min(begin + length, size)};
   }
@@ -65,27 +63,33 @@ struct Maps {
     return below;
   }
 
-  // How blocks share maps of very different sizes that the host does not know: each block stands
-  // for a chunk of all values, and each map of at least `least` >= chunk values is shared out
-  // among the blocks whose chunks it touches. No more than two such maps touch a chunk: one that
-  // holds its first value (side 0), and one that begins later and holds its last (side 1).
-  __device__ Share share(const int64_t block, const int side, const int64_t chunk,
-                         const int64_t least) const {
-    constexpr Share none{0, 0, 0, 0};
-    const int64_t first = block * chunk;
-    const int64_t last = min(first + chunk, values()) - 1;
-    const int64_t map = containing(side == 0 ? first : last);
+  // How blocks share maps of very different sizes that the host does not know: all values are cut
+  // into chunks, and each map of at least `least` >= chunk values is shared out among the chunks
+  // that it touches. No more than two such maps touch a chunk: one that holds its first value, and
+  // one that begins later and holds its last. So a chunk has two blocks, or one where no map begins
+  // within a chunk.
+  MARGINSEG_HOST_DEVICE int sides(const int64_t chunk) const {
+    return offsets == nullptr && size % chunk == 0 ? 1 : 2;
+  }
+  int64_t shares(const int64_t chunk) const { return parts(values(), chunk) * sides(chunk); }
+
+  __device__ Share share(const int64_t block, const int64_t chunk, const int64_t least) const {
+    constexpr Share none{0, 0, 0};
+    const int of_chunk = sides(chunk);
+    const int64_t begin = block / of_chunk * chunk;
+    const bool later = block % of_chunk != 0;
+    const int64_t map = containing(later ? min(begin + chunk, values()) - 1 : begin);
     if (map == count) return none;
     const Span span = of(map);
-    if (span.size() < least || (side == 1 && span.begin <= first)) return none;
-    const int64_t first_block = span.begin / chunk;
-    return {map, block - first_block, (span.end - 1) / chunk - first_block + 1, 2 * block + side};
+    if (span.size() < least || (later && span.begin <= begin)) return none;
+    const int64_t first = span.begin / chunk;
+    return {map, begin / chunk - first, (span.end - 1) / chunk - first + 1};
   }
 
-  // The place of share `number` of a map.
-  __device__ int64_t place(const Span& span, const int64_t number, const int64_t chunk) const {
-    const int64_t block = span.begin / chunk + number;
-    return 2 * block + (block * chunk < span.begin ? 1 : 0);
+  // The block that has share `number` of a map.
+  __device__ int64_t block(const Span& span, const int64_t number, const int64_t chunk) const {
+    const int64_t begin = (span.begin / chunk + number) * chunk;
+    return begin / chunk * sides(chunk) + (begin < span.begin ? 1 : 0);
   }
 };
 

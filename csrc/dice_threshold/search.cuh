@@ -182,6 +182,7 @@ __device__ inline Bounds sum_behind(const Bounds& own) {
   __syncthreads();
   Bounds behind = from_above(sum, 1);
   if (lane_number() == warp_size - 1) behind = {0, 0.0, 0.0};
+#pragma unroll 1
   for (int warp = warp_number() + 1; warp < warps; ++warp) add(behind, of_warps[warp]);
   return behind;
 }
@@ -207,12 +208,14 @@ __device__ Narrowed<C> narrow(const Bracket<C>& bracket, const Count* const bins
                   count * grid.edge(bin + 1)};
   };
   Bounds own{0, 0.0, 0.0};
+#pragma unroll 1
   for (int bin = first; bin < first + own_bins; ++bin) add(own, bounds_of(bin));
   Bounds from = sum_behind(own);
   add(from, {above.volume, above.mass.high, above.mass.high});
 
   Bits<C> low = grid.first();
   Bits<C> beyond = ~grid.end();  // inverted, so that the lowest edge has the largest bits
+#pragma unroll 1
   for (int bin = first + own_bins - 1; bin >= first; --bin) {
     add(from, bounds_of(bin));
     const Bits<C> edge = grid.bits(bin);
@@ -225,6 +228,7 @@ __device__ Narrowed<C> narrow(const Bracket<C>& bracket, const Count* const bins
   const Bits<C> high =
       ~static_cast<Bits<C>>(block_reduce<unsigned long long>(beyond, KeepLarger{}));
   int64_t within = 0;
+#pragma unroll 1
   for (int bin = first; bin < first + own_bins; ++bin) {
     if (grid.bits(bin) >= low && grid.bits(bin) < high) within += static_cast<int64_t>(bins[bin]);
   }
@@ -244,6 +248,7 @@ struct Candidates {
 
   __device__ Cut cut(const double threshold) const {
     Cut own = empty_cut;
+#pragma unroll 1
     for (int i = threadIdx.x; i < size; i += threads) {
       if (static_cast<double>(values[i]) >= threshold) add(own, equal_values(values[i], counts[i]));
     }
@@ -262,6 +267,7 @@ struct Candidates {
 
     __device__ bool widen() {
       double next = 0.0;
+#pragma unroll 1
       for (int i = threadIdx.x; i < candidates_.size; i += threads) {
         const auto value = static_cast<double>(candidates_.values[i]);
         if (value >= low_ && value < edge_ && value > next) next = value;
@@ -349,6 +355,7 @@ __device__ Candidates<C> list_bins(const Count* const bins, const Bracket<C>& br
   const Narrowed<C> narrowed = narrow(bracket, bins, above, whole);
   listing.clear();
   Cut own = empty_cut;
+#pragma unroll 1
   for (int bin = threadIdx.x; bin < bin_count; bin += threads) {
     if (bins[bin] == 0) continue;
     const C value = value_of_bits(grid.bits(bin));
