@@ -280,8 +280,18 @@ __device__ Pass survey(const V* const begin, const V* const end,
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < first - begin) own.take(load<1>(begin + thread));
   if (thread < end - last) own.take(load<1>(last + thread));
-#pragma unroll 2
-  for (const V* at = first + thread * N; at < last; at += threads * N) own.take(load<N>(at));
+  // Several are under way at once, read before any is taken: the compiler must not move a read over
+  // the writing of kept values. Zeros stand for what lies behind the end, and count for nothing.
+  constexpr int batch = 4;
+  for (const V* at = first + thread * N; at < last; at += batch * threads * N) {
+    Vector<computing<V>, N> read[batch] = {};
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
+      if (k * threads * N < last - at) read[k] = load<N>(at + k * threads * N);
+    }
+#pragma unroll
+    for (int k = 0; k < batch; ++k) own.take(read[k]);
+  }
   return own.pass();
 }
 
