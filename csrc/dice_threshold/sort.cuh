@@ -1,4 +1,5 @@
-// The sorted scan, for which all maps are sorted at once: by map, then by descending value.
+// The sorted scan, for which all maps are sorted at once: by map, then by descending value. The
+// order in which CUB's scan adds may differ from run to run; cut.h says what that leaves the same.
 #pragma once
 
 #include <cuda_runtime.h>
