@@ -210,7 +210,9 @@ __device__ Narrowed<C> narrow(const Bracket<C>& bracket, const Count* const bins
     if (edge >= grid.end()) continue;
     const double needed = grid.edge(bin) * (whole.high + static_cast<double>(from.volume));
     if (from.least * (1.0 - slack) >= needed + least_slack) low = max(low, edge);
-    if (from.most * (1.0 + slack) + least_slack < needed) beyond = max(beyond, ~edge);
+    // Where no value is left, t* is below; a product of subnormal numbers would not tell.
+    if (from.volume == 0 || from.most * (1.0 + slack) + least_slack < needed)
+      beyond = max(beyond, ~edge);
   }
   low = static_cast<Bits<C>>(block_reduce<unsigned long long>(low, KeepLarger{}));
   const Bits<C> high =
