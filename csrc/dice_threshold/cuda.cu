@@ -27,40 +27,48 @@ Maps maps_of(const Context& context, const uintptr_t offsets, const int64_t coun
   return maps;
 }
 
-// The values that a block takes of a map, and how many such parts the finishing block adds at most.
-constexpr int64_t values_per_part = 8192;
-constexpr int64_t most_parts = 4096;
-
-// The host does not know the sizes of segments, of which one may hold almost all values. All
-// together get at least so many blocks, enough for any device, and each an equal share of them.
-constexpr int64_t many_blocks = 2048;
-
-int64_t parts_of(const Maps& maps) {
-  const int64_t parts = maps.values() / maps.count / values_per_part + 1;
-  const int64_t of_uneven = maps.offsets == nullptr ? 1 : many_blocks / maps.count;
-  const int64_t enough = maps.values() / values_per_part + 1;
-  return std::min({std::max(parts, of_uneven), enough, most_parts});
+// Chunks are small where there would be too few of them to keep the device busy to the end.
+int64_t chunk_for(const int64_t values) {
+  return values < int64_t{1} << 26 ? largest_chunk / 4 : largest_chunk;
 }
+
+// How often many blocks narrow a bracket, at most: until bins hold a single value each.
+template <class C>
+constexpr int most_rounds = sizeof(C) == 8 ? 6 : 3;
 
 template <class V>
 void iterate(const Context& context, const V* const values, const Maps& maps,
              const Results& results) {
   using C = computing<V>;
-  const int64_t largest = maps.offsets == nullptr ? maps.size : maps.values();
+  const int64_t total = maps.values();
+  // The host does not know the sizes of segments.
+  const int64_t largest = maps.offsets == nullptr ? maps.size : total;
+  const bool all_sampled = maps.offsets == nullptr && maps.size >= smallest_sampled;
   Steps<C> steps{};
   if (largest >= smallest_sampled) {
-    steps.parts = parts_of(maps);
+    steps.chunk = chunk_for(total);
+    const int64_t shares = maps.shares(steps.chunk);
     steps.guesses = context.allocate<Guess>(maps.count);
     steps.counts = context.allocate<unsigned long long>(maps.count);
-    steps.passes = context.allocate<Pass>(maps.count * steps.parts);
-    steps.kept = context.allocate<C>(maps.values() / kept_share + 1);
+    steps.done = context.allocate<unsigned>(maps.count);
+    steps.searches = context.allocate<Search<C>>(maps.count);
+    steps.passes = context.allocate<Pass>(std::max(shares, maps.shares(chunk_for_many)));
+    steps.kept = context.allocate<C>(total / kept_share + 1);
+    if (largest >= smallest_for_many) {
+      steps.bins =
+          context.allocate<unsigned long long>((total / smallest_for_many + 1) * bin_count);
+    }
     context.launch(guess_threshold<V>, maps.count, threads, values, maps, steps);
-    constexpr int vector = 16 / sizeof(V) < 4 ? 16 / sizeof(V) : 4;
-    const bool whole_vectors = maps.offsets == nullptr && is_aligned<vector>(values, maps.size);
-    context.launch(whole_vectors ? survey_maps<vector, V> : survey_maps<1, V>,
-                   maps.count * steps.parts, threads, values, maps, steps);
+    context.launch(survey_maps<V>, shares, threads, values, maps, steps, results);
   }
-  context.launch(find_threshold<V>, maps.count, threads, values, maps, steps, results);
+  if (steps.bins != nullptr) {
+    for (int round = 0; round < most_rounds<C>; ++round) {
+      context.launch(narrow_searches<V>, maps.shares(chunk_for_many), threads, values, maps, steps);
+    }
+  }
+  if (steps.bins != nullptr || !all_sampled) {
+    context.launch(find_threshold<V>, maps.count, threads, values, maps, steps, results);
+  }
 }
 
 // Calls a function of CUB, first for the size of the memory that it needs.

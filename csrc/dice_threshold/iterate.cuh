@@ -1,48 +1,35 @@
 // The iteration without a sort. One block a map samples it and guesses t*; many blocks a map sum
-// what is above the guess and keep what is near; and one block a map climbs to t* within what was
-// kept. The host waits for nothing. The steps are those of cpu.cpp, and so is their arithmetic:
-// guess.h, climb.h and cut.h.
+// what is above the guess and keep what is near; and the last of them climbs to t* within what was
+// kept. Where that is much, or the guess was wrong, many blocks narrow the bracket before, as often
+// as it can be needed: the host waits for nothing, and a pass that is not needed ends at once. The
+// arithmetic is that of the CPU: guess.h, climb.h and cut.h.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
-#include "common/cuda/vector.cuh"
-#include "dice_threshold/climb.h"
 #include "dice_threshold/cut.h"
 #include "dice_threshold/guess.h"
 #include "dice_threshold/maps.cuh"
+#include "dice_threshold/search.cuh"
+#include "dice_threshold/survey.cuh"
 
 namespace marginseg::dice_threshold {
 
 // Each thread samples so many neighbours.
 constexpr int sampled_run = 16;
 
-// The array of kept values has a place for every eighth value: a map of the values [begin, end)
-// owns its places [begin / kept_share, end / kept_share).
-constexpr int64_t kept_share = 8;
+// More values than these are for many blocks to look through, in maps that are large enough to be
+// shared out again.
+constexpr int64_t most_for_one = int64_t{1} << 16;
+constexpr int64_t smallest_for_many = int64_t{1} << 19;
+constexpr int64_t chunk_for_many = int64_t{1} << 17;
 
-// A block keeps so many values in its shared memory before it writes any to that array.
-constexpr int block_room = 2048;
-
-// What a pass over values learns, given a bracket [low, high).
-struct Pass {
-  Cut above;  // {m >= high}
-  Sum rest;   // the mass of the other values
-  __device__ Sum whole() const {
-    Sum sum = above.mass;
-    add(sum, rest);
-    return sum;
-  }
-};
-
-__device__ inline void add(Pass& pass, const Pass& other) {
-  add(pass.above, other.above);
-  add(pass.rest, other.rest);
-}
+static_assert(largest_chunk <= smallest_sampled && chunk_for_many <= smallest_for_many);
 
 // The sums that guess_from() asks for, in plain doubles.
 struct Moments {
@@ -57,14 +44,32 @@ __device__ inline void add(Moments& moments, const Moments& other) {
   moments.volume += other.volume;
 }
 
-// What the steps hand on: one guess and count a map, `parts` passes a map, and the kept values.
+// What the steps hand on.
 template <class C>
 struct Steps {
+  int64_t chunk;  // how many values a block of the survey has
+  // For each map: a guess, how many values were kept or would have been, how many blocks have done
+  // their share, and the search.
   Guess* guesses;
-  unsigned long long* counts;  // of the values within the bracket, kept or not
-  Pass* passes;
-  int64_t parts;
+  unsigned long long* counts;
+  unsigned* done;
+  Search<C>* searches;
+  Pass* passes;  // one for each block
   C* kept;
+  unsigned long long* bins;  // of maps that are large enough for many blocks; else nullptr
+
+  // The maps that have bins begin at least so far apart.
+  __device__ unsigned long long* bins_of(const Span& span) const {
+    return bins + span.begin / smallest_for_many * bin_count;
+  }
+
+  __device__ C* kept_of(const Span& span) const { return kept + span.begin / kept_share; }
+
+  template <class V>
+  __device__ Source<V> source(const V* const values, const Span& span,
+                              const Search<C>& search) const {
+    return {values + span.begin, search.among_kept ? kept_of(span) : nullptr, search.size};
+  }
 };
 
 // A block's sample of a map: a run of neighbours in each of equal parts, one part a thread. The
@@ -117,177 +122,145 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
                                                               const Steps<computing<V>> steps) {
   const int64_t map = blockIdx.x;
   const Span span = maps.of(map);
-  if (threadIdx.x == 0) steps.counts[map] = 0;
-  // Of a small map the pass only has to sum the mass, and keeps nothing: no probability reaches 2.
-  Guess guess{2.0, 2.0, 2.0};
-  if (span.size() >= smallest_sampled) {
-    Sample sample(values + span.begin, span.size());
-    guess = guess_from(sample);
+  if (threadIdx.x == 0) {
+    steps.counts[map] = 0;
+    steps.done[map] = 0;
   }
+  if (span.size() < smallest_sampled) return;
+  Sample sample(values + span.begin, span.size());
+  const Guess guess = guess_from(sample);
   if (threadIdx.x == 0) steps.guesses[map] = guess;
 }
 
-// Each map has `parts` blocks, which read N values at once.
-template <int N, class V>
-__global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
-                                                          const Steps<computing<V>> steps) {
-  using C = computing<V>;
-  __shared__ C near[block_room];
-  __shared__ int near_count;
-  __shared__ int64_t first_place;
-  const int64_t map = blockIdx.x / steps.parts;
-  const int64_t part = blockIdx.x % steps.parts;
-  const Span span = maps.of(map);
-  const int64_t length = parts(parts(span.size(), steps.parts), N) * N;
-  const int64_t begin = span.begin + part * length;
-  const int64_t end = min(begin + length, span.end);
-  const C low = rounded_up<C>(steps.guesses[map].low);
-  const C high = rounded_up<C>(steps.guesses[map].high);
-  C* const kept = steps.kept + span.begin / kept_share;
-  const int64_t room = span.end / kept_share - span.begin / kept_share;
-  const auto keep = [&](const int64_t place, const C value) {
-    if (place < room) kept[place] = value;
-  };
-  if (threadIdx.x == 0) near_count = 0;
+// Whether this block is the last of a map's that comes here. What the others wrote before is then
+// to be seen.
+__device__ inline bool is_last(unsigned* const done, const int64_t blocks) {
+  __shared__ bool last;
   __syncthreads();
-
-  Pass pass{empty_cut, {0.0, 0.0}};
-#pragma unroll 2
-  for (int64_t i = begin + threadIdx.x * N; i < end; i += threads * N) {
-    const Vector<C, N> read = load<N>(values + i);
-#pragma unroll
-    for (int lane = 0; lane < N; ++lane) {
-      const C value = read.lane[lane];
-      if (value >= high) {
-        add(pass.above.mass, static_cast<double>(value));
-        ++pass.above.volume;
-      } else {
-        add(pass.rest, static_cast<double>(value));
-        if (value >= low) {
-          const int place = atomicAdd(&near_count, 1);
-          if (place < block_room) {
-            near[place] = value;
-          } else {
-            keep(atomicAdd(steps.counts + map, 1ull), value);
-          }
-        }
-      }
-    }
-  }
-  const Pass sum = block_sum(pass);
-  const int found = near_count < block_room ? near_count : block_room;
   if (threadIdx.x == 0) {
-    steps.passes[blockIdx.x] = sum;
-    first_place = atomicAdd(steps.counts + map, static_cast<unsigned long long>(found));
+    __threadfence();
+    last = atomicAdd(done, 1u) == static_cast<unsigned>(blocks - 1);
+    if (last) *done = 0;  // for the next step
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < found; i += threads) keep(first_place + i, near[i]);
+  if (last) __threadfence();
+  return last;
 }
 
-// What climb() looks through, a block together: some values of a map, and `certain`, the cut of the
-// larger ones. The rest of the map lies below t*.
-template <class V>
-struct Candidates {
-  const V* values;
-  const computing<V>* kept;  // instead, where there are any
-  int64_t size;
-  Cut certain;
-
-  __device__ double operator[](const int64_t i) const {
-    return static_cast<double>(kept != nullptr ? kept[i] : widen(values[i]));
+// Adds up what the blocks learnt that share a map.
+template <class C>
+__device__ Pass sum_of_shares(const Steps<C>& steps, const Maps& maps, const Share& share,
+                              const int64_t chunk) {
+  const Span span = maps.of(share.map);
+  Pass own{empty_cut, empty_cut, {0.0, 0.0}};
+  for (int64_t number = threadIdx.x; number < share.count; number += threads) {
+    add(own, steps.passes[maps.block(span, number, chunk)]);
   }
+  return block_sum(own);
+}
 
-  __device__ Cut cut(const double threshold) const {
-    Cut own = empty_cut;
-    for (int64_t i = threadIdx.x; i < size; i += threads) {
-      const double value = (*this)[i];
-      if (value >= threshold && value > 0.0) add(own, {{value, 0.0}, 1});
-    }
-    Cut cut = block_sum(own);
-    add(cut, certain);
-    return cut;
-  }
-
-  // There are hardly any cuts within the bracket: each is found by a pass, and no sort is needed.
-  class Around {
-   public:
-    __device__ Around(const Candidates& candidates, const double low, const double high)
-        : candidates_(candidates), low_(low), edge_(high), cut_(candidates.cut(high)) {}
-
-    __device__ const Cut& cut() const { return cut_; }
-
-    __device__ bool widen() {
-      double next = 0.0;
-      for (int64_t i = threadIdx.x; i < candidates_.size; i += threads) {
-        const double value = candidates_[i];
-        if (value >= low_ && value < edge_ && value > next) next = value;
-      }
-      next = block_reduce(next, KeepLarger{});
-      if (!(next > 0.0)) return false;
-      edge_ = next;
-      cut_ = candidates_.cut(edge_);
-      return true;
-    }
-
-    __device__ int64_t volume(const double threshold) const {
-      return candidates_.cut(threshold).volume;
-    }
-
-   private:
-    const Candidates& candidates_;
-    double low_;
-    double edge_;  // the smallest value of the cut
-    Cut cut_;
-  };
-
-  __device__ Around around(const double low, const double high) const { return {*this, low, high}; }
-};
-
-// sup D of a map, found by one block, of which each thread gets the result.
+// The last block of a map goes on to find t*, unless many values are to be looked through for that.
 template <class V>
-__device__ Optimum optimum_of(const V* const values, const Maps& maps, const int64_t map,
-                              const Steps<computing<V>>& steps) {
-  if (!maps.known()) return unknown();
-  const Span span = maps.of(map);
-  const Candidates<V> all{values + span.begin, nullptr, span.size(), empty_cut};
-  Pass own{empty_cut, {0.0, 0.0}};
-  if (steps.parts > 0) {
-    for (int64_t part = threadIdx.x; part < steps.parts; part += threads) {
-      add(own, steps.passes[map * steps.parts + part]);
-    }
+__global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values, const Maps maps,
+                                                          const Steps<computing<V>> steps,
+                                                          const Results results) {
+  using C = computing<V>;
+  constexpr bool is_float = std::is_same_v<C, float>;
+  __shared__ typename Keeper<C>::Memory memory;
+  const Share share = maps.share(blockIdx.x, steps.chunk, smallest_sampled);
+  if (share.count == 0) return;
+  const Span span = maps.of(share.map);
+  const Guess guess = steps.guesses[share.map];
+  const Bracket<C> bracket{rounded_up<C>(guess.low), rounded_up<C>(guess.high)};
+  const int64_t room = span.end / kept_share - span.begin / kept_share;
+  {
+    const Keeper<C> keeper(memory, steps.counts + share.map, steps.kept_of(span), room);
+    const Span own = share.of(span.size());
+    const V* const begin = values + span.begin + own.begin;
+    const V* const end = values + span.begin + own.end;
+    const bool exact = is_float && bracket.low >= static_cast<C>(large);
+    const Pass pass = block_sum(exact ? survey<is_float>(begin, end, bracket, keeper)
+                                      : survey<false>(begin, end, bracket, keeper));
+    if (threadIdx.x == 0) steps.passes[blockIdx.x] = pass;
+    keeper.flush();
+  }
+  if (!is_last(steps.done + share.map, share.count)) return;
+
+  Search<C> search =
+      search_after(sum_of_shares(steps, maps, share, steps.chunk), bracket, span.size(), room);
+  search.for_many = steps.bins != nullptr && span.size() >= smallest_for_many &&
+                    search.size > most_for_one && !is_trivial(search.whole);
+  if (search.for_many) {
+    unsigned long long* const bins = steps.bins_of(span);
+    for (int bin = threadIdx.x; bin < bin_count; bin += threads) bins[bin] = 0;
   } else {
-    for (int64_t i = threadIdx.x; i < span.size(); i += threads) add(own.rest, all[i]);
+    const Optimum best = find(steps.source(values, span, search), search, nullptr);
+    if (threadIdx.x == 0) results.write(share.map, best);
   }
-  const Pass pass = block_sum(own);
-  const Sum whole = pass.whole();
-  if (is_trivial(whole)) return trivial_optimum(whole);
-
-  Candidates<V> looked_at = all;
-  double start = middle_threshold;
-  if (steps.parts > 0 && span.size() >= smallest_sampled) {
-    const Guess guess = steps.guesses[map];
-    const auto count = static_cast<int64_t>(steps.counts[map]);
-    const int64_t first = span.begin / kept_share;
-    const double dice_at_high = dice_of(pass.above, whole);
-    start = dice_at_high / 2.0;
-    if (count <= span.end / kept_share - first) {
-      const Candidates<V> near{nullptr, steps.kept + first, count, pass.above};
-      if (guess.holds(dice_of(near.cut(guess.low), whole), dice_at_high)) {
-        looked_at = near;
-        start = guess.threshold;
-      }
-    }
-  }
-  return climb(looked_at, whole, start);
+  if (threadIdx.x == 0) steps.searches[share.map] = search;
 }
 
-// One block a map.
+// Narrows the bracket of those maps that are for many blocks.
+template <class V>
+__global__ __launch_bounds__(threads, 3) void narrow_searches(const V* const values,
+                                                              const Maps maps,
+                                                              const Steps<computing<V>> steps) {
+  using C = computing<V>;
+  __shared__ unsigned bins[bin_count];
+  const Share share = maps.share(blockIdx.x, chunk_for_many, smallest_for_many);
+  if (share.count == 0) return;
+  Search<C> search = steps.searches[share.map];
+  if (!search.for_many || search.single_bins) return;
+  const Span span = maps.of(share.map);
+  const Source<V> source = steps.source(values, span, search);
+  const Cut cut = fill_bins(source, share.of(source.size), search.bracket, bins);
+  unsigned long long* const all_bins = steps.bins_of(span);
+  for (int bin = threadIdx.x; bin < bin_count; bin += threads) {
+    if (bins[bin] != 0) atomicAdd(all_bins + bin, static_cast<unsigned long long>(bins[bin]));
+  }
+  if (threadIdx.x == 0) steps.passes[blockIdx.x] = {cut, empty_cut, {0.0, 0.0}};
+  if (!is_last(steps.done + share.map, share.count)) return;
+
+  Cut above = sum_of_shares(steps, maps, share, chunk_for_many).above;
+  add(above, search.above);
+  if (Grid<C>(search.bracket).single()) {
+    search.single_bins = true;
+    search.above = above;
+  } else {
+    const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, search.whole);
+    search.bracket = narrowed.bracket;
+    search.within = narrowed.within;
+    for (int bin = threadIdx.x; bin < bin_count; bin += threads) all_bins[bin] = 0;
+  }
+  if (threadIdx.x == 0) steps.searches[share.map] = search;
+}
+
+// One block a map: finds t* of those that are not sampled, or that many blocks looked through.
 template <class V>
 __global__ __launch_bounds__(threads, 2) void find_threshold(const V* const values, const Maps maps,
                                                              const Steps<computing<V>> steps,
                                                              const Results results) {
+  using C = computing<V>;
   const int64_t map = blockIdx.x;
-  const Optimum best = optimum_of(values, maps, map, steps);
+  if (!maps.known()) {
+    if (threadIdx.x == 0) results.write(map, unknown());
+    return;
+  }
+  const Span span = maps.of(map);
+  Search<C> search{};
+  const unsigned long long* single_bins = nullptr;
+  if (span.size() >= smallest_sampled) {
+    search = steps.searches[map];
+    if (!search.for_many) return;
+    single_bins = steps.bins_of(span);
+  } else {
+    Sum own{0.0, 0.0};
+    const Source<V> all{values + span.begin, nullptr, span.size()};
+    all.each({0, span.size()}, [&](const C value) { add(own, static_cast<double>(value)); });
+    search = {block_sum(own), empty_cut, anywhere<C>, span.size(),
+              span.size(),    false,     false,       false};
+  }
+  const Optimum best = find(steps.source(values, span, search), search, single_bins);
   if (threadIdx.x == 0) results.write(map, best);
 }
 

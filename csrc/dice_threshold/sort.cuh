@@ -1,14 +1,15 @@
-// The sorted scan, for which all maps are sorted at once: by map, then by descending value.
+// The sorted scan, for which all maps are sorted at once: by map, then by descending value. The
+// order in which CUB's scan adds may differ from run to run; cut.h says what that leaves the same.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
+#include "dice_threshold/bits.cuh"
 #include "dice_threshold/climb.h"
 #include "dice_threshold/cut.h"
 #include "dice_threshold/maps.cuh"
@@ -17,16 +18,7 @@ namespace marginseg::dice_threshold {
 
 // Unsigned integers whose ascending order is the descending order of the values, NaN last.
 template <class C>
-using Key = std::conditional_t<sizeof(C) == 8, unsigned long long, unsigned>;
-
-__device__ inline unsigned bits_of(const float value) { return __float_as_uint(value); }
-__device__ inline unsigned long long bits_of(const double value) {
-  return static_cast<unsigned long long>(__double_as_longlong(value));
-}
-__device__ inline float value_of_bits(const unsigned bits) { return __uint_as_float(bits); }
-__device__ inline double value_of_bits(const unsigned long long bits) {
-  return __longlong_as_double(static_cast<long long>(bits));
-}
+using Key = Bits<C>;
 
 template <class C>
 constexpr Key<C> sign_bit = Key<C>{1} << (8 * sizeof(C) - 1);
@@ -58,23 +50,7 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
   const int64_t i = thread_number();
   if (i >= total) return;
   keys[i] = key_of(widen(values[i]));
-  if (maps.offsets == nullptr) {
-    numbers[i] = static_cast<unsigned>(i / maps.size);
-    return;
-  }
-  const auto outside = static_cast<unsigned>(maps.count);
-  if (!maps.known() || i < maps.offsets[0] || i >= maps.offsets[maps.count]) {
-    numbers[i] = outside;
-    return;
-  }
-  // The value belongs to the last segment that begins at or before it.
-  int64_t below = 0;
-  int64_t above = maps.count;
-  while (above - below > 1) {
-    const int64_t middle = (below + above) / 2;
-    (maps.offsets[middle] <= i ? below : above) = middle;
-  }
-  numbers[i] = static_cast<unsigned>(below);
+  numbers[i] = static_cast<unsigned>(maps.containing(i));
 }
 
 template <class C>
