@@ -24,6 +24,10 @@ namespace marginseg::dice_threshold {
 
 constexpr int bin_count = 4096;
 
+// How often a bracket is narrowed, at most: then bins hold a single value each.
+template <class C>
+constexpr int most_rounds = sizeof(C) == 8 ? 6 : 3;
+
 // Bounds of t* are computed in doubles, and taken wider by this share for their roundings, and by
 // this much for those of subnormal numbers.
 constexpr double slack = 0x1p-45;

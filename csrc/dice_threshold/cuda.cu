@@ -32,10 +32,6 @@ int64_t chunk_for(const int64_t values) {
   return values < int64_t{1} << 26 ? largest_chunk / 4 : largest_chunk;
 }
 
-// How often many blocks narrow a bracket, at most: until bins hold a single value each.
-template <class C>
-constexpr int most_rounds = sizeof(C) == 8 ? 6 : 3;
-
 template <class V>
 void iterate(const Context& context, const V* const values, const Maps& maps,
              const Results& results) {

@@ -172,14 +172,15 @@ __device__ Candidates<computing<V>> candidates_of(const Source<V>& source,
   if (search.single_bins) {
     return list_bins(single_bins, search.bracket, search.above, search.whole, listing);
   }
-  for (;;) {
+  for (int round = 1;; ++round) {
     if (search.within <= Candidates<C>::room) {
       const Candidates<C> listed = list_values(source, search, listing);
       if (listed.size <= Candidates<C>::room) return listed;
     }
     Cut above = fill_bins(source, {0, source.size}, search.bracket, bins);
     add(above, search.above);
-    if (Grid<C>(search.bracket).single()) {
+    // A map with negative values has no t*, and its bracket need not narrow: but it must end.
+    if (Grid<C>(search.bracket).single() || round > most_rounds<C>) {
       return list_bins(bins, search.bracket, above, search.whole, listing);
     }
     const Narrowed<C> narrowed = narrow(search.bracket, bins, above, search.whole);

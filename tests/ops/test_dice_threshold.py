@@ -366,7 +366,7 @@ def test_faulty_offsets_on_a_device_that_nobody_waits_for():
                 9,
                 by_sort,
                 *[result.data_ptr() for result in (*results, volume)],
-                *(0, 0, False, Workspace(torch.device("cpu"))),
+                *(0, False, Workspace(torch.device("cpu"))),
             )
             assert all(result.isnan().all() for result in results)
             assert volume.tolist() == [0, 0]
