@@ -1,0 +1,137 @@
+"""Some blocks of a kernel, executed: what they write, and what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# The modules register what they know.
+from bench.machine_code import accesses, control, floats, integers  # noqa: F401
+from bench.machine_code.control import CONTROL
+from bench.machine_code.listing import LENGTH, Instruction, Kernel
+from bench.machine_code.memory import RESERVED_SHARED, GlobalMemory
+from bench.machine_code.operations import predicate, step_of
+from bench.machine_code.warps import STOPPED, WARP, Mask, Step, Traffic, UnsupportedError, Warps
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel's launch, as the emulated build records it."""
+
+    kernel: str
+    blocks: int
+    threads: int
+    parameters: bytes
+
+
+@dataclass
+class Execution:
+    """What some blocks have done.
+
+    Attributes:
+        blocks: How many.
+        issued: How often the warps issued each instruction, by its index.
+        traffic: Their transactions.
+
+    """
+
+    kernel: Kernel
+    launch: Launch
+    blocks: int
+    issued: list[int]
+    memory: GlobalMemory
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def instructions(self) -> float:
+        """Warp instructions of a block."""
+        return sum(self.issued) / self.blocks
+
+    def by(self, pipe_of: dict[str, str] | None = None) -> Counter[str]:
+        """Return the warp instructions of all executed blocks, by name."""
+        counts: Counter[str] = Counter()
+        for count, instruction in zip(self.issued, self.kernel.instructions, strict=True):
+            counts[instruction.name] += count
+        return counts
+
+
+class Program:
+    """A kernel, made ready to run."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._steps: list[Step | None] = [None] * len(kernel.instructions)
+        self._guards = [
+            predicate(instruction.guard) if instruction.guard else None
+            for instruction in kernel.instructions
+        ]
+        self._is_control = [i.name in CONTROL for i in kernel.instructions]
+
+    def _step(self, index: int) -> Step:
+        step = self._steps[index]
+        if step is None:
+            # Only what is reached has to be known.
+            step = self._steps[index] = step_of(self.kernel.instructions[index])
+        return step
+
+    def run(
+        self, launch: Launch, blocks: Sequence[int], limit: int = 10_000_000
+    ) -> Execution:
+        """Execute some blocks of a launch.
+
+        Raises:
+            UnsupportedError: Something is not understood, or there were more than `limit` steps.
+
+        """
+        memory = GlobalMemory()
+        shared = self.kernel.shared + RESERVED_SHARED
+        warps = Warps(np.array(blocks, np.int64), launch.threads, launch.blocks,
+                      launch.parameters, self.kernel.constants, memory, shared)
+        issued = [0] * len(self.kernel.instructions)
+        steps = 0
+        with np.errstate(all="ignore"):
+            while True:
+                at = int(warps.pc.min())
+                if at == STOPPED:
+                    if not warps.release_blocks():
+                        break
+                    continue
+                steps += self._run_together(warps, at, issued)
+                if steps > limit:
+                    raise UnsupportedError(f"more than {limit} steps")
+        return Execution(self.kernel, launch, len(blocks), issued, memory, warps.traffic)
+
+    def _run_together(self, warps: Warps, at: int, issued: list[int]) -> int:
+        """Let those threads run that stand at an address, until others join or they part."""
+        mask: Mask = warps.pc == at
+        count = int(mask.reshape(-1, WARP).any(axis=1).sum())
+        others = int(np.where(mask, STOPPED, warps.pc).min())
+        index = first = at // LENGTH
+        while True:
+            guard = self._guards[index]
+            active = mask if guard is None else mask & guard(warps)
+            issued[index] += count
+            if self._is_control[index]:
+                warps.pc[mask] = (index + 1) * LENGTH
+                if guard is None or active.any():
+                    self._carry_out(index, warps, active)
+                return index - first + 1
+            if guard is None or active.any():
+                self._carry_out(index, warps, active)
+            index += 1
+            if index * LENGTH == others:
+                warps.pc[mask] = others
+                return index - first
+
+    def _carry_out(self, index: int, warps: Warps, mask: Mask) -> None:
+        try:
+            self._step(index)(warps, mask)
+        except (UnsupportedError, ArithmeticError, ValueError, IndexError) as error:
+            raise UnsupportedError(_where(self.kernel, self.kernel.instructions[index], error)) from error
+
+
+def _where(kernel: Kernel, instruction: Instruction, error: Exception) -> str:
+    return f"{kernel.name} at {instruction.address:#x}, {instruction.text}: {error}"
