@@ -12,7 +12,7 @@ import numpy as np
 from bench.machine_code import accesses, control, floats, integers  # noqa: F401
 from bench.machine_code.control import CONTROL
 from bench.machine_code.listing import LENGTH, Instruction, Kernel
-from bench.machine_code.memory import RESERVED_SHARED, GlobalMemory
+from bench.machine_code.memory import GlobalMemory, MemoryFaultError
 from bench.machine_code.operations import predicate, step_of
 from bench.machine_code.warps import STOPPED, WARP, Mask, Step, Traffic, UnsupportedError, Warps
 
@@ -87,9 +87,8 @@ class Program:
 
         """
         memory = GlobalMemory()
-        shared = self.kernel.shared + RESERVED_SHARED
         warps = Warps(np.array(blocks, np.int64), launch.threads, launch.blocks,
-                      launch.parameters, self.kernel.constants, memory, shared)
+                      launch.parameters, self.kernel.constants, memory, self.kernel.shared)
         issued = [0] * len(self.kernel.instructions)
         steps = 0
         with np.errstate(all="ignore"):
@@ -129,9 +128,10 @@ class Program:
     def _carry_out(self, index: int, warps: Warps, mask: Mask) -> None:
         try:
             self._step(index)(warps, mask)
-        except (UnsupportedError, ArithmeticError, ValueError, IndexError) as error:
-            raise UnsupportedError(_where(self.kernel, self.kernel.instructions[index], error)) from error
+        except (UnsupportedError, MemoryFaultError, ValueError, IndexError) as error:
+            where = _where(self.kernel, self.kernel.instructions[index])
+            raise UnsupportedError(f"{where}: {error}") from error
 
 
-def _where(kernel: Kernel, instruction: Instruction, error: Exception) -> str:
-    return f"{kernel.name} at {instruction.address:#x}, {instruction.text}: {error}"
+def _where(kernel: Kernel, instruction: Instruction) -> str:
+    return f"{kernel.name} at {instruction.address:#x}, {instruction.text}"

@@ -176,11 +176,18 @@ def _lea(instruction: Instruction) -> Step:
     to, modifiers = instruction.operands[0], instruction.modifiers
     shift = np.int64(terms[-1].number)
     first, base = terms[0], _wide(terms[1])
-    low = integer(first)
+    low = words(first)
     if "HI" not in modifiers:
+        # It is the shifted number that is negated, and -0 carries.
+        negative, inverted = first.negative, first.inverted
 
         def shifted(warps: Warps) -> Any:
-            return (low(warps).astype(np.int64) << shift) & 0xFFFFFFFF
+            value = (low(warps).astype(np.int64) << shift) & 0xFFFFFFFF
+            if negative:
+                return (1 << 32) - value
+            return value ^ 0xFFFFFFFF if inverted else value
+    elif first.negative or first.inverted:
+        raise ValueError("the upper word of a negated number")
     else:
         high = None if "SX32" in modifiers else integer(terms[2])
 

@@ -18,8 +18,6 @@ Bytes = NDArray[np.uint8]
 PAGE = 4096
 SECTOR = 32
 LINE = 128
-#: What the machine keeps for itself at the beginning of a block's shared memory.
-RESERVED_SHARED = 1024
 
 
 class MemoryFaultError(Exception):
@@ -112,8 +110,10 @@ class SharedMemory:
         # Bits 24 and up number the blocks of a cluster; here every block is a cluster of its own.
         if (addresses % width).any():
             raise MemoryFaultError(f"{width} shared bytes at no multiple of {width}")
-        if (addresses < 0).any() or (addresses + width > self._size).any():
-            raise MemoryFaultError("beyond a block's shared memory")
+        beyond = (addresses < 0) | (addresses + width > self._size)
+        if beyond.any():
+            place = addresses[beyond][0]
+            raise MemoryFaultError(f"{place:#x} in {self._size:#x} bytes of shared memory")
         return (blocks * self._size + addresses)[:, None] + np.arange(width)
 
     def read(self, blocks: NDArray[Any], addresses: Addresses, width: int) -> Bytes:
