@@ -11,8 +11,10 @@ from bench.case import Size
 from bench.machine_code.counting import Counter
 from bench.machine_code.listing import Code, MissingToolError
 from bench.machine_code.recording import module_path
-from bench.machine_code.table import kernel_line, markdown, op_line
+from bench.machine_code.table import kernel_line, markdown, op_line, write
 from bench.machine_code.warps import UnsupportedError
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 def _parser() -> ArgumentParser:
@@ -26,6 +28,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--cubin", type=Path, action="append", help="take machine code from here instead"
     )
+    parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
     return parser
 
 
@@ -43,7 +46,11 @@ def main() -> None:
                 ops.append(op)
     except (MissingToolError, UnsupportedError) as error:
         raise SystemExit(str(error)) from error
-    print(markdown(ops))
+    tables = markdown(ops)
+    if options.write:
+        write(tables, README)
+    else:
+        print(f"\n{tables}")
 
 
 if __name__ == "__main__":

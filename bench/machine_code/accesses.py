@@ -108,9 +108,7 @@ def _store(instruction: Instruction) -> Step:
 
     def step(warps: Warps, mask: Mask) -> None:
         places = read(warps, mask)
-        rows = np.stack(
-            [np.broadcast_to(give(warps), mask.shape)[mask] for give in gives], axis=1
-        )
+        rows = np.stack([np.broadcast_to(give(warps), mask.shape)[mask] for give in gives], axis=1)
         values = np.ascontiguousarray(rows).view(np.uint8)[:, :width]
         _count(warps, mask, places, width, "shared" if shared else "store")
         if shared:
@@ -152,7 +150,11 @@ _INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @operation(
-    "ATOMG", "ATOM", "ATOMS", "REDG", "RED",
+    "ATOMG",
+    "ATOM",
+    "ATOMS",
+    "REDG",
+    "RED",
     modifiers=f"{_GLOBAL} {' '.join(_INTEGERS)} POPC INC 32 64 S32 S64 F32 F64 FTZ RN",
 )
 def _atomic(instruction: Instruction) -> Step:
@@ -232,8 +234,14 @@ def _load_constant(instruction: Instruction) -> Step:
     return step
 
 
-_HIDDEN = {"SR_CgaCtaId": 0, "SRZ": 0, "SR_TID.Y": 0, "SR_TID.Z": 0, "SR_CTAID.Y": 0,
-           "SR_CTAID.Z": 0}
+_HIDDEN = {
+    "SR_CgaCtaId": 0,
+    "SRZ": 0,
+    "SR_TID.Y": 0,
+    "SR_TID.Z": 0,
+    "SR_CTAID.Y": 0,
+    "SR_CTAID.Z": 0,
+}
 
 
 def _special(name: str, warps: Warps) -> Any:
@@ -245,8 +253,13 @@ def _special(name: str, warps: Warps) -> Any:
         return warps.lane
     one = np.uint64(1)
     bit = one << warps.lane.astype(np.uint64)
-    masks = {"SR_EQMASK": bit, "SR_LTMASK": bit - one, "SR_LEMASK": 2 * bit - one,
-             "SR_GEMASK": ~(bit - one), "SR_GTMASK": ~(2 * bit - one)}
+    masks = {
+        "SR_EQMASK": bit,
+        "SR_LTMASK": bit - one,
+        "SR_LEMASK": 2 * bit - one,
+        "SR_GEMASK": ~(bit - one),
+        "SR_GTMASK": ~(2 * bit - one),
+    }
     if name in masks:
         return masks[name].astype(np.uint32)
     if name in _HIDDEN:
@@ -267,9 +280,7 @@ def _cs2r(instruction: Instruction) -> Step:
     if "32" in instruction.modifiers:
         return _s2r(instruction)
     put = pair_result(to)
-    return lambda warps, mask: put(
-        warps, mask, _special(source.text, warps).astype(np.uint64)
-    )
+    return lambda warps, mask: put(warps, mask, _special(source.text, warps).astype(np.uint64))
 
 
 @operation("R2UR", modifiers="BROADCAST")

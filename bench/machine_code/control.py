@@ -12,7 +12,7 @@ from bench.machine_code.warps import Mask, Step, UnsupportedError, Warps
 
 #: After these, threads may stand elsewhere than at the next instruction.
 CONTROL = frozenset(
-    "BRA BRX CALL RET EXIT BSSY BSYNC BREAK BAR WARPSYNC JMP".split()
+    ("BRA", "BRX", "CALL", "RET", "EXIT", "BSSY", "BSYNC", "BREAK", "BAR", "WARPSYNC", "JMP")
 )
 
 
@@ -127,8 +127,19 @@ def _b2r(instruction: Instruction) -> Step:
     return lambda warps, mask: put(warps, mask, warps.vote_result != 0)
 
 
-@operation("NOP", "YIELD", "MEMBAR", "ERRBAR", "CGAERRBAR", "CCTL", "DEPBAR", "NANOSLEEP",
-           "ACQBULK", "PREEXIT", modifiers=None)
+@operation(
+    "NOP",
+    "YIELD",
+    "MEMBAR",
+    "ERRBAR",
+    "CGAERRBAR",
+    "CCTL",
+    "DEPBAR",
+    "NANOSLEEP",
+    "ACQBULK",
+    "PREEXIT",
+    modifiers=None,
+)
 def _nothing(instruction: Instruction) -> Step:
     return lambda warps, mask: None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 import torch
@@ -99,7 +100,7 @@ def chosen_blocks(blocks: int) -> tuple[list[int], int]:
     draw = Random(0)
     runs = blocks // RUN
     parts = [round(part * runs / RUNS) for part in range(RUNS + 1)]
-    starts = [RUN * draw.randrange(*part) for part in zip(parts, parts[1:], strict=False)]
+    starts = [RUN * draw.randrange(*part) for part in pairwise(parts)]
     return [start + i for start in starts for i in range(RUN)], RUN
 
 

@@ -69,8 +69,9 @@ def pipe_of(instruction: Instruction) -> str:
     name = instruction.name
     if name in _BY_NAME:
         return _BY_NAME[name]
-    uniform = name.startswith("U") and any(o.kind.startswith("uniform") for o in
-                                           instruction.operands)
+    uniform = name.startswith("U") and any(
+        o.kind.startswith("uniform") for o in instruction.operands
+    )
     return "uniform" if uniform else "integer"
 
 
@@ -99,9 +100,7 @@ class KernelCost:
         """Warp instructions of the launch, by pipe; for memory, accesses."""
         counts: Counter[str] = Counter()
         execution = self.execution
-        for count, instruction in zip(
-            execution.issued, execution.kernel.instructions, strict=True
-        ):
+        for count, instruction in zip(execution.issued, execution.kernel.instructions, strict=True):
             counts[pipe_of(instruction)] += count
         traffic = execution.traffic
         shuffles = sum(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 # The modules register what they know.
-from bench.machine_code import accesses, control, floats, integers  # noqa: F401
+from bench.machine_code import accesses, bits, control, floats, integers  # noqa: F401
 from bench.machine_code.control import CONTROL
 from bench.machine_code.listing import LENGTH, Instruction, Kernel
 from bench.machine_code.memory import GlobalMemory, MemoryFaultError
@@ -50,13 +49,6 @@ class Execution:
         """Warp instructions of a block."""
         return sum(self.issued) / self.blocks
 
-    def by(self, pipe_of: dict[str, str] | None = None) -> Counter[str]:
-        """Return the warp instructions of all executed blocks, by name."""
-        counts: Counter[str] = Counter()
-        for count, instruction in zip(self.issued, self.kernel.instructions, strict=True):
-            counts[instruction.name] += count
-        return counts
-
 
 class Program:
     """A kernel, made ready to run."""
@@ -77,9 +69,7 @@ class Program:
             step = self._steps[index] = step_of(self.kernel.instructions[index])
         return step
 
-    def run(
-        self, launch: Launch, blocks: Sequence[int], limit: int = 10_000_000
-    ) -> Execution:
+    def run(self, launch: Launch, blocks: Sequence[int], limit: int = 10_000_000) -> Execution:
         """Execute some blocks of a launch.
 
         Raises:
@@ -87,8 +77,15 @@ class Program:
 
         """
         memory = GlobalMemory()
-        warps = Warps(np.array(blocks, np.int64), launch.threads, launch.blocks,
-                      launch.parameters, self.kernel.constants, memory, self.kernel.shared)
+        warps = Warps(
+            np.array(blocks, np.int64),
+            launch.threads,
+            launch.blocks,
+            launch.parameters,
+            self.kernel.constants,
+            memory,
+            self.kernel.shared,
+        )
         issued = [0] * len(self.kernel.instructions)
         steps = 0
         with np.errstate(all="ignore"):

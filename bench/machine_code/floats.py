@@ -23,6 +23,7 @@ from bench.machine_code.operations import (
     result,
     signed,
     single,
+    value_step,
     words,
 )
 from bench.machine_code.warps import Mask, Step, Warps
@@ -166,9 +167,7 @@ def _fsel(instruction: Instruction) -> Step:
     a, b, choose = single(first), single(second), predicate(which)
     return _float(
         to,
-        lambda warps: np.where(
-            choose(warps), a(warps).view(np.uint32), b(warps).view(np.uint32)
-        ),
+        lambda warps: np.where(choose(warps), a(warps).view(np.uint32), b(warps).view(np.uint32)),
     )
 
 
@@ -176,14 +175,10 @@ def _fsel(instruction: Instruction) -> Step:
 def _fmnmx(instruction: Instruction) -> Step:
     to, first, second, which = instruction.operands
     a, b, smaller = single(first), single(second), predicate(which)
-    least, most = (
-        (np.minimum, np.maximum) if "NAN" in instruction.modifiers else (np.fmin, np.fmax)
-    )
+    least, most = (np.minimum, np.maximum) if "NAN" in instruction.modifiers else (np.fmin, np.fmax)
     return _float(
         to,
-        lambda warps: np.where(
-            smaller(warps), least(a(warps), b(warps)), most(a(warps), b(warps))
-        ),
+        lambda warps: np.where(smaller(warps), least(a(warps), b(warps)), most(a(warps), b(warps))),
     )
 
 
@@ -210,8 +205,7 @@ def _mufu(instruction: Instruction) -> Step:
             value = (upper(warps).astype(np.uint64) << np.uint64(32)).view(np.float64)
             return (function(value).view(np.uint64) >> np.uint64(32)).astype(np.uint32)
 
-        write = result(to)
-        return lambda warps, mask: write(warps, mask, compute(warps))
+        return value_step(to, compute)
     function, read = FUNCTIONS[name], single(source)
     return _float(to, lambda warps: function(read(warps).astype(np.float64)).astype(np.float32))
 
@@ -270,8 +264,7 @@ def _f2i(instruction: Instruction) -> Step:
 
     if wide:
         return _double(to, compute)
-    write = result(to)
-    return lambda warps, mask: write(warps, mask, compute(warps))
+    return value_step(to, compute)
 
 
 @operation("FRND", modifiers="FLOOR CEIL TRUNC F64 FTZ")
@@ -312,9 +305,7 @@ def _f2fp(instruction: Instruction) -> Step:
         return np.where(np.isnan(values), quiet, rounded) >> np.uint32(16)
 
     a, b, write = single(upper), single(lower), result(to)
-    return lambda warps, mask: write(
-        warps, mask, bits(a(warps)) << np.uint32(16) | bits(b(warps))
-    )
+    return lambda warps, mask: write(warps, mask, bits(a(warps)) << np.uint32(16) | bits(b(warps)))
 
 
 def _halves(operand: Operand) -> Callable[[Warps], tuple[Any, Any]]:

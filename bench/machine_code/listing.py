@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -219,30 +219,31 @@ def operand(text: str, immediate: int) -> Operand:
         return Operand("number", (-value if found[1] else value) & 0xFFFFFFFF)
     if _DECIMAL.fullmatch(text):
         return Operand("number", immediate)
-    negative = text.startswith("-")
-    inverted = text.startswith(("~", "!"))
-    text = text.lstrip("-~!")
-    suffix = ""
-    if absolute := text.startswith("|"):
-        text, suffix = text[1:].split("|")
-    text += suffix
-    signs = {"negative": negative, "inverted": inverted, "absolute": absolute}
+    return replace(
+        _operand(text.lstrip("-~!").replace("|", "")),
+        negative=text.startswith("-"),
+        inverted=text.startswith(("~", "!")),
+        absolute="|" in text,
+    )
+
+
+def _operand(text: str) -> Operand:
+    """Parse an operand without signs."""
     if found := _REGISTER.fullmatch(text):
         predicate = found[2] == "P"
         kind = ("uniform" if found[1] else "") + (" predicate" if predicate else "")
         last = TRUE if predicate else ZERO_UNIFORM if found[1] else ZERO_REGISTER
         number = last if found[3] in ("Z", "T") else int(found[3])
-        return Operand(kind.strip() or "register", number, part=found[4][1:], **signs)
+        return Operand(kind.strip() or "register", number, part=found[4][1:])
     if found := re.fullmatch(r"B(\d+)", text):
         return Operand("barrier", int(found[1]))
     if found := _CONSTANT.fullmatch(text):
         registers, offset = _sum(found[2])
-        bank = int(found[1], 16)
-        return Operand("constant", bank, offset=offset, registers=registers, **signs)
+        return Operand("constant", int(found[1], 16), offset=offset, registers=registers)
     if found := _ADDRESS.fullmatch(text):
         registers, offset = _sum(found[1])
         return Operand("address", offset=offset, registers=registers)
-    return Operand("name", text=text, **signs)
+    return Operand("name", text=text)
 
 
 def _sum(text: str) -> tuple[tuple[Operand, ...], int]:

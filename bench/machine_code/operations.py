@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.machine_code.listing import TRUE, ZERO_REGISTER, ZERO_UNIFORM, Instruction, Operand
-from bench.machine_code.warps import Mask, Step, UnsupportedError, Warps, Words
+from bench.machine_code.warps import Mask, Step, UnsupportedError, Warps
 
 Make = Callable[[Instruction], Step]
 #: Reads an operand for all threads; one element stands for all.
@@ -162,23 +162,25 @@ Write = Callable[[Warps, Mask, Any], None]
 
 def result(operand: Operand) -> Write:
     """Write 32 bits."""
-    number = operand.number
-    if operand.kind == "uniform":
-
-        def write(warps: Warps, mask: Mask, values: Any) -> None:
-            if number != ZERO_UNIFORM:
-                np.copyto(warps.uniform[number], values, where=warps.any_of_warp(mask))
-
-        return write
-    if operand.kind != "register":
+    number, uniform = operand.number, operand.kind == "uniform"
+    if not uniform and operand.kind != "register":
         raise ValueError(f"a {operand.kind} where 32 bits are written")
-    if number == ZERO_REGISTER:
+    if number == (ZERO_UNIFORM if uniform else ZERO_REGISTER):
         return lambda warps, mask, values: None
 
     def write(warps: Warps, mask: Mask, values: Any) -> None:
-        np.copyto(warps.registers[number], values, where=mask)
+        if uniform:
+            np.copyto(warps.uniform[number], values, where=warps.any_of_warp(mask))
+        else:
+            np.copyto(warps.registers[number], values, where=mask)
 
     return write
+
+
+def value_step(write_to: Operand, compute: Read) -> Step:
+    """Return the step that writes what is computed, 32 bits."""
+    write = result(write_to)
+    return lambda warps, mask: write(warps, mask, compute(warps))
 
 
 def float_result(operand: Operand) -> Write:
@@ -201,18 +203,15 @@ def pair_result(operand: Operand) -> Write:
 
 def predicate_result(operand: Operand) -> Write:
     """Write a predicate."""
-    number = operand.number
+    number, uniform = operand.number, operand.kind == "uniform predicate"
     if number == TRUE:
         return lambda warps, mask, values: None
-    if operand.kind == "uniform predicate":
-
-        def write(warps: Warps, mask: Mask, values: Any) -> None:
-            np.copyto(warps.uniform_predicates[number], values, where=warps.any_of_warp(mask))
-
-        return write
 
     def write(warps: Warps, mask: Mask, values: Any) -> None:
-        np.copyto(warps.predicates[number], values, where=mask)
+        if uniform:
+            np.copyto(warps.uniform_predicates[number], values, where=warps.any_of_warp(mask))
+        else:
+            np.copyto(warps.predicates[number], values, where=mask)
 
     return write
 

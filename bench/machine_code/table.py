@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from bench.gpu.cases import SINGLE_SECONDS
 from bench.machine_code.counting import OpCost
@@ -14,8 +15,10 @@ KERNELS = (
     "| op | size | kernel | blocks | instructions a voxel | registers | shared, KB | occupancy | "
     "bytes a voxel | issue, µs | busiest pipe, µs | bound by |"
 )
-OPS = "| op | size | " + " | ".join(f"{card.name}, µs" for card in CARDS) + (
-    " | over bytes, " + " / ".join(card.name for card in CARDS) + " | target |"
+OPS = (
+    "| op | size | "
+    + " | ".join(f"{card.name}, µs" for card in CARDS)
+    + (" | over bytes, " + " / ".join(card.name for card in CARDS) + " | target |")
 )
 
 
@@ -88,3 +91,17 @@ def markdown(ops: Iterable[OpCost]) -> str:
     lines = [*_ruled(OPS), *(op_line(op) for op in ops), "", *_ruled(KERNELS)]
     lines += [kernel_line(op, launch) for op in ops for launch in op.launches]
     return "\n".join(lines) + "\n"
+
+
+#: Between these lines of a document stand the tables.
+BEGIN, END = "<!-- python -m bench.machine_code --write: begin -->", "<!-- end -->"
+
+
+def write(tables: str, path: Path) -> None:
+    """Put the tables into a document in the place of those that stand there."""
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path}: no lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}")
