@@ -40,8 +40,7 @@ def main() -> None:
         ops = []
         for size in (Size.parse(text) for text in options.sizes.split(",")):
             for op in counter.ops(size, options.only):
-                for launch in op.launches:
-                    print(kernel_line(op, launch))
+                print(*(kernel_line(op, launch) for launch in op.launches), sep="\n")
                 print(op_line(op), flush=True)
                 ops.append(op)
     except (MissingToolError, UnsupportedError) as error:

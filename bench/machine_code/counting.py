@@ -69,11 +69,6 @@ class OpCost:
             for launch in self.launches
         )
 
-    def bound(self, launch: KernelCost, card: Card) -> str:
-        """Return what a launch's estimate comes from: bytes, issue or a pipe."""
-        execution = launch.execution_seconds(card)
-        return "bytes" if self.byte_seconds(launch, card) >= execution else launch.busiest(card)
-
     @property
     def yardstick(self) -> Rival | None:
         """What the call is to take at most so many times as long as."""

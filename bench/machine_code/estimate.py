@@ -100,16 +100,11 @@ class KernelCost:
         """Warp instructions of the launch, by pipe; for memory, accesses."""
         counts: Counter[str] = Counter()
         execution = self.execution
+        shuffles = 0
         for count, instruction in zip(execution.issued, execution.kernel.instructions, strict=True):
             counts[pipe_of(instruction)] += count
+            shuffles += count if instruction.name == "SHFL" else 0
         traffic = execution.traffic
-        shuffles = sum(
-            count
-            for count, instruction in zip(
-                execution.issued, execution.kernel.instructions, strict=True
-            )
-            if instruction.name == "SHFL"
-        )
         accesses = traffic.lines + traffic.shared_wavefronts + traffic.constant_reads + shuffles
         counts["memory"] = max(counts["memory"], accesses)
         scale = self.blocks / execution.blocks
@@ -167,8 +162,3 @@ class KernelCost:
     def execution_seconds(self, card: Card) -> float:
         """Return the time of its instructions, at the part of the peak that is reached."""
         return max(self.issue_seconds(card), self.pipe_seconds(card)[0]) / REACHED
-
-    def busiest(self, card: Card) -> str:
-        """Return what that time comes from: the issue, or a pipe."""
-        pipe, name = self.pipe_seconds(card)
-        return name if pipe > self.issue_seconds(card) else "issue"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench.gpu.cases import SINGLE_SECONDS
-from bench.machine_code.counting import OpCost
+from bench.machine_code.counting import OpCost, name_of
 from bench.machine_code.estimate import CARDS, Card, KernelCost
 from bench.machine_code.listing import without_anonymous
+from bench.machine_code.warps import WARP
 
+_NAMES = " / ".join(card.name for card in CARDS)
+OPS = f"| op | size | estimate, µs, {_NAMES} | over bytes, {_NAMES} | target |"
 KERNELS = (
-    "| op | size | kernel | blocks | instructions a voxel | registers | shared, KB | occupancy | "
-    "bytes a voxel | issue, µs | busiest pipe, µs | bound by |"
-)
-OPS = (
-    "| op | size | "
-    + " | ".join(f"{card.name}, µs" for card in CARDS)
-    + (" | over bytes, " + " / ".join(card.name for card in CARDS) + " | target |")
+    "| op | size | kernel | blocks | instructions | registers | shared, KB | occupancy | bytes "
+    f"| bytes, µs, {_NAMES} | issue, µs | busiest pipe, µs |"
 )
 
 
@@ -50,35 +48,46 @@ def short_name(mangled: str) -> str:
     return f"{name}<{', '.join(arguments)}>"
 
 
-def kernel_line(op: OpCost, cost: KernelCost, card: Card = CARDS[0]) -> str:
-    """Return a line about a launch."""
+def _of_cards(seconds: Callable[[Card], float], scale: float = 1e6) -> str:
+    return " / ".join(f"{seconds(card) * scale:.1f}" for card in CARDS)
+
+
+def kernel_line(op: OpCost, cost: KernelCost) -> str:
+    """Return a line about a launch: counts a voxel, and times at full speed."""
     execution = cost.execution
+    # The cards differ in their memory alone.
+    card = CARDS[0]
     pipe, name = cost.pipe_seconds(card)
-    return (
-        f"| {op.case.op}, {op.case.setting} | {op.size.name} "
-        f"| `{short_name(execution.kernel.name)}` | {cost.blocks} × {execution.launch.threads} "
-        f"| {cost.instructions * 32 / op.voxels:.0f} | {execution.kernel.registers} "
-        f"| {execution.kernel.shared / 1024:.1f} | {cost.occupancy:.0%} "
-        f"| {cost.bytes / op.voxels:.1f} | {cost.issue_seconds(card) * 1e6:.1f} "
-        f"| {pipe * 1e6:.1f} ({name}) | {' / '.join(op.bound(cost, card) for card in CARDS)} |"
+    cells = (
+        name_of(op.case),
+        op.size.name,
+        f"`{short_name(execution.kernel.name)}`",
+        f"{cost.blocks} × {execution.launch.threads}",
+        f"{cost.instructions * WARP / op.voxels:.0f}",
+        str(execution.kernel.registers),
+        f"{execution.kernel.shared / 1024:.1f}",
+        f"{cost.occupancy:.0%}",
+        f"{cost.bytes / op.voxels:.1f}",
+        _of_cards(lambda card: op.byte_seconds(cost, card)),
+        f"{cost.issue_seconds(card) * 1e6:.1f}",
+        f"{pipe * 1e6:.1f} ({name})",
     )
+    return _row(cells)
 
 
 def op_line(op: OpCost) -> str:
     """Return a line about a call."""
-    times = [op.seconds(card) for card in CARDS]
-    floors = [op.moved_bytes / card.bandwidth for card in CARDS]
-    ratios = [f"{time / floor:.1f}" for time, floor in zip(times, floors, strict=True)]
     yardstick = op.yardstick
     if op.single:
         target = f"{SINGLE_SECONDS * 1e6:.0f} µs"
     else:
         target = f"{yardstick.longer:g} × {yardstick.name}" if yardstick else ""
-    return (
-        f"| {op.case.op}, {op.case.setting} | {op.size.name} | "
-        + " | ".join(f"{time * 1e6:.1f}" for time in times)
-        + f" | {' / '.join(ratios)} | {target} |"
-    )
+    over = _of_cards(lambda card: op.seconds(card) * card.bandwidth / op.moved_bytes, 1.0)
+    return _row((name_of(op.case), op.size.name, _of_cards(op.seconds), over, target))
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _ruled(header: str) -> list[str]:
@@ -86,10 +95,11 @@ def _ruled(header: str) -> list[str]:
 
 
 def markdown(ops: Iterable[OpCost]) -> str:
-    """Return both tables."""
+    """Return a table of all calls, and one of the kernels at the first of the sizes."""
     ops = list(ops)
     lines = [*_ruled(OPS), *(op_line(op) for op in ops), "", *_ruled(KERNELS)]
-    lines += [kernel_line(op, launch) for op in ops for launch in op.launches]
+    of_first = [op for op in ops if op.size == ops[0].size]
+    lines += [kernel_line(op, launch) for op in of_first for launch in op.launches]
     return "\n".join(lines) + "\n"
 
 
