@@ -20,7 +20,7 @@ def single_multiply_add(a: Any, b: Any, c: Any) -> Any:
     total = product + c
     half_way = (total.view(np.uint64) & np.uint64(0x1FFFFFFF)) == 0x10000000
     if half_way.any():
-        total = _to_odd(total, _sum_error(product, np.broadcast_to(c, total.shape), total))
+        total = _to_odd(total, sum_error(product, np.broadcast_to(c, total.shape), total))
     return total.astype(np.float32)
 
 
@@ -32,17 +32,17 @@ def double_multiply_add(a: Any, b: Any, c: Any, rounding: str = "") -> Any:
     high = a * b
     low = _product_error(a, b, high)
     first = c + low
-    rest = _sum_error(np.broadcast_to(c, first.shape), low, first)
+    rest = sum_error(np.broadcast_to(c, first.shape), low, first)
     second = high + first
-    more = _sum_error(high, first, second)
+    more = sum_error(high, first, second)
     tail = more + rest
-    tail = _to_odd(tail, _sum_error(more, rest, tail))
+    tail = _to_odd(tail, sum_error(more, rest, tail))
     total = second + tail
     # Beyond the range, where the errors are no numbers, plain arithmetic says what comes out.
     total = np.where(np.isfinite(total), total, a * b + c)
     if not rounding:
         return total
-    return directed(total, _sum_error(second, tail, total), rounding)
+    return directed(total, sum_error(second, tail, total), rounding)
 
 
 def directed(nearest: Any, error: Any, rounding: str) -> Any:
@@ -59,7 +59,7 @@ def directed(nearest: Any, error: Any, rounding: str) -> Any:
     raise ValueError(f"rounding {rounding}")
 
 
-def _sum_error(a: Any, b: Any, total: Any) -> Any:
+def sum_error(a: Any, b: Any, total: Any) -> Any:
     """Return a + b - total, exactly (Knuth)."""
     part = total - a
     return (a - (total - part)) + (b - part)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.machine_code.exact import directed, double_multiply_add, single_multiply_add
+from bench.machine_code.exact import directed, double_multiply_add, single_multiply_add, sum_error
 from bench.machine_code.integers import COMBINE, COMPARE
 from bench.machine_code.listing import Instruction, Operand
 from bench.machine_code.operations import (
@@ -21,7 +21,6 @@ from bench.machine_code.operations import (
     predicate,
     predicate_result,
     result,
-    signed,
     single,
     value_step,
     words,
@@ -58,11 +57,17 @@ def _rounded(compute: Callable[..., Any], rounding: str) -> Callable[..., Any]:
     return other
 
 
-@operation("FADD", modifiers="FTZ")
+@operation("FADD", modifiers="FTZ RP RM RZ")
 def _fadd(instruction: Instruction) -> Step:
     to, first, second = instruction.operands
-    a, b = single(first), single(second)
-    return _float(to, lambda warps: a(warps) + b(warps))
+    a, b, rounding = single(first), single(second), _rounding(instruction)
+
+    def compute(warps: Warps) -> Any:
+        x, y = a(warps), b(warps)
+        total = x + y
+        return directed(total, sum_error(x, y, total), rounding) if rounding else total
+
+    return _float(to, compute)
 
 
 @operation("FMUL", modifiers="FTZ RP RM RZ")
@@ -210,18 +215,35 @@ def _mufu(instruction: Instruction) -> Step:
     return _float(to, lambda warps: function(read(warps).astype(np.float64)).astype(np.float32))
 
 
-@operation("I2FP", "I2F", modifiers="F32 F64 F16 U32 S32 U64 S64 RP RM RZ")
+def _whole_number(source: Operand, modifiers: tuple[str, ...]) -> Read:
+    """Read an integer of the type that a modifier names, or else 32 bits with a sign."""
+    name = next((name for name in modifiers if name in INTEGERS), "S32")
+    size = int(name[1:])
+    if size == 64:
+        whole = pair(source)
+        return lambda warps: whole(warps).view(INTEGERS[name])
+    bits = words(source) if size < 32 else integer(source)
+    place = 8 * int(source.part[1]) if source.part.startswith("B") else 0
+    if source.part == "H1":
+        place = 16
+    elif source.part and not place and source.part not in ("H0", "B0"):
+        raise ValueError(f"part {source.part}")
+    unsigned = np.dtype(f"u{size // 8}")
+    return lambda warps: (bits(warps) >> np.uint32(place)).astype(unsigned).view(INTEGERS[name])
+
+
+INTEGERS: dict[str, Any] = {
+    f"{sign}{8 * size}": np.dtype(f"{'u' if sign == 'U' else 'i'}{size}")
+    for sign in "US"
+    for size in (1, 2, 4, 8)
+}
+
+
+@operation("I2FP", "I2F", modifiers=f"F32 F64 {' '.join(INTEGERS)} RP RM RZ")
 def _i2f(instruction: Instruction) -> Step:
     to, source = instruction.operands
     modifiers, rounding = instruction.modifiers, _rounding(instruction)
-    if source.part or "F16" in modifiers:
-        raise ValueError("a part of a register")
-    wide, unsigned = bool({"U64", "S64"} & set(modifiers)), bool({"U64", "U32"} & set(modifiers))
-    if wide:
-        bits = pair(source)
-        read: Read = bits if unsigned else lambda warps: bits(warps).view(np.int64)
-    else:
-        read = integer(source) if unsigned else signed(source)
+    read = _whole_number(source, modifiers)
     kind: Any = np.float64 if "F64" in modifiers else np.float32
 
     def compute(warps: Warps) -> Any:
