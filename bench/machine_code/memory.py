@@ -35,19 +35,28 @@ class GlobalMemory:
 
     def __init__(self) -> None:
         self._process = _process_memory()
+        self._spans: tuple[Addresses, Addresses] | None = None
         self._slots: dict[int, int] = {}
         self._pages = np.zeros((0, PAGE), np.uint8)
         self._written = np.zeros((0, PAGE), np.bool_)
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        spans = [line.split()[0].split("-") for line in lines if line.split()[1].startswith("r")]
-        self._starts = np.array([int(start, 16) for start, _ in spans], np.int64)
-        self._ends = np.array([int(end, 16) for _, end in spans], np.int64)
+
+    def _mapped(self) -> tuple[Addresses, Addresses]:
+        """Return where the process's readable memory begins and ends, span by span."""
+        if self._spans is None:
+            maps = Path("/proc/self/maps").read_text().splitlines()
+            spans = [line.split()[0].split("-") for line in maps if line.split()[1][0] == "r"]
+            starts, ends = (
+                np.array([int(x, 16) for x in side], np.int64) for side in zip(*spans, strict=True)
+            )
+            self._spans = starts, ends
+        return self._spans
 
     def _check(self, addresses: Addresses, width: int) -> None:
         if (addresses % width).any():
             raise MemoryFaultError(f"{width} bytes at an address that is no multiple of {width}")
-        span = np.searchsorted(self._starts, addresses, "right") - 1
-        bad = (span < 0) | (addresses + width > self._ends[span])
+        starts, ends = self._mapped()
+        span = np.searchsorted(starts, addresses, "right") - 1
+        bad = (span < 0) | (addresses + width > ends[span])
         if bad.any():
             raise MemoryFaultError(f"no memory at {addresses[bad][0]:#x}")
 
@@ -139,7 +148,7 @@ def wavefronts(warps: NDArray[Any], lanes: NDArray[Any], addresses: Addresses, w
     """Return how often shared memory, which gives 32 banks of 4 bytes a clock, is accessed.
 
     Lanes whose words lie in one bank take turns, unless they want the same word. Accesses of 8 or
-    16 bytes go by halves or quarters of a warp.
+    16 bytes go by halves or quarters of a warp, which get 128 bytes at a time.
     """
     words = max(1, width // 4)
     turn = warps.astype(np.int64) * 4 + _phase(lanes, width)
