@@ -13,13 +13,15 @@ from bench.case import Size, organ
 from bench.gpu.cases import DeviceCase, Rival, batches
 from bench.machine_code.estimate import Card, KernelCost
 from bench.machine_code.execution import Launch, Program
-from bench.machine_code.listing import Code
+from bench.machine_code.listing import Code, Kernel
 from bench.machine_code.recording import Recorder
 from bench.machine_code.warps import UnsupportedError
 from marginseg import GaussianFieldNoise
 
 #: Of each launch, so many runs of neighbouring blocks are executed, of so many blocks each.
 RUNS, RUN = 6, 8
+#: Where all blocks are needed, they are up to so many.
+MOST = 2048
 
 #: Of a batch, so many entries are made. Their launches count as often as the batch has as many.
 ENTRIES = 2
@@ -88,9 +90,13 @@ def cases(size: Size) -> Iterator[DeviceCase]:
     )
 
 
-def chosen_blocks(blocks: int) -> tuple[list[int], int]:
-    """Return blocks spread over a launch, and how many at a time are neighbours."""
-    if blocks <= RUNS * RUN:
+def chosen_blocks(kernel: Kernel, blocks: int) -> tuple[list[int], int]:
+    """Return blocks spread over a launch, and how many at a time are neighbours.
+
+    They are all of them where a block may be told by an atomic operation that it is the last.
+    """
+    few = MOST if any(i.name in ("ATOM", "ATOMG") for i in kernel.instructions) else RUNS * RUN
+    if blocks <= few:
         return list(range(blocks)), blocks
     draw = Random(0)
     runs = blocks // RUN
@@ -131,8 +137,9 @@ class Counter:
         found: list[KernelCost] = []
 
         def before(launch: Launch) -> bool:
-            blocks, run = chosen_blocks(launch.blocks)
-            execution = self._program(launch.kernel).run(launch, blocks)
+            program = self._program(launch.kernel)
+            blocks, run = chosen_blocks(program.kernel, launch.blocks)
+            execution = program.run(launch, blocks)
             found.append(KernelCost(execution, run, round(launch.blocks * times)))
             return case.op in DEPENDENT
 

@@ -15,6 +15,9 @@ from bench.machine_code.memory import GlobalMemory, MemoryFaultError
 from bench.machine_code.operations import predicate, step_of
 from bench.machine_code.warps import STOPPED, WARP, Mask, Step, Traffic, UnsupportedError, Warps
 
+#: So many blocks stand side by side.
+GROUP = 48
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -70,35 +73,41 @@ class Program:
         return step
 
     def run(self, launch: Launch, blocks: Sequence[int], limit: int = 10_000_000) -> Execution:
-        """Execute some blocks of a launch.
+        """Execute some blocks of a launch, one group after the other on the same memory.
 
         Raises:
-            UnsupportedError: Something is not understood, or there were more than `limit` steps.
+            UnsupportedError: Something is not understood, or a group took more than `limit` steps.
 
         """
-        memory = GlobalMemory()
-        warps = Warps(
-            np.array(blocks, np.int64),
-            launch.threads,
-            launch.blocks,
-            launch.parameters,
-            self.kernel.constants,
-            memory,
-            self.kernel.shared,
-        )
+        memory, traffic = GlobalMemory(), Traffic()
         issued = [0] * len(self.kernel.instructions)
+        for first in range(0, len(blocks), GROUP):
+            group = np.array(blocks[first : first + GROUP], np.int64)
+            warps = Warps(
+                group,
+                launch.threads,
+                launch.blocks,
+                launch.parameters,
+                self.kernel.constants,
+                memory,
+                self.kernel.shared,
+            )
+            self._run_group(warps, issued, limit)
+            traffic.add(warps.traffic, first)
+        return Execution(self.kernel, launch, len(blocks), issued, memory, traffic)
+
+    def _run_group(self, warps: Warps, issued: list[int], limit: int) -> None:
         steps = 0
         with np.errstate(all="ignore"):
             while True:
                 at = int(warps.pc.min())
                 if at == STOPPED:
                     if not warps.release_blocks():
-                        break
+                        return
                     continue
                 steps += self._run_together(warps, at, issued)
                 if steps > limit:
-                    raise UnsupportedError(f"more than {limit} steps")
-        return Execution(self.kernel, launch, len(blocks), issued, memory, warps.traffic)
+                    raise UnsupportedError(f"{self.kernel.name}: more than {limit} steps")
 
     def _run_together(self, warps: Warps, at: int, issued: list[int]) -> int:
         """Let those threads run that stand at an address, until others join or they part."""

@@ -55,6 +55,15 @@ class Traffic:
     constant_reads: int = 0
     touched: list[NDArray[np.int64]] = field(default_factory=list, repr=False)
 
+    def add(self, other: Traffic, first: int) -> None:
+        """Add what more blocks did, of which the first has that number."""
+        self.load_sectors += other.load_sectors
+        self.store_sectors += other.store_sectors
+        self.lines += other.lines
+        self.shared_wavefronts += other.shared_wavefronts
+        self.constant_reads += other.constant_reads
+        self.touched += [keys + (first << 48) for keys in other.touched]
+
 
 class Warps:
     """Some blocks of a launch.

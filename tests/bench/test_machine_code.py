@@ -291,6 +291,27 @@ def test_a_block_waits_at_its_barrier_and_shares_memory():
     assert (traffic.load_sectors, traffic.store_sectors, traffic.shared_wavefronts) == (8, 8, 4)
 
 
+@reads_memory
+def test_the_last_of_many_blocks_sees_what_all_have_written():
+    counter = np.zeros(2, np.uint32)
+    program = (
+        "LDC.64 R2, c[0x0][0x210]",
+        "MOV R1, 0x1",
+        "ATOMG.E.ADD.STRONG.GPU PT, R0, desc[UR4][R2.64], R1",
+        "ISETP.NE.AND P0, PT, R0, 0xc7, PT",
+        "@P0 EXIT",
+        "NOP",
+        "EXIT",
+    )
+    place = counter.ctypes.data.to_bytes(8, "little")
+    kernel = assemble(*program)
+    execution = Program(kernel).run(Launch("by_hand", 200, 1, place), range(200))
+    # One thread a block: 199 have gone before the last.
+    assert execution.issued == [200, 200, 200, 200, 200, 1, 1]
+    assert execution.traffic.store_sectors == 200
+    assert len({int(key) >> 48 for keys in execution.traffic.touched for key in keys}) == 200
+
+
 def test_threads_that_wait_for_each_other_are_reported():
     with pytest.raises(UnsupportedError, match="without end"):
         run(
@@ -341,8 +362,11 @@ def test_sectors_lines_and_wavefronts():
 
 
 def test_blocks_are_spread_and_neighbours():
-    assert chosen_blocks(5) == ([0, 1, 2, 3, 4], 5)
-    blocks, run_length = chosen_blocks(100_000)
+    plain = assemble("EXIT")
+    assert chosen_blocks(plain, 5) == ([0, 1, 2, 3, 4], 5)
+    told = assemble("ATOMG.E.ADD.STRONG.GPU PT, R0, desc[UR4][R2.64], R1", "EXIT")
+    assert chosen_blocks(told, 500) == (list(range(500)), 500)
+    blocks, run_length = chosen_blocks(plain, 100_000)
     assert len(set(blocks)) == counting.RUNS * counting.RUN
     assert run_length == counting.RUN
     runs = np.array(blocks).reshape(-1, run_length)
@@ -492,7 +516,7 @@ def test_the_machine_code_gives_what_the_emulated_kernel_gives(name, code, recor
 
     def before(launch):
         kernel = code.kernel(launch.kernel)
-        blocks, _ = chosen_blocks(launch.blocks)
+        blocks, _ = chosen_blocks(kernel, launch.blocks)
         executions.append(Program(kernel).run(launch, blocks))
         return True
 
