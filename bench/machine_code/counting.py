@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from random import Random
 
@@ -23,7 +23,7 @@ RUNS, RUN = 6, 8
 #: Where all blocks are needed, they are up to so many.
 MOST = 2048
 
-#: Of a batch, so many entries are made. Their launches count as often as the batch has as many.
+#: Of a batch, so many entries are made.
 ENTRIES = 2
 
 #: Ops whose kernels go by what the ones before have found: those are run before the next.
@@ -120,27 +120,23 @@ class Counter:
                 if only in name_of(case):
                     yield OpCost(case, size, case.moved_bytes, self.launches(case))
             return
-        # One entry's launches say whether the number of blocks grows as the batch does.
-        pairs = zip(cases(size._replace(batch=1)), cases(size._replace(batch=ENTRIES)), strict=True)
-        for single, case in pairs:
-            if only not in name_of(case):
-                continue
-            times = size.batch / ENTRIES
-            launches = self.launches(case, times)
-            blocks = [ENTRIES * blocks for blocks in self._blocks(single)]
-            if blocks != [launch.execution.launch.blocks for launch in launches]:
-                raise UnsupportedError(f"{name_of(case)}: blocks do not grow with the batch")
-            yield OpCost(case, size, case.moved_bytes * times, launches)
+        one, two = (cases(size._replace(batch=batch)) for batch in (1, ENTRIES))
+        for single, case in zip(one, two, strict=True):
+            if only in name_of(case):
+                launches = self.launches(case)
+                blocks = self._whole(case, self._blocks(single), launches, size.batch)
+                whole = (replace(cost, blocks=n) for cost, n in zip(launches, blocks, strict=True))
+                moved = case.moved_bytes * size.batch / ENTRIES
+                yield OpCost(case, size, moved, tuple(whole))
 
-    def launches(self, case: DeviceCase, times: float = 1.0) -> tuple[KernelCost, ...]:
-        """Count the launches of a call, each for so many times its blocks."""
+    def launches(self, case: DeviceCase) -> tuple[KernelCost, ...]:
+        """Count the launches of a call."""
         found: list[KernelCost] = []
 
         def before(launch: Launch) -> bool:
             program = self._program(launch.kernel)
             blocks, run = chosen_blocks(program.kernel, launch.blocks)
-            execution = program.run(launch, blocks)
-            found.append(KernelCost(execution, run, round(launch.blocks * times)))
+            found.append(KernelCost(program.run(launch, blocks), run, launch.blocks))
             return case.op in DEPENDENT
 
         torch.manual_seed(0)
@@ -150,6 +146,7 @@ class Counter:
         return tuple(found)
 
     def _blocks(self, case: DeviceCase) -> list[int]:
+        """Return the blocks of a call's launches, of which none runs."""
         found: list[int] = []
 
         def before(launch: Launch) -> bool:
@@ -160,6 +157,18 @@ class Counter:
         with self._recorder.recording(before):
             call()
         return found
+
+    @staticmethod
+    def _whole(
+        case: DeviceCase, of_one: list[int], launches: tuple[KernelCost, ...], batch: int
+    ) -> list[int]:
+        """Return the blocks of a whole batch's launches: so many more for each further entry."""
+        if len(of_one) != len(launches):
+            raise UnsupportedError(f"{name_of(case)}: an entry alone has other launches")
+        return [
+            few + (launch.blocks - few) * (batch - 1) // (ENTRIES - 1)
+            for few, launch in zip(of_one, launches, strict=True)
+        ]
 
     def _program(self, name: str) -> Program:
         if name not in self._programs:

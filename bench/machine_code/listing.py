@@ -102,15 +102,17 @@ def tool(name: str) -> Path:
 def _output(*arguments: str | Path, folder: Path | None = None) -> str:
     # cuobjdump looks for nvdisasm in PATH.
     places = f"{tool('nvdisasm').parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    command = [str(tool("cuobjdump")), *map(str, arguments)]
-    return subprocess.run(
-        command,
-        check=True,
+    done = subprocess.run(
+        [str(tool("cuobjdump")), *map(str, arguments)],
+        check=False,
         capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PATH": places},
-    ).stdout
+    )
+    if done.returncode:
+        raise MissingToolError(done.stderr.strip() or f"cuobjdump ended with {done.returncode}")
+    return done.stdout
 
 
 def without_anonymous(name: str) -> str:
