@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,15 +81,17 @@ def _load(instruction: Instruction) -> Step:
     width = _width(instruction)
     puts = [result(part) for part in _registers(instruction.operands[0], width)]
     read = _address(_places(list(instruction.operands)))
-    shared = instruction.name == "LDS"
 
     def step(warps: Warps, mask: Mask) -> None:
         places = read(warps, mask)
-        if shared:
-            values = warps.shared.read(warps.block[mask], places, width)
-        else:
-            values = warps.memory.read(places, width)
-        _count(warps, mask, places, width, "shared" if shared else "load")
+        values = np.zeros((places.size, width), np.uint8)
+        for which, at, shared in _spaces(instruction, places):
+            here = _part(mask, which)
+            if shared:
+                values[which] = warps.shared.read(warps.block[here], at, width)
+            else:
+                values[which] = warps.memory.read(at, width)
+            _count(warps, here, at, width, "shared" if shared else "load")
         rows = _extended(values, instruction)
         for column, put in enumerate(puts):
             whole = np.zeros(warps.pc.size, np.uint32)
@@ -99,22 +101,41 @@ def _load(instruction: Instruction) -> Step:
     return step
 
 
+def _spaces(instruction: Instruction, places: Any) -> Iterator[tuple[Mask, Any, bool]]:
+    """Yield which addresses lie in global and in shared memory, and those within it."""
+    if instruction.name not in ("LD", "ST"):
+        yield np.ones(places.size, np.bool_), places, instruction.name in ("LDS", "STS")
+        return
+    shared = places >> 32 == memory.SHARED_WINDOW
+    if not shared.all():
+        yield ~shared, places[~shared], False
+    if shared.any():
+        yield shared, places[shared] & 0xFFFFFFFF, True
+
+
+def _part(mask: Mask, which: Mask) -> Mask:
+    part = np.zeros_like(mask)
+    part[np.flatnonzero(mask)[which]] = True
+    return part
+
+
 @operation("STG", "ST", "STS", modifiers=f"{_SIZES} {_GLOBAL}")
 def _store(instruction: Instruction) -> Step:
     width = _width(instruction)
     gives = [words(part) for part in _registers(instruction.operands[1], width)]
     read = _address(instruction.operands[0])
-    shared = instruction.name == "STS"
 
     def step(warps: Warps, mask: Mask) -> None:
         places = read(warps, mask)
         rows = np.stack([np.broadcast_to(give(warps), mask.shape)[mask] for give in gives], axis=1)
         values = np.ascontiguousarray(rows).view(np.uint8)[:, :width]
-        _count(warps, mask, places, width, "shared" if shared else "store")
-        if shared:
-            warps.shared.write(warps.block[mask], places, values)
-        else:
-            warps.memory.write(places, values)
+        for which, at, shared in _spaces(instruction, places):
+            here = _part(mask, which)
+            _count(warps, here, at, width, "shared" if shared else "store")
+            if shared:
+                warps.shared.write(warps.block[here], at, values[which])
+            else:
+                warps.memory.write(at, values[which])
 
     return step
 
@@ -235,6 +256,7 @@ def _load_constant(instruction: Instruction) -> Step:
 
 
 _HIDDEN = {
+    "SR_SWINHI": memory.SHARED_WINDOW,
     "SR_CgaCtaId": 0,
     "SRZ": 0,
     "SR_TID.Y": 0,

@@ -18,6 +18,8 @@ Bytes = NDArray[np.uint8]
 PAGE = 4096
 SECTOR = 32
 LINE = 128
+#: The upper half of the addresses by which generic accesses find shared memory; no process has it.
+SHARED_WINDOW = 1 << 24
 
 
 class MemoryFaultError(Exception):

@@ -326,6 +326,28 @@ def test_threads_that_wait_for_each_other_are_reported():
 
 
 @reads_memory
+def test_a_generic_access_finds_shared_and_global_memory():
+    values = np.full(1, 7, np.uint32)
+    program = (
+        "S2R R0, SR_TID.X",
+        "MOV R8, 0x9",
+        "STS [0x40], R8",
+        "LDC.64 R2, c[0x0][0x210]",
+        "ISETP.NE.AND P0, PT, R0, RZ, PT",
+        "@P0 S2R R3, SR_SWINHI",
+        "@P0 MOV R2, 0x40",
+        "LD.E R4, desc[UR4][R2.64]",
+        "SEL R5, 0x9, 0x7, P0",
+        "ISETP.NE.AND P1, PT, R4, R5, PT",
+        "@P1 BPT.TRAP 0x1",
+        "EXIT",
+    )
+    place = values.ctypes.data.to_bytes(8, "little")
+    traffic = run(assemble(*program), 32, place).traffic
+    assert (traffic.load_sectors, traffic.shared_wavefronts) == (1, 2)
+
+
+@reads_memory
 def test_faulty_accesses_are_reported():
     with pytest.raises(UnsupportedError, match=r"LDG\.E R0.*no memory at 0x10"):
         run(assemble("MOV R2, 0x10", "LDG.E R0, desc[UR4][R2.64]", "EXIT"))
