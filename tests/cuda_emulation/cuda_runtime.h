@@ -53,7 +53,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* const configuration,
   if (configuration->blockDim.x > 1024 || configuration->dynamicSmemBytes != 0) {
     return cudaErrorInvalidValue;
   }
-  emulation::run(configuration->gridDim, configuration->blockDim, [&] { kernel(arguments...); });
+  const auto bank = emulation::parameter_bank<Parameters...>(arguments...);
+  emulation::launch({reinterpret_cast<uintptr_t>(kernel), bank.data(), bank.size(),
+                     configuration->gridDim.x, configuration->blockDim.x, 0},
+                    [&] { kernel(arguments...); });
   return cudaSuccess;
 }
 

@@ -44,6 +44,8 @@ struct Block {
 // The same each time, and no order that a kernel could rely on.
 uint64_t random_state = 0x9e3779b97f4a7c15u;
 
+Recorder recorder = nullptr;
+
 size_t random_below(const size_t bound) {
   random_state = random_state * 6364136223846793005u + 1442695040888963407u;
   return static_cast<size_t>((random_state >> 33) % bound);
@@ -141,6 +143,13 @@ void run(const Index grid, const Index block_of, const std::function<void()>& bo
   }
 }
 
+void launch(Launch launch, const std::function<void()>& body) {
+  if (recorder != nullptr && recorder(&launch) == 0) return;
+  run(Index(launch.blocks), Index(launch.threads), body);
+  launch.ran = 1;
+  if (recorder != nullptr) recorder(&launch);
+}
+
 void wait_for_block() { suspend(State::at_block_barrier); }
 
 const Warp& exchange(const uint64_t bits) {
@@ -152,3 +161,9 @@ const Warp& exchange(const uint64_t bits) {
 }
 
 }  // namespace emulation
+
+// For bench/machine_code: from here on the recorder sees all launches, until nullptr is given.
+extern "C" __attribute__((visibility("default"))) void marginseg_emulation_record(
+    const emulation::Recorder recorder) {
+  emulation::recorder = recorder;
+}

@@ -1,0 +1,571 @@
+"""The machine code of the CUDA kernels, executed on the CPU, and what is counted of it.
+
+What it computes is held against the emulated kernels, which GCC has compiled from the same sources.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.machine_code import counting, estimate, memory, table
+from bench.machine_code.counting import chosen_blocks
+from bench.machine_code.estimate import CARDS, KernelCost
+from bench.machine_code.exact import double_multiply_add, single_multiply_add
+from bench.machine_code.execution import Launch, Program
+from bench.machine_code.listing import (
+    Code,
+    Kernel,
+    MissingToolError,
+    instruction,
+    tool,
+    without_anonymous,
+)
+from bench.machine_code.memory import GlobalMemory, MemoryFaultError
+from bench.machine_code.operations import step_of
+from bench.machine_code.recording import Recorder, module_path
+from bench.machine_code.warps import Traffic, UnsupportedError, Warps
+from marginseg import GaussianFieldNoise, dice_threshold, gaussian_field, gaussian_filter, warp
+
+# Small programs, written by hand.
+
+
+def assemble(*lines, shared=1024):
+    code = tuple(instruction(16 * i, line, 0) for i, line in enumerate(lines))
+    return Kernel("by_hand", code, registers=16, shared=shared)
+
+
+def run(kernel, threads=32, parameters=b"", blocks=(0,)):
+    return Program(kernel).run(Launch(kernel.name, 1, threads, parameters), blocks)
+
+
+def registers_after(text, registers=(), predicates=(), encoding=0):
+    """Carry out one instruction, of one warp with the same registers in all threads."""
+    warps = Warps(np.zeros(1, np.int64), 32, 1, b"", {}, GlobalMemory(), 1024)
+    for number, value in dict(registers).items():
+        warps.registers[number] = value & 0xFFFFFFFF
+    for number, value in dict(predicates).items():
+        warps.predicates[number] = value
+    with np.errstate(all="ignore"):
+        step_of(instruction(0, text, encoding))(warps, np.ones(32, bool))
+    return warps.registers[:, 5], warps.predicates[:, 5]
+
+
+def bits(value):
+    return struct.unpack("<I", struct.pack("<f", value))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "expected"),
+    [
+        ("IADD3 R0, R1, -R2, 0x5", {1: 7, 2: 9}, 3),
+        ("IMAD R0, R1, R2, -R3", {1: -3, 2: 5, 3: 1}, -16),
+        ("IMAD.HI.U32 R0, R1, R2, R4", {1: 1 << 31, 2: 6, 4: 0, 5: 10}, 13),
+        ("IMAD.HI R0, R1, R2, RZ", {1: -(1 << 30), 2: 8}, -2),
+        ("LEA R0, R1, R2, 0x3", {1: 5, 2: 100}, 140),
+        ("LEA.HI R0, R1, R2, R3, 0x4", {1: 0xF0000000, 3: 1, 2: 100}, 100 + 0x1F),
+        ("LEA.HI.X.SX32 R0, R1, R2, 0x2, P0", {1: -1, 2: 100}, 99),
+        ("SHF.R.S32.HI R0, RZ, 0x1f, R1", {1: -5}, -1),
+        ("SHF.R.U32.HI R0, RZ, 0x4, R1", {1: 0xF0000000}, 0x0F000000),
+        ("SHF.L.U32 R0, R1, 0x20, RZ", {1: 77}, 0),
+        ("SHF.L.U64.HI R0, R1, 0x4, R2", {1: 0xA0000000, 2: 1}, 0x1A),
+        ("SHF.R.U64 R0, R1, 0x24, R2", {1: 0, 2: 0xAB0}, 0xAB),
+        ("LOP3.LUT R0, R1, R2, R3, 0xe2, !PT", {1: 12, 2: 10, 3: 5}, (12 & 10) | (5 & ~10)),
+        ("PRMT R0, R1, 0x7632, R2", {1: 0x44332211, 2: 0x88776655}, 0x88774433),
+        ("PRMT R0, R1, 0x8880, RZ", {1: 0x80}, 0xFFFFFF80),
+        ("IABS R0, R1", {1: -9}, 9),
+        ("VIADDMNMX R0, R1, R2, 0x3, PT", {1: -9, 2: 2}, -7),
+        ("VIADDMNMX.U32 R0, R1, R2, 0x3, PT", {1: -9, 2: 2}, 3),
+        ("VIMNMX R0, R1, 0x3, !PT", {1: -9}, 3),
+        ("POPC R0, R1", {1: 0xF0F}, 8),
+        ("BREV R0, R1", {1: 0b1011}, 0b1101 << 28),
+        ("FLO.U32 R0, R1", {1: 0x12345}, 16),
+        ("FLO.U32 R0, R1", {1: 0}, -1),
+        ("BMSK R0, RZ, R1", {1: 5}, 31),
+        ("SEL R0, R1, R2, !P0", {1: 3, 2: 4}, 3),
+        ("FADD R0, R1, -|R2|", {1: bits(1.5), 2: bits(-0.25)}, bits(1.25)),
+        ("FMNMX R0, R1, R2, PT", {1: bits(math.nan), 2: bits(-0.25)}, bits(-0.25)),
+        ("FMNMX.NAN R0, R1, R2, !PT", {1: bits(math.inf), 2: bits(math.nan)}, 0x7FC00000),
+        ("F2I.TRUNC.NTZ R0, R1", {1: bits(-2.75)}, -2),
+        ("F2I.FLOOR.NTZ R0, R1", {1: bits(1e20)}, (1 << 31) - 1),
+        ("F2I.NTZ R0, R1", {1: bits(math.nan)}, 0),
+        ("F2I R0, R1", {1: bits(2.5)}, 2),
+        ("I2F.U32.RP R0, R1", {1: (1 << 24) + 1}, bits(float((1 << 24) + 2))),
+        ("I2F.U16 R0, R1", {1: 0xABCD0007}, bits(7.0)),
+        ("I2F.S8 R0, R1.B2", {1: 0xABFD0007}, bits(-3.0)),
+        ("FADD.RM R0, R1, R2", {1: bits(1.0), 2: bits(1e-20)}, bits(1.0)),
+        ("FADD.RP R0, R1, R2", {1: bits(1.0), 2: bits(1e-20)}, bits(1.0) + 1),
+        ("I2FP.F32.S32 R0, R1", {1: -7}, bits(-7.0)),
+        ("HADD2.F32 R0, -RZ, R1.H1_H1", {1: 0x3E000000}, bits(1.5)),
+        ("F2FP.F16.F32.PACK_AB R0, R1, R2", {1: bits(1.5), 2: bits(-2.0)}, 0x3E00C000),
+        ("F2FP.BF16.F32.PACK_AB R0, RZ, R1", {1: bits(1.00390625)}, 0x3F80),
+        ("FRND.FLOOR R0, R1", {1: bits(-0.5)}, bits(-1.0)),
+        ("MUFU.RCP R0, R1", {1: bits(-4.0)}, bits(-0.25)),
+        ("P2R R0, PR, R1, 0x3", {1: 0xFF}, 0xFC | 2),
+    ],
+)
+def test_an_instruction_gives(text, given, expected):
+    after, _ = registers_after(text, given, {1: True})
+    assert int(after[0]) == expected & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "given"),
+    [
+        # a - b, a + b, a - (b << 4), of 64 bits in two words
+        ("IADD3 R0, P0, R2, -R4, RZ", "IADD3.X R1, R3, ~R5, RZ, P0, !PT", lambda a, b: a - b),
+        ("IADD3 R0, P0, R2, R4, RZ", "IADD3.X R1, R3, R5, RZ, P0, !PT", lambda a, b: a + b),
+        ("IADD3 R0, P0, R2, R4, RZ", "IMAD.X R1, R3, 0x1, R5, P0", lambda a, b: a + b),
+        ("LEA R0, P0, -R4, R2, 0x4", "IMAD.X R1, R3, 0x1, ~R6, P0", lambda a, b: a - (b << 4)),
+        ("LEA R0, P0, R4, R2, 0x4", "LEA.HI.X R1, R4, R3, R5, 0x4, P0", lambda a, b: a + (b << 4)),
+    ],
+)
+@pytest.mark.parametrize("b", [0, 1, 0xFFFFFFFF, 0x1_0000_0000, 0x123_4567_89AB])
+@pytest.mark.parametrize("a", [0, 1, 0xFFFFFFFF, 0x7654_3210_FEDC])
+def test_sums_of_64_bits_carry(low, high, given, a, b):
+    words = {2: a, 3: a >> 32, 4: b, 5: b >> 32, 6: (b << 4) >> 32}
+    after, predicates = registers_after(low, words)
+    upper, _ = registers_after(high, words, {0: predicates[0]})
+    total = int(after[0]) | int(upper[1]) << 32
+    assert total == given(a, b) % 2**64
+
+
+@pytest.mark.parametrize("order", ["LT", "LE", "GT", "GE", "NE", "EQ"])
+def test_comparisons_of_64_bits(order):
+    compare = getattr(int, f"__{order.lower()}__")
+    for a in (-(1 << 40), -1, 0, 1, 1 << 32, (1 << 32) + 1):
+        for b in (-1, 0, 1, 1 << 32, (1 << 40) + 1):
+            words = {2: a, 3: a >> 32, 4: b, 5: b >> 32}
+            lower = "GE" if order == "GE" else order
+            _, first = registers_after(f"ISETP.{lower}.U32.AND P0, PT, R2, R4, PT", words)
+            _, second = registers_after(
+                f"ISETP.{order}.AND.EX P1, P2, R3, R5, PT, P0", words, {0: first[0]}
+            )
+            assert bool(second[1]) == compare(a, b), (a, b)
+            assert bool(second[2]) == (not compare(a, b))
+
+
+def test_comparisons_with_what_is_no_number():
+    nan = {1: bits(math.nan), 2: bits(1.0)}
+    for order, expected in (("GT", 0), ("GTU", 1), ("NE", 0), ("NEU", 1), ("NAN", 1), ("NUM", 0)):
+        _, after = registers_after(f"FSETP.{order}.AND P0, PT, R1, R2, PT", nan)
+        assert bool(after[0]) == bool(expected), order
+
+
+def test_what_is_not_known_is_named():
+    with pytest.raises(UnsupportedError, match=r"unknown instruction HMMA\.16816 R0"):
+        registers_after("HMMA.16816 R0, R1, R2, R3")
+    with pytest.raises(UnsupportedError, match="unknown SAT of FADD.SAT R0"):
+        registers_after("FADD.SAT R0, R1, R2")
+
+
+# Sums that are rounded once.
+
+
+def _nearest(value, kind):
+    """Round a fraction to a float, ties to even."""
+    guess = kind(float(value))
+    around = [np.nextafter(guess, kind(-np.inf)), guess, np.nextafter(guess, kind(np.inf))]
+    return min(around, key=lambda x: (abs(Fraction(float(x)) - value), x.view(f"u{x.nbytes}") & 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fused"), [(np.float32, single_multiply_add), (np.float64, double_multiply_add)]
+)
+def test_fused_multiply_adds_round_once(kind, fused):
+    draw = np.random.default_rng(0)
+    digits = np.finfo(kind).nmant
+    a, b = (kind(1) + draw.integers(0, 8, 3000).astype(kind) * kind(2.0**-digits) for _ in "ab")
+    # Sums near half-way between two floats: a product, and a c far below or above it.
+    c = draw.choice([-1.0, 1.0], 3000).astype(kind) * kind(2) ** draw.integers(-70, 30, 3000)
+    c = c.astype(kind)
+    # A product half-way, and a c so small that only its sign tells.
+    half = (digits + 1) // 2
+    a[:2], b[:2] = 1 + 2.0**-half, 1 + 2.0 ** (half - digits - 1)
+    c[:2] = 2.0 ** (-3 * digits), -(2.0 ** (-3 * digits))
+    found = fused(a, b, c)
+    for x, y, z, got in zip(a, b, c, found, strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        assert got == _nearest(exact, kind), (x, y, z)
+
+
+def test_rounding_in_a_direction():
+    third, three, zero = np.array([1 / 3]), np.array([3.0]), np.zeros(1)
+    exact = Fraction(1 / 3) * 3
+    up, down = (double_multiply_add(third, three, zero, way)[0] for way in ("RP", "RM"))
+    assert Fraction(up) >= exact >= Fraction(down)
+    assert up == np.nextafter(down, 2.0)
+
+
+# How threads part and meet.
+
+PARTED = (
+    "S2R R0, SR_TID.X",
+    "BSSY B0, 0x90",
+    "LOP3.LUT R1, R0, 0x1, RZ, 0xc0, !PT",
+    "ISETP.NE.AND P0, PT, R1, RZ, PT",
+    "@P0 BRA 0x70",
+    "IADD3 R2, R2, 0x1, RZ",
+    "BRA 0x80",
+    "IADD3 R2, R2, 0x2, RZ",
+    "BSYNC B0",
+    "IADD3 R2, R2, 0x4, RZ",
+    "EXIT",
+)
+
+
+def test_threads_of_a_warp_part_and_meet():
+    issued = run(assemble(*PARTED), threads=64).issued
+    # Each way is gone by half of each warp, and what follows by the whole.
+    assert issued == [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+
+
+def test_who_has_gone_ahead_waits_for_the_others():
+    # One half jumps over the other's way to a BSYNC that lies before it.
+    program = list(PARTED)
+    program[4] = "@P0 BRA 0xb0"
+    program[7] = "NOP"
+    program += ["IADD3 R2, R2, 0x2, RZ", "BRA 0x80"]
+    issued = run(assemble(*program), threads=64).issued
+    # The BSYNC is reached by each half of a warp.
+    assert issued == [2, 2, 2, 2, 2, 2, 2, 0, 4, 2, 2, 2, 2]
+
+
+def test_a_loop_runs_as_often_as_its_longest_thread():
+    loop = (
+        "S2R R0, SR_TID.X",
+        "BSSY B0, 0x50",
+        "IADD3 R0, R0, -0x1, RZ",
+        "ISETP.GE.AND P0, PT, R0, RZ, PT",
+        "@P0 BRA 0x20",
+        "BSYNC B0",
+        "EXIT",
+    )
+    issued = run(assemble(*loop), threads=64).issued
+    assert issued[2] == 32 + 64
+    assert issued[6] == 2
+
+
+def test_a_call_returns():
+    program = ("MOV R4, 0x20", "CALL.REL.NOINC 0x30", "EXIT", "NOP", "RET.REL.NODEC R4 0x0")
+    assert run(assemble(*program)).issued == [1, 1, 1, 1, 1]
+
+
+reads_memory = pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="only Linux says where a process has memory"
+)
+
+
+@reads_memory
+def test_a_block_waits_at_its_barrier_and_shares_memory():
+    room = np.zeros(64 + 8, np.uint32)
+    first = -room.ctypes.data // 4 % 8  # where a sector begins
+    target = room[first : first + 64]
+    program = (
+        "S2R R0, SR_TID.X",
+        "IMAD.SHL.U32 R1, R0, 0x4, RZ",
+        "STS [R1], R0",
+        "BAR.SYNC.DEFER_BLOCKING 0x0",
+        "IADD3 R2, -R1, 0xfc, RZ",
+        "LDS R3, [R2]",
+        "LDC.64 R4, c[0x0][0x210]",
+        "IMAD.WIDE.U32 R4, R0, 0x4, R4",
+        "STG.E desc[UR4][R4.64], R3",
+        "LDG.E R6, desc[UR4][R4.64]",
+        "ISETP.NE.AND P0, PT, R6, R3, PT",
+        "@P0 BPT.TRAP 0x1",
+        "EXIT",
+    )
+    execution = run(assemble(*program), 64, target.ctypes.data.to_bytes(8, "little"))
+    assert not target.any()  # the process's memory is never written
+    assert execution.memory.differences() == (256, 63)  # 63 - 63 is 0, which stands there
+    target[:] = np.arange(63, -1, -1)
+    assert execution.memory.differences() == (256, 0)
+    traffic = execution.traffic
+    assert (traffic.load_sectors, traffic.store_sectors, traffic.shared_wavefronts) == (8, 8, 4)
+
+
+@reads_memory
+def test_the_last_of_many_blocks_sees_what_all_have_written():
+    counter = np.zeros(2, np.uint32)
+    program = (
+        "LDC.64 R2, c[0x0][0x210]",
+        "MOV R1, 0x1",
+        "ATOMG.E.ADD.STRONG.GPU PT, R0, desc[UR4][R2.64], R1",
+        "ISETP.NE.AND P0, PT, R0, 0xc7, PT",
+        "@P0 EXIT",
+        "NOP",
+        "EXIT",
+    )
+    place = counter.ctypes.data.to_bytes(8, "little")
+    kernel = assemble(*program)
+    execution = Program(kernel).run(Launch("by_hand", 200, 1, place), range(200))
+    # One thread a block: 199 have gone before the last.
+    assert execution.issued == [200, 200, 200, 200, 200, 1, 1]
+    assert execution.traffic.store_sectors == 200
+    assert len({int(key) >> 48 for keys in execution.traffic.touched for key in keys}) == 200
+
+
+def test_threads_that_wait_for_each_other_are_reported():
+    with pytest.raises(UnsupportedError, match="without end"):
+        run(
+            assemble(
+                "S2R R0, SR_TID.X",
+                "ISETP.NE.AND P0, PT, R0, RZ, PT",
+                "@P0 WARPSYNC.ALL",
+                "@!P0 BAR.SYNC.DEFER_BLOCKING 0x0",
+                "EXIT",
+            )
+        )
+
+
+@reads_memory
+def test_a_generic_access_finds_shared_and_global_memory():
+    values = np.full(1, 7, np.uint32)
+    program = (
+        "S2R R0, SR_TID.X",
+        "MOV R8, 0x9",
+        "STS [0x40], R8",
+        "LDC.64 R2, c[0x0][0x210]",
+        "ISETP.NE.AND P0, PT, R0, RZ, PT",
+        "@P0 S2R R3, SR_SWINHI",
+        "@P0 MOV R2, 0x40",
+        "LD.E R4, desc[UR4][R2.64]",
+        "SEL R5, 0x9, 0x7, P0",
+        "ISETP.NE.AND P1, PT, R4, R5, PT",
+        "@P1 BPT.TRAP 0x1",
+        "EXIT",
+    )
+    place = values.ctypes.data.to_bytes(8, "little")
+    traffic = run(assemble(*program), 32, place).traffic
+    assert (traffic.load_sectors, traffic.shared_wavefronts) == (1, 2)
+
+
+@reads_memory
+def test_faulty_accesses_are_reported():
+    with pytest.raises(UnsupportedError, match=r"LDG\.E R0.*no memory at 0x10"):
+        run(assemble("MOV R2, 0x10", "LDG.E R0, desc[UR4][R2.64]", "EXIT"))
+    with pytest.raises(UnsupportedError, match="0x400 in 0x400 bytes of shared memory"):
+        run(assemble("LDS R0, [0x400]", "EXIT"))
+    data = np.zeros(8, np.uint32)
+    with pytest.raises(MemoryFaultError, match="no multiple of 8"):
+        GlobalMemory().read(np.array([data.ctypes.data + 4 + data.ctypes.data % 8]), 8)
+
+
+# What is counted.
+
+
+def test_sectors_lines_and_wavefronts():
+    lanes = np.arange(32)
+    warps = np.zeros(32, np.int64)
+    base = 1 << 20
+    for step, width, sectors, lines, wavefronts in (
+        (4, 4, 4, 1, 1),  # a row
+        (0, 4, 1, 1, 1),  # one word for all
+        (8, 4, 8, 2, 2),  # every second word: two banks in turn
+        (128, 4, 32, 32, 32),  # a column, of one bank
+        (132, 4, 32, 32, 1),  # the same with an odd stride, which leaves out a line
+        (16, 16, 16, 4, 4),  # vectors: 512 bytes
+        (0, 16, 1, 4, 4),  # one vector for all: 512 bytes of registers are written all the same
+        (1, 1, 1, 1, 1),
+    ):
+        places = base + lanes * step
+        assert memory.sectors(warps, places) == sectors
+        assert memory.lines(warps, lanes, places, width) == lines
+        assert memory.wavefronts(warps, lanes, lanes * step, width) == wavefronts
+    both = np.concatenate([warps, warps + 1])
+    assert memory.sectors(both, np.tile(base + lanes * 4, 2)) == 8
+
+
+def test_blocks_are_spread_and_neighbours():
+    plain = assemble("EXIT")
+    assert chosen_blocks(plain, 5) == ([0, 1, 2, 3, 4], 5)
+    told = assemble("ATOMG.E.ADD.STRONG.GPU PT, R0, desc[UR4][R2.64], R1", "EXIT")
+    assert chosen_blocks(told, 500) == (list(range(500)), 500)
+    blocks, run_length = chosen_blocks(plain, 100_000)
+    assert len(set(blocks)) == counting.RUNS * counting.RUN
+    assert run_length == counting.RUN
+    runs = np.array(blocks).reshape(-1, run_length)
+    assert (np.diff(runs, axis=1) == 1).all()
+    parts = runs[:, 0] // (100_000 / counting.RUNS)
+    assert parts.astype(int).tolist() == list(range(counting.RUNS))
+
+
+def _cost(*lines, blocks, registers=32, shared=1024, threads=256):
+    kernel = assemble(*lines)
+    kernel = Kernel("by_hand", kernel.instructions, registers, shared)
+    execution = Program(kernel).run(Launch("by_hand", blocks, threads, b""), [0])
+    return KernelCost(execution, 1, blocks)
+
+
+def test_time_by_issue_and_by_pipe():
+    card = CARDS[0]
+    cost = _cost(*["FADD R0, R1, R2"] * 99, "EXIT", blocks=132 * 10)
+    # 100 instructions of 8 warps and 10 blocks on 4 schedulers.
+    assert cost.issue_seconds(card) == pytest.approx(100 * 8 * 10 / 4 / 1.755e9)
+    slow = _cost(*["F2I R0, R1"] * 99, "EXIT", blocks=132 * 10)
+    seconds, pipe = slow.pipe_seconds(card)
+    assert (seconds, pipe) == (pytest.approx(99 * 8 * 10 * 2 / 1.755e9), "conversion")
+    assert slow.execution_seconds(card) == pytest.approx(seconds / estimate.REACHED)
+    # One block more than there are multiprocessors takes as long as twice as many.
+    few = [_cost("FADD R0, R1, R2", "EXIT", blocks=n).issue_seconds(card) for n in (132, 133, 264)]
+    assert few[1] == pytest.approx(few[2])
+    assert few[1] == pytest.approx(2 * few[0])
+    # Integer multiply-adds go through the pipes of the floats, of which they take half.
+    ffma, imad = "FFMA R0, R1, R2, R3", "IMAD R0, R1, R2, R3"
+    for lines, clocks in (((ffma, ffma, ffma, imad), 8), ((ffma, imad, imad, imad), 12)):
+        mixed = _cost(*lines, "EXIT", blocks=132)
+        assert mixed.pipe_seconds(card)[0] == pytest.approx(clocks / 1.755e9)
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared", "threads", "blocks"),
+    [(32, 1024, 256, 8), (33, 1024, 256, 6), (48, 42496, 256, 5), (255, 1024, 256, 1),
+     (16, 1024, 32, 32)],
+)  # fmt: skip
+def test_occupancy(registers, shared, threads, blocks):
+    cost = _cost("EXIT", blocks=1, registers=registers, shared=shared, threads=threads)
+    assert cost.resident_blocks == blocks
+    assert cost.occupancy == blocks * threads / 2048
+
+
+def test_bytes_of_neighbours_count_once():
+    cost = _cost("EXIT", blocks=40)
+    keys = [block << 48 | sector for block in range(4) for sector in (block, block + 1)]
+    cost.execution.traffic = Traffic(touched=[np.array(keys)])
+    cost.execution.blocks = 4
+    assert KernelCost(cost.execution, 1, 40).bytes == 8 * 32 * 10
+    assert KernelCost(cost.execution, 4, 40).bytes == 5 * 32 * 10
+
+
+def test_names():
+    of_gcc = "_ZN9marginseg4warp12_GLOBAL__N_111warp_voxelsILi3EfhEEvPKT0_"
+    of_nvcc = (
+        "_ZN9marginseg4warp39_GLOBAL__N__6d9b3c6e_7_cuda_cu_fafd444211warp_voxelsILi3EfhEEvPKT0_"
+    )
+    assert without_anonymous(of_gcc) == without_anonymous(of_nvcc)
+    assert table.short_name(of_nvcc) == "warp_voxels<3, float, uint8>"
+    assert table.short_name("_ZN9marginseg3cut5countENS0_4MapsE") == "count"
+
+
+def test_tables_are_written_between_their_marks(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    table.write("new", path)
+    assert path.read_text() == f"before\n{table.BEGIN}\n\nnew\n{table.END}\nafter\n"
+    path.write_text("nothing")
+    with pytest.raises(ValueError, match="no lines"):
+        table.write("new", path)
+
+
+# The kernels of the package.
+
+
+@pytest.fixture(scope="module")
+def code():
+    try:
+        tool("nvdisasm"), tool("cuobjdump")
+        return Code([module_path("_cuda")])
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    try:
+        return Recorder()
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+SHAPE = (11, 20, 36)
+
+
+def _ops():
+    draw = torch.Generator().manual_seed(0)
+    image = torch.rand(SHAPE, generator=draw)
+    label = (image > 0.6).to(torch.uint8)
+    field = 3 * torch.randn(3, *SHAPE, generator=draw)
+    noise = GaussianFieldNoise(std=0.05, spatial_dims=3)
+    values = torch.rand(2, 17, 24, 24, generator=draw).square()
+    return {
+        "gaussian_filter": lambda: gaussian_filter(image, 2.0),
+        "gaussian_filter, reflect": lambda: gaussian_filter(image, (1.0, 2.0, 0.5), mode="reflect"),
+        "gaussian_filter, float16": lambda: gaussian_filter(image.half(), 1.0),
+        "gaussian_filter, bfloat16": lambda: gaussian_filter(image.bfloat16(), 1.0),
+        "gaussian_filter, float64": lambda: gaussian_filter(image.double(), 1.0),
+        "gaussian_filter, wide": lambda: gaussian_filter(image, (1.0, 5.0, 6.0)),
+        "gaussian_filter, odd": lambda: gaussian_filter(image[..., :-1].contiguous(), 1.0),
+        "marginals": lambda: noise.marginals(label > 0),
+        "warp": lambda: warp(image, field),
+        "warp, mirror, float64": lambda: warp(image.double(), field.double(), mode="mirror"),
+        "warp, nearest": lambda: warp(label, field, interpolation="nearest"),
+        "warp, labels": lambda: warp(label, field, interpolation="linear"),
+        "gaussian_field": lambda: gaussian_field(SHAPE, 1.0, 6.0),
+        "sample": lambda: noise.sample(label),
+        "dice_threshold": lambda: dice_threshold(values, spatial_dims=3),
+        "dice_threshold, float16": lambda: dice_threshold(values.half(), spatial_dims=3),
+        "dice_threshold, sort": lambda: dice_threshold(
+            values[:, :4, :4], spatial_dims=3, method="sort"
+        ),
+        "warp, gradients": lambda: gradients(image, field),
+    }
+
+
+def gradients(image, field):
+    """Those whose sums do not depend on the order in which threads add to them."""
+    inputs = image.clone().requires_grad_(), field.clone().requires_grad_()
+    torch.use_deterministic_algorithms(True)
+    try:
+        return torch.autograd.grad(warp(*inputs).square().sum(), inputs)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+#: What these write depends on the order in which threads come.
+UNORDERED = ("survey_maps",)
+
+
+@pytest.mark.parametrize("name", list(_ops()))
+def test_the_machine_code_gives_what_the_emulated_kernel_gives(name, code, recorder):
+    executions = []
+
+    def before(launch):
+        kernel = code.kernel(launch.kernel)
+        blocks, _ = chosen_blocks(kernel, launch.blocks)
+        executions.append(Program(kernel).run(launch, blocks))
+        return True
+
+    def after(launch):
+        execution = executions[-1]
+        written, different = execution.memory.differences()
+        assert written > 0
+        if not any(kernel in launch.kernel for kernel in UNORDERED):
+            assert different == 0, launch.kernel
+
+    with recorder.recording(before, after):
+        _ops()[name]()
+    assert executions
+
+
+def test_an_op_is_counted_and_put_into_the_tables(code, recorder):
+    from bench.case import Size
+
+    counter = counting.Counter(code)
+    single = list(counter.ops(Size(16), "σ 1"))
+    batch = list(counter.ops(Size(16, 8), "σ 1"))
+    for ours, theirs in zip(single[0].launches, batch[0].launches, strict=True):
+        assert theirs.blocks == 8 * ours.blocks
+        assert theirs.instructions == pytest.approx(8 * ours.instructions, rel=0.05)
+    # It can't move less than the volume, read and written by each launch.
+    assert sum(launch.bytes for launch in single[0].launches) >= single[0].moved_bytes
+    text = table.markdown([*single, *batch])
+    assert text.count("| gaussian_filter, float32, σ 1 |") == 2 + len(single[0].launches)
+    for line in text.splitlines():
+        assert not line or line.startswith("|")
