@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -89,7 +90,7 @@ class Recorder:
 
         recorder = _Recorder(seen)
         core = boundary.cores["cpu"]
-        boundary.cores["cpu"] = boundary.Core(self._kernels, _where, half=True)
+        boundary.cores["cpu"] = boundary.Core(self._kernels, _run, half=True)
         self._record(recorder)
         try:
             yield
@@ -100,5 +101,6 @@ class Recorder:
             raise errors[0]
 
 
-def _where(device: torch.device) -> tuple[int, int, bool, boundary.Workspace]:
-    return 0, 0, torch.are_deterministic_algorithms_enabled(), boundary.Workspace(device)
+def _run(kernel: Callable[..., None], device: torch.device, *arguments: Any) -> None:
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    kernel(*arguments, 0, deterministic, boundary.Workspace(device))
