@@ -11,6 +11,7 @@ import torch
 
 from bench.case import Size, organ
 from bench.gpu.cases import DeviceCase, Rival, batches
+from bench.machine_code.alignment import AlignedTensors, aligned
 from bench.machine_code.estimate import Card, KernelCost
 from bench.machine_code.execution import Launch, Program
 from bench.machine_code.listing import Code, Kernel
@@ -79,10 +80,15 @@ class OpCost:
 
 def cases(size: Size) -> Iterator[DeviceCase]:
     """Those of bench/gpu that call kernels of this package alone, and marginals of a wide field."""
-    for case in batches(size):
+    found = batches(size)
+    while True:
+        with AlignedTensors():
+            case = next(found, None)
+        if case is None:
+            break
         if "sort" not in case.setting and "gradients" not in case.op:
             yield case
-    label = organ(size) > 0
+    label = aligned(organ(size) > 0)
     noise = GaussianFieldNoise(std=0.06, spatial_dims=3)
     moved = 5.0 * size.voxels
     yield DeviceCase(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bench.machine_code.alignment import aligned_results
 from bench.machine_code.elf import Elf
 from bench.machine_code.execution import Launch
 from bench.machine_code.listing import MissingToolError
@@ -93,7 +94,8 @@ class Recorder:
         boundary.cores["cpu"] = boundary.Core(self._kernels, _run, half=True)
         self._record(recorder)
         try:
-            yield
+            with aligned_results():
+                yield
         finally:
             self._record(None)
             boundary.cores["cpu"] = core

@@ -64,9 +64,11 @@ __device__ __forceinline__ void contract(const Contraction<T>& task, const int64
   for (int item = threadIdx.x; item < of_plane; item += threads) {
     const int column = item % most;
     const int row = item / most % most;
-    const int64_t component = entry * task.components + item / (most * most);
+    const int component = item / (most * most);
     const bool inside = row < task.rows && column < task.columns;
-    const T* source = task.coefficients + component * rank * across + row * task.columns + column;
+    const T* source = task.coefficients + (entry * task.components + component) * rank * across +
+                      row * task.columns + column;
+    const int place = (row * task.components + component) * most + column;
     T values[most];
 #pragma unroll
     for (int r = 0; r < most; ++r) {
@@ -82,7 +84,7 @@ __device__ __forceinline__ void contract(const Contraction<T>& task, const int64
 #pragma unroll
         for (int i = 0; i < packed<T>; ++i) sum = multiply_add(along.lane[i], values[r + i], sum);
       }
-      target[plane * of_plane + item] = sum;
+      target[plane * of_plane + place] = sum;
     }
   }
 }

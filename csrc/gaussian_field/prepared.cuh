@@ -56,7 +56,7 @@ constexpr int packed = 16 / static_cast<int>(sizeof(T));
 // columns to whole tiles. What is padded adds 0 · 0 to sums, and leaves them as they are.
 template <class T>
 struct Prepared {
-  const T* planes;   // the coefficients of each plane: (entries, planes, components, most, most)
+  const T* planes;   // the coefficients of each plane: (entries, planes, most, components, most)
   const T* rows;     // the factor of the rows: (rows, most)
   const T* columns;  // that of the columns, in packs: (most / packed, stride, packed)
   int64_t stride;

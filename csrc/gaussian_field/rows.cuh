@@ -84,35 +84,36 @@ struct Tile {
 };
 
 // So many rows share the coefficients of the plane that a thread reads.
-constexpr int rows_at_once = 2;
+template <class T>
+constexpr int rows_at_once = sizeof(T) == 8 ? 2 : 4;
 
-// Computes the coefficients of the first `count` rows, and perhaps of one more. The whole block
+// Computes the coefficients of the first `count` rows, and perhaps of some more. The whole block
 // takes part, and a barrier ends it.
 template <class T, int N, int most>
 __device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Prepared<T>& prepared,
                                              const Part& part, const int count) {
-  static_assert(tile_rows % rows_at_once == 0);
-  constexpr int packs = most / packed<T>;  // of a row of a component
+  static_assert(tile_rows % rows_at_once<T> == 0);
+  constexpr int packs = N * most / packed<T>;  // of a row
   const T* const planes = prepared.planes + static_cast<int64_t>(part.slab) * (N * most * most);
   const T* const factors = prepared.rows + part.row * most;
-  const int items = (count + rows_at_once - 1) / rows_at_once * N * packs;
+  const int items = (count + rows_at_once<T> - 1) / rows_at_once<T> * packs;
 #pragma unroll 1
   for (int item = threadIdx.x; item < items; item += threads) {
-    const int row = item / (N * packs) * rows_at_once;
-    const int pack = item % (N * packs);
-    const T* const plane = planes + pack / packs * most * most + pack % packs * packed<T>;
+    const int row = item / packs * rows_at_once<T>;
+    const int pack = item % packs;
+    const T* const plane = planes + pack * packed<T>;
     const T* const factor = factors + row * most;
-    Vector<T, packed<T>> sum[rows_at_once] = {};
+    Vector<T, packed<T>> sum[rows_at_once<T>] = {};
 #pragma unroll
     for (int r = 0; r < most; r += packed<T>) {
-      Vector<T, packed<T>> along[rows_at_once];
+      Vector<T, packed<T>> along[rows_at_once<T>];
 #pragma unroll
-      for (int i = 0; i < rows_at_once; ++i) along[i] = load<packed<T>>(factor + i * most + r);
+      for (int i = 0; i < rows_at_once<T>; ++i) along[i] = load<packed<T>>(factor + i * most + r);
 #pragma unroll
       for (int k = 0; k < packed<T>; ++k) {
-        const auto values = load<packed<T>>(plane + (r + k) * most);
+        const auto values = load<packed<T>>(plane + (r + k) * (N * most));
 #pragma unroll
-        for (int i = 0; i < rows_at_once; ++i) {
+        for (int i = 0; i < rows_at_once<T>; ++i) {
 #pragma unroll
           for (int c = 0; c < packed<T>; ++c) {
             sum[i].lane[c] = multiply_add(along[i].lane[k], values.lane[c], sum[i].lane[c]);
@@ -121,7 +122,7 @@ __device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Prepa
       }
     }
 #pragma unroll
-    for (int i = 0; i < rows_at_once; ++i) {
+    for (int i = 0; i < rows_at_once<T>; ++i) {
       store<packed<T>>(tile.rows[row + i] + pack * packed<T>, sum[i]);
     }
   }
