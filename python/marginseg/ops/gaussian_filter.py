@@ -234,9 +234,8 @@ def _folded(spread: Tensor, axis: int, size: int, radius: int, mode: str) -> Ten
     shape[axis] = size
     folded = spread.new_zeros(shape)
     begin = 0
-    for first, step, length in _runs(
-        [_source(p, size, mode) for p in range(-radius, size + radius)]
-    ):
+    sources = [_source(position, size, mode) for position in range(-radius, size + radius)]
+    for first, step, length in _runs(sources):
         part = spread.narrow(axis, begin, length)
         begin += length
         if step == 0:

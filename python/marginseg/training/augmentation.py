@@ -139,7 +139,8 @@ def rigid_displacement(
     start = torch.tensor(list(shift), dtype=torch.float64, device="cpu")[:, None]
     together = torch.cat([start, *shares], dim=1).float()
     if device is not None and device.type == "cuda":
-        together = together.pin_memory().to(device, non_blocking=True)
+        together = together.pin_memory()
+    together = together.to(device or "cpu", non_blocking=True)
     parts = together.split([1, *shape], dim=1)
     field = parts[0].reshape(n, *(1,) * n).repeat(1, *shape)
     for axis, (size, share) in enumerate(zip(shape, parts[1:], strict=True)):
