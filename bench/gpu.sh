@@ -115,6 +115,10 @@ PYTHON_END
       files+=("$file")
     fi
   done
+  # Here it is the GPU that is tested; the CPU's kernels are everywhere else.
+  if [[ -z $rehearse ]]; then
+    export MARGINSEG_TEST_KERNELS=cuda
+  fi
   stage tests 135 "$PYTHON" -m pytest -q -p no:cacheprovider -m "not slow" "${files[@]}"
 }
 

@@ -58,8 +58,11 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device that the machine has, and the CUDA kernels run on the CPU.
 
     What a test makes without naming a device is made there. Of a module's scope, so that tests of
-    many drawn examples can ask for it.
+    many drawn examples can ask for it. `MARGINSEG_TEST_KERNELS` names the only ones to run.
     """
+    only = os.environ.get("MARGINSEG_TEST_KERNELS", "").split()
+    if only and request.param.value not in only:
+        pytest.skip(f"MARGINSEG_TEST_KERNELS names {' and '.join(only)} only")
     if request.param is Kernels.cuda and not torch.cuda.is_available():
         pytest.skip("no CUDA device is here")
     if request.param is Kernels.emulated and find_spec("marginseg._cuda_emulated") is None:
