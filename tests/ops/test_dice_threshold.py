@@ -166,6 +166,23 @@ def test_maps_with_most_values_at_the_threshold(device, dtype, spread, size):
         _assert_largest((scale * m[order]).to(dtype))
 
 
+@pytest.mark.parametrize("spread", [1e-1, 1e-3, 1e-5])
+def test_maps_with_different_values_all_around_the_threshold(device, spread):
+    # Each bin of a GPU's search holds many values then, and their number alone says where t* is.
+    size = 530_000
+    generator = torch.Generator(device).manual_seed(6)
+    others = torch.rand(size // 4, generator=generator, dtype=torch.float64)
+    count = size - len(others)
+    places = 2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1
+    plateau = _value_at_threshold(others, count) * (1 + spread * places)
+    m = torch.cat([others, plateau]).float()
+    best = dice_threshold(m, spatial_dims=1)
+    values = np.sort(m.double().cpu().numpy())[::-1].astype(np.longdouble)
+    dice = 2 * np.cumsum(values) / (values.sum() + np.arange(1, size + 1))
+    assert float(best.dice) == pytest.approx(float(dice.max()), rel=1e-15)
+    assert int(best.volume) == (values >= float(best.threshold)).sum()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", ["spot", "rare", "equal", "two", "subnormal"])
 def test_maps_that_a_sample_misjudges(device, shape, dtype):
