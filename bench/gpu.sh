@@ -6,14 +6,16 @@
 #   bench/gpu.sh [--rehearse] [STAGE...]
 #
 # The stages, most telling first: build tests benchmark training memcheck racecheck; all of them
-# where none is named. Each needs the build, which stays in $OUT (build/gpu), with the logs. Results
-# go to bench/results/gpu-<name>.json and training-<name>.json, each row when it is there.
+# where none is named. Each needs the build, which stays in $BUILD (build/gpu). Results go to
+# bench/results/gpu-<name>.json and training-<name>.json, each row when it is there; logs, and copies
+# of the results, to $OUT (build/gpu).
 #
 # --rehearse runs the stages without a GPU: the kernels on the CPU, by their emulation in the tests,
 # tiny benchmarks that write into $OUT, no checkers. It takes as long as it takes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
+BUILD=${BUILD:-build/gpu}
 OUT=${OUT:-build/gpu}
 ALL=(build tests benchmark training memcheck racecheck)
 rehearse=
@@ -50,9 +52,10 @@ PYTHON_END
     -C "cmake.define.CMAKE_CUDA_ARCHITECTURES=$capability")
 fi
 
-mkdir -p "$OUT"
+mkdir -p "$OUT" "$BUILD"
 OUT=$(cd "$OUT" && pwd)
-SITE=$OUT/site
+BUILD=$(cd "$BUILD" && pwd)
+SITE=$BUILD/site
 export PYTHONUNBUFFERED=1
 export PYTHONPATH=$SITE${PYTHONPATH:+:$PYTHONPATH}
 # Without ninja Make builds, one file at a time unless it is told otherwise.
@@ -82,7 +85,7 @@ stage() {
 build() {
   rm -rf "$SITE"
   stage build 110 "$PYTHON" -m pip install --no-build-isolation --no-deps --no-index \
-    --target "$SITE" -C "build-dir=$OUT/cmake" "${cmake_options[@]}" . || exit 1
+    --target "$SITE" -C "build-dir=$BUILD/cmake" "${cmake_options[@]}" . || exit 1
 }
 
 # The files of the tests that a GPU can fail, as far as what they import is installed.
@@ -122,12 +125,20 @@ PYTHON_END
   stage tests 135 "$PYTHON" -m pytest -q -p no:cacheprovider -m "not slow" "${files[@]}"
 }
 
+# Copies what a stage has measured, whether it came to its end or not.
+keep() {
+  if [[ -z $rehearse ]]; then
+    find bench/results -name "$1-*.json" ! -name '*-cpu.json' -exec cp -f {} "$OUT" \;
+  fi
+}
+
 benchmark() {
   local options=()
   if [[ -n $rehearse ]]; then
     options=(--rehearse)
   fi
   LINES_SHOWN=60 stage benchmark 110 "$PYTHON" -m bench.gpu "${options[@]}"
+  keep gpu
 }
 
 training() {
@@ -137,6 +148,7 @@ training() {
       --output "$OUT/rehearsal")
   fi
   stage training 50 "$PYTHON" -m bench.training "${options[@]}"
+  keep training
 }
 
 # Every kernel once, on small volumes, watched by a tool of compute-sanitizer.

@@ -187,6 +187,7 @@ def test_a_stage_that_is_none_is_refused():
 
 
 def test_a_stage_needs_the_build(tmp_path):
-    result = _run("bash", "bench/gpu.sh", "--rehearse", "benchmark", OUT=str(tmp_path / "a b"))
+    folders = dict.fromkeys(["BUILD", "OUT"], str(tmp_path / "a b"))
+    result = _run("bash", "bench/gpu.sh", "--rehearse", "benchmark", **folders)
     assert result.returncode == 1
     assert "begin with bench/gpu.sh --rehearse build" in result.stderr
