@@ -3,6 +3,7 @@
 #include "sample/cuda.cuh"
 #include "sample/nearest.cuh"
 #include "warp/cuda.cuh"
+#include "warp/geometry.h"
 #include "warp/interpolation.h"
 
 namespace marginseg::sample {
@@ -28,13 +29,6 @@ struct Labels {
   int64_t volume;
   int64_t entry;  // the channels of an entry together
 };
-
-template <int N>
-warp::Shape<N> shape_of(const std::vector<int64_t>& sizes) {
-  warp::Shape<N> shape;
-  for (int axis = 0; axis < N; ++axis) shape.size[axis] = sizes[axis];
-  return shape;
-}
 
 // Gives voxels the labels that are nearest to where they are moved.
 template <int N>
@@ -198,7 +192,7 @@ void run(const Context& context, const uintptr_t label, const Dtype dtype,
   const Tiles tiles(factors);
   warp::dispatch_axes(ranks.size(), [&](const auto number) {
     constexpr int N = number.value;
-    const warp::Shape<N> shape = shape_of<N>(geometry.shape);
+    const auto shape = warp::shape_of<N>(geometry.shape);
     dispatch_label(dtype, [&](const auto type) {
       using L = typename decltype(type)::type;
       const int64_t volume = warp::volume_of(shape);

@@ -83,7 +83,7 @@ void parallel_rows(const int64_t batch, const int64_t volume, const int64_t leng
 template <int N, class V, class T>
 void warp_voxels(const V* const input, const T* const displacement, V* const output,
                  const Geometry& geometry, const V cval) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
@@ -104,7 +104,7 @@ void warp_voxels(const V* const input, const T* const displacement, V* const out
 template <int N, class V>
 void warp_rows(const V* const input, const float* const displacement, V* const output,
                const Geometry& geometry, const V cval) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   const Kernels& kernels = kernels_in_use<Simd>();
   const auto task = [&](const int64_t entry, const int64_t first, const int64_t last) {
@@ -149,12 +149,12 @@ constexpr int64_t shortest_row = 16;
 template <int N, class V, class T>
 void run_warp(const V* const input, const T* const displacement, V* const output,
               const Geometry& geometry, const V cval) {
-  const int64_t count = geometry.batch * geometry.channels * volume_of(shape_of<N>(geometry));
+  const int64_t count = geometry.batch * geometry.channels * volume_of(shape_of<N>(geometry.shape));
   prefer_huge_pages(output, count * sizeof(V));
   if constexpr (std::is_same_v<T, float>) {
     const bool vectors =
         (!geometry.linear || std::is_same_v<V, float>) && geometry.shape.back() >= shortest_row;
-    if (vectors && Rows<N>::fits(shape_of<N>(geometry))) {
+    if (vectors && Rows<N>::fits(shape_of<N>(geometry.shape))) {
       warp_rows<N>(input, displacement, output, geometry, cval);
       return;
     }

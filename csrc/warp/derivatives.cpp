@@ -13,7 +13,7 @@ namespace {
 // all of it, in the order of the voxels, and sums are the same bits for any number of threads.
 template <int N, class T, class Visit>
 void walk_images(const T* const displacement, const Geometry& geometry, const Visit& visit) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
     for (int64_t image = first; image < last; ++image) {
@@ -28,7 +28,7 @@ void walk_images(const T* const displacement, const Geometry& geometry, const Vi
 template <int N, class T>
 void spread_gradients(const T* const gradient, const T* const displacement, T* const input_gradient,
                       const Geometry& geometry) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
     const T source = gradient[image * volume + place];
@@ -47,7 +47,7 @@ void spread_gradients(const T* const gradient, const T* const displacement, T* c
 template <int N, class T>
 void steer_gradients(const T* const gradient, const T* const input, const T* const displacement,
                      T* const displacement_gradient, const Geometry& geometry, const T cval) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
@@ -77,7 +77,7 @@ void gather(const T* const field, const int64_t volume, T (&values)[N]) {
 template <int N, class T>
 void spread_seconds(const T* const gradient, const T* const displacement_weight,
                     const T* const displacement, T* const second_input, const Geometry& geometry) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
     T along[N];
@@ -96,7 +96,7 @@ void steer_seconds(const T* const input_weight, const T* const displacement_weig
                    const T* const gradient, const T* const input, const T* const displacement,
                    T* const second_gradient, T* const second_displacement, const Geometry& geometry,
                    const T cval) {
-  const Shape<N> shape = shape_of<N>(geometry);
+  const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
   parallel_voxels(
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {

@@ -23,9 +23,9 @@ struct Geometry {
 };
 
 template <int N, class Index = int64_t>
-Shape<N, Index> shape_of(const Geometry& geometry) {
+Shape<N, Index> shape_of(const std::vector<int64_t>& sizes) {
   Shape<N, Index> shape;
-  for (int axis = 0; axis < N; ++axis) shape.size[axis] = static_cast<Index>(geometry.shape[axis]);
+  for (int axis = 0; axis < N; ++axis) shape.size[axis] = static_cast<Index>(sizes[axis]);
   return shape;
 }
 

@@ -34,7 +34,7 @@ struct Volumes {
 
   Volumes(const Geometry& geometry, const Beyond beyond)
       : beyond(beyond),
-        shape(shape_of<N, Index>(geometry)),
+        shape(shape_of<N, Index>(geometry.shape)),
         volume(volume_of(shape)),
         blocks(blocks_for(volume)),
         last_size(shape.size[N - 1]),
@@ -42,8 +42,8 @@ struct Volumes {
         batch(geometry.batch),
         channels(static_cast<Index>(geometry.channels)),
         input_stride(geometry.input_stride),
-        field_stride(N * volume_of(shape_of<N>(geometry))),
-        output_stride(geometry.channels * volume_of(shape_of<N>(geometry))),
+        field_stride(N * volume_of(shape_of<N>(geometry.shape))),
+        output_stride(geometry.channels * volume_of(shape_of<N>(geometry.shape))),
         linear(geometry.linear) {}
 
   int64_t all_blocks() const { return batch * blocks_for(volume); }
@@ -99,7 +99,7 @@ struct Voxel {
 // Calls function(volumes) with the Volumes that take the fewest instructions.
 template <int N, class Function>
 void dispatch_volumes(const Geometry& geometry, const Function& function) {
-  if (!fits_int32(shape_of<N>(geometry)) || geometry.channels > INT32_MAX) {
+  if (!fits_int32(shape_of<N>(geometry.shape)) || geometry.channels > INT32_MAX) {
     function(Volumes<N, Extension>(geometry, geometry.extension));
   } else if (geometry.extension == Extension::constant) {
     function(Volumes<N, Constant>(geometry, {}));
