@@ -211,7 +211,17 @@ class GaussianFieldNoise:
             dtype=torch.float32,
             device=label.device,
         )
-        return sample(label, coefficients, factors, interpolation=self.interpolation)
+        if not _lies_reversed(label, len(spatial)):
+            return sample(label, coefficients, factors, interpolation=self.interpolation)
+        # The components of the field, and the axes of each, in the reverse order too.
+        coefficients = _reversed(coefficients.flip(-len(spatial) - 1), len(spatial)).contiguous()
+        mirrored = sample(
+            _reversed(label, len(spatial)),
+            coefficients,
+            factors[::-1],
+            interpolation=self.interpolation,
+        )
+        return _reversed(mirrored, len(spatial))
 
     def marginals(self, label: Tensor, *, classes: Sequence[int] | None = None) -> Tensor:
         r"""Return the probability of every voxel under the noise (Theorem 1).
@@ -247,13 +257,18 @@ class GaussianFieldNoise:
             label = torch.stack([label == value for value in classes], dim=axis)
         self._check_range(label)
         dtype = torch.float64 if label.dtype is torch.float64 else torch.float32
-        return gaussian_filter(
+        sigma = self.std_in_voxels(spatial)
+        mirrored = _lies_reversed(label, len(spatial))
+        if mirrored:
+            label, sigma = _reversed(label, len(spatial)), sigma[::-1]
+        filtered = gaussian_filter(
             label if label.dtype in BYTE_DTYPES else label.to(dtype),
-            self.std_in_voxels(spatial),
+            sigma,
             truncate=TRUNCATE[dtype],
             kernel="integrated",
             ceiling=1.0,
         )
+        return _reversed(filtered, len(spatial)) if mirrored else filtered
 
     def expected_volume(self, label: Tensor) -> Tensor:
         r"""Return :math:`E\|L\| = \|l\| - \xi` (Theorem 2), as a fraction of the domain.
@@ -277,10 +292,22 @@ class GaussianFieldNoise:
         """
         spatial = self._spatial_shape(label)
         self._check_range(label)
-        kept = label.double()
-        for size, std in zip(reversed(spatial), reversed(self.std_in_voxels(spatial)), strict=True):
-            kept = kept @ _kept_share(size, std).to(kept.device)
-        return kept / math.prod(spatial)
+        shares = [
+            _kept_share(size, std).to(label.device)
+            for size, std in zip(spatial, self.std_in_voxels(spatial), strict=True)
+        ]
+        if _lies_reversed(label, len(spatial)):
+            label, shares = _reversed(label, len(spatial)), shares[::-1]
+        # Some planes at a time: in float64 the whole label would take up to eight times its memory.
+        planes = max(1, 2**20 * shares[0].numel() // label.numel())
+        kept = torch.cat(
+            [
+                self._contracted(part, shares[1:])
+                for part in label.split(planes, dim=label.ndim - len(spatial))
+            ],
+            dim=-1,
+        )
+        return kept @ shares[0] / math.prod(spatial)
 
     def volume_loss(self, label: Tensor) -> Tensor:
         r"""Return ξ of Theorem 2: the volume that the noise carries out of the domain.
@@ -298,9 +325,18 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
-        self._check_range(label)
-        volume = label.double().sum(dim=[*range(-len(spatial), 0)])
+        volume = label.sum(
+            dim=[*range(-len(spatial), 0)], dtype=torch.float64
+        )
         return volume / math.prod(spatial) - self.expected_volume(label)
+
+    @staticmethod
+    def _contracted(label: Tensor, shares: Sequence[Tensor]) -> Tensor:
+        """Return the sums of the label's last axes, weighted along each, in float64."""
+        kept = label.double()
+        for share in reversed(shares):
+            kept = kept @ share
+        return kept
 
     def _in_voxels(
         self, lengths: float | tuple[float, ...], shape: Sequence[int]
@@ -336,6 +372,19 @@ class GaussianFieldNoise:
             raise ValueError(
                 "label: expected values within [0, 1]; name the classes of a multi-label map"
             )
+
+
+def _lies_reversed(label: Tensor, n: int) -> bool:
+    """Whether the n spatial axes lie in memory in the reverse order, as in NIfTI files.
+
+    Such a label is deformed and filtered as it lies, and so lies the result: nothing is moved.
+    """
+    return not label.is_contiguous() and _reversed(label, n).is_contiguous()
+
+
+def _reversed(values: Tensor, n: int) -> Tensor:
+    leading = values.ndim - n
+    return values.permute(*range(leading), *range(values.ndim - 1, leading - 1, -1))
 
 
 def folded_share(displacement: Tensor) -> Tensor:

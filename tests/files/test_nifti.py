@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gzip
 import os
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_geometry_survives(tmp_path: Path, affine: np.ndarray, kind: Any, suffix
     nibabel.save(image, source)
 
     mask = np.random.default_rng(0).random((3, 4, 5)) < 0.5
-    nifti.write(tmp_path / f"out{suffix}", mask, nifti.read(source))
+    nifti.write(tmp_path / f"out{suffix}", mask, nifti.open_volume(source))
 
     written = nibabel.load(tmp_path / f"out{suffix}")
     expected = nibabel.load(source)
@@ -72,7 +73,7 @@ def test_form_codes_survive(tmp_path: Path, codes: tuple[int, int]) -> None:
     image.set_sform(np.diag([-2.0, 3, 4, 1]), codes[1])
     nibabel.save(image, tmp_path / "in.nii")
     volume = nifti.read(tmp_path / "in.nii")
-    nifti.write(tmp_path / "out.nii", np.ones((3, 4, 5), np.float32), volume)
+    nifti.write(tmp_path / "out.nii", np.ones((3, 4, 5), np.float32), volume.file)
     written, expected = (nibabel.load(tmp_path / name) for name in ("out.nii", "in.nii"))
     assert (written.header["qform_code"], written.header["sform_code"]) == codes
     assert_array_equal(written.affine, expected.affine)
@@ -96,14 +97,14 @@ def test_arrays_survive(
     volume = nifti.read(folder / "in.nii.gz")
     assert volume.data.dtype == np.dtype(dtype)
     assert_array_equal(volume.data, data)
-    nifti.write(folder / "out.nii.gz", volume.data, volume)
+    nifti.write(folder / "out.nii.gz", volume.data, volume.file)
     written = nibabel.load(folder / "out.nii.gz")
     assert_array_equal(np.asanyarray(written.dataobj), data)
 
 
 def test_a_channel_axis_can_be_added(tmp_path: Path) -> None:
     volume = nifti.read(save(tmp_path / "in.nii", np.ones((3, 4, 5), np.uint8), OBLIQUE))
-    nifti.write(tmp_path / "out.nii.gz", np.ones((3, 4, 5, 2), np.float32), volume)
+    nifti.write(tmp_path / "out.nii.gz", np.ones((3, 4, 5, 2), np.float32), volume.file)
     written = nibabel.load(tmp_path / "out.nii.gz")
     assert written.shape == (3, 4, 5, 2)
     np.testing.assert_allclose(written.affine, OBLIQUE, atol=1e-6)
@@ -114,7 +115,7 @@ def test_spacing_is_in_millimetres(tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.diag([-500, 250, 1000, 1.0]))
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "in.nii")
-    assert nifti.read(tmp_path / "in.nii").spacing == (0.5, 0.25, 1.0)
+    assert nifti.open_volume(tmp_path / "in.nii").spacing == (0.5, 0.25, 1.0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64])
@@ -146,13 +147,6 @@ def test_what_is_no_label_is_refused(tmp_path: Path, value: float) -> None:
     path = save(tmp_path / "in.nii", np.array([0, 1, value]))
     with pytest.raises(ValueError, match="labels"):
         nifti.read_label(path)
-
-
-@pytest.mark.parametrize("value", [-1e-6, 1.0001, np.nan, np.inf, -np.inf])
-def test_what_is_no_probability_is_refused(tmp_path: Path, value: float) -> None:
-    path = save(tmp_path / "in.nii", np.array([0, 1, value], np.float32))
-    with pytest.raises(ValueError, match=r"within \[0, 1\]"):
-        nifti.read_probabilities(path)
 
 
 @pytest.mark.parametrize("name", ["in.nii", "in.nii.gz"])
@@ -229,18 +223,19 @@ def test_output_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
-def test_a_full_disk_leaves_the_old_file(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     volume = nifti.read(save(tmp_path / name, np.ones((3, 4, 5), np.uint8)))
     before = (tmp_path / name).read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(nibabel.Nifti1Image, "to_stream", full)
-    with pytest.raises(OSError, match="No space left"):
-        nifti.write(tmp_path / name, np.zeros((3, 4, 5), np.uint8), volume)
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 50), np.uint8)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            nifti.write(tmp_path / name, noise, volume.file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == before
 
@@ -248,7 +243,7 @@ def test_a_full_disk_leaves_the_old_file(
 def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     volume = nifti.read(save(tmp_path / "in.nii.gz", np.ones((3, 4, 5), np.uint8)))
     for name in ("a.nii.gz", "b.nii.gz"):
-        nifti.write(tmp_path / name, volume.data, volume)
+        nifti.write(tmp_path / name, volume.data, volume.file)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
     with gzip.open(tmp_path / "a.nii.gz") as file:
         assert len(file.read()) == 352 + 60
@@ -257,6 +252,6 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     volume = nifti.read(save(tmp_path / "target.nii", np.ones((3, 4, 5), np.uint8)))
     (tmp_path / "link.nii").symlink_to(tmp_path / "target.nii")
-    nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume)
+    nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume.file)
     assert (tmp_path / "link.nii").is_symlink()
     assert not nibabel.load(tmp_path / "target.nii").get_fdata().any()

@@ -11,7 +11,9 @@ from marginseg.cli.errors import OneLineErrors, SeveralValues
 from marginseg.cli.prepare import prepare
 from marginseg.cli.show import figure1, info
 from marginseg.cli.study import study
-from marginseg.cli.volumes import marginals, noise, threshold
+from marginseg.cli.marginals import marginals
+from marginseg.cli.noise import noise
+from marginseg.cli.threshold import threshold
 
 app = typer.Typer(
     name="marginseg",

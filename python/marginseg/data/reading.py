@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from marginseg.data.dataset import UnusableCaseError
-
-#: What nibabel and zlib raise on files that are missing, truncated or no NIfTI.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-)
-
-#: How a NIfTI-2 file begins: 540, little or big end first.
-NIFTI2 = (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+from marginseg.files.nifti import open_volume
 
 #: Millimetres a voxel along the three axes.
 Spacing = tuple[float, float, float]
@@ -54,7 +32,7 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], Spacing]:
             voxels, or a spacing that is not positive; or a voxel is NaN or infinite.
 
     Example:
-        >>> import tempfile
+        >>> import nibabel, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "scan.nii.gz")
         ...     scan = nibabel.Nifti1Image(np.ones((4, 5, 6), np.int16), np.diag([1, 2, 3, 1]))
@@ -89,26 +67,25 @@ def read_label(path: Path) -> tuple[NDArray[Any], Spacing]:
 def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spacing]:
     """Read the first three axes; without a dtype the array has the one that the file stores."""
     try:
-        image = _load(path)
-        shape = image.shape
-        spacing = tuple(float(s) for s in voxel_sizes(image.affine))  # type: ignore[no-untyped-call]
-        if len(shape) in (3, 4) and 0 not in shape:
-            proxy = image.dataobj
-            data = np.asarray(proxy if len(shape) == 3 else proxy[..., 0], dtype=dtype)
-    except UNREADABLE as error:
+        file = open_volume(path)
+        shape = file.shape
+        spacing = tuple(float(s) for s in voxel_sizes(file.affine))  # type: ignore[no-untyped-call]
+        if len(shape) == 3:
+            data = file.read(dtype=dtype)
+        elif len(shape) == 4:
+            data = file.read(channels=1, dtype=dtype)[..., 0]
+    except (OSError, ValueError, MemoryError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise UnusableCaseError(
-            "a file is unreadable", f"{path.name} ({text.replace(str(path), path.name)[:120]})"
+            "a file is unreadable", f"{path.name} ({text.replace(f'{path}: ', '')[:120]})"
         ) from error
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4):
         raise UnusableCaseError(
             "a file is no volume",
             f"{path.name}: expected 3 axes, or 4 with channels last, got {shape}",
         )
     if len(spacing) != 3 or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UnusableCaseError("a file has no spacing", f"{path.name} has {spacing}")
-    if data.dtype.kind not in "iufb":
-        raise UnusableCaseError("a file is no volume", f"{path.name} holds {data.dtype}")
     if data.dtype.kind == "f":
         # One pass without a temporary array: a sum is finite only if every term is.
         with np.errstate(invalid="ignore", over="ignore"):
@@ -117,15 +94,3 @@ def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spa
             count = data.size - np.count_nonzero(np.isfinite(data))
             raise UnusableCaseError("voxels are NaN or infinite", f"{count} in {path.name}")
     return data, (spacing[0], spacing[1], spacing[2])
-
-
-def _load(path: Path) -> Any:
-    """Open a volume. One that is compressed is decompressed at once, not a few KB at a time.
-
-    zlib then runs without the interpreter's lock all the while, and threads don't wait for it.
-    """
-    if not path.name.endswith(".nii.gz"):
-        return nibabel.load(path)
-    content = gzip.decompress(path.read_bytes())
-    kind = nibabel.Nifti2Image if content[:4] in NIFTI2 else nibabel.Nifti1Image
-    return kind.from_bytes(content)

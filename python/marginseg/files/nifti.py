@@ -1,18 +1,30 @@
-"""NIfTI files in and out: affine, spacing and header are kept, and no file is ever half-written."""
+"""NIfTI files in and out: affine, spacing and header are kept, and no file is ever half-written.
+
+A file stores its first axis fastest and its channels, the last axis, slowest. What is read piece by
+piece, and what is written, comes in that order; an array that is read whole has the file's shape
+and its order in memory (Fortran's), so that nothing is moved.
+"""
 
 from __future__ import annotations
 
-import gzip
+import io
+import itertools
+import math
 import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
 from marginseg.files.atomic import replacing
+from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
@@ -23,23 +35,39 @@ MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.
 
 LABEL_DTYPES: Final = (np.uint8, np.int16, np.int32)
 
+#: Bytes that are read at a time: few enough to stay in a cache until they are used.
+PIECE: Final = 1 << 22
+
+#: So much may stand before the voxels (extensions of the header), and after them.
+LARGEST_MARGIN: Final = 1 << 26
+
 
 @dataclass(frozen=True)
-class Volume:
-    """What a NIfTI file holds.
+class VolumeFile:
+    """A NIfTI file whose header has been read, and whose voxels have not.
 
     Attributes:
-        path: Where it was read.
-        data: The array as stored, in native byte order, scaled by the header's slope and intercept.
-        affine: (4, 4) float64, from voxel indices to the header's world coordinates.
+        path: Where it is.
         header: nibabel's header (NIfTI-1 or NIfTI-2), extensions included.
+        affine: (4, 4) float64, from voxel indices to the header's world coordinates.
+        shape: The sizes of its axes, as the header has them.
+        stored: The dtype in which it stores voxels, byte order included.
+        slope: What stored values are multiplied with, or None.
+        intercept: What is then added, or None.
+        offset: Where in the (decompressed) file the voxels begin.
+        compressed: Whether it is a gzip file.
 
     """
 
     path: Path
-    data: NDArray[Any]
-    affine: NDArray[np.float64]
     header: Any
+    affine: NDArray[np.float64]
+    shape: tuple[int, ...]
+    stored: np.dtype[Any]
+    slope: float | None
+    intercept: float | None
+    offset: int
+    compressed: bool
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -47,6 +75,200 @@ class Volume:
         zooms = self.header.get_zooms()[:3]
         millimetres = MILLIMETRES[self.header.get_xyzt_units()[0]]
         return tuple(float(zoom) * millimetres for zoom in zooms)
+
+    @property
+    def size(self) -> int:
+        """How many voxels there are, of all channels."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The native dtype of the values: float64 where the header scales them."""
+        native = self.stored.newbyteorder("=")
+        if self.slope is not None or (native.kind == "f" and native.itemsize not in (4, 8)):
+            return np.dtype(np.float64)
+        return native
+
+    def pieces(
+        self, begin: int = 0, end: int | None = None, run: int | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """Yield the values in the file's order, some at a time, in arrays of one axis.
+
+        A thread reads the next piece meanwhile. A piece keeps its values until the next is asked
+        for. With the last one of the file its checksum has been compared.
+
+        Args:
+            begin: The first voxel.
+            end: The voxel before which it ends; the default is all.
+            run: No piece holds voxels on both sides of a multiple of this, counted from ``begin``.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is truncated or damaged, or goes on after its voxels.
+
+        """
+        end = self.size if end is None else end
+        run = end - begin if run is None else run
+        count = min(run, PIECE // self.stored.itemsize)
+        places = [
+            (start, min(start + count, stop))
+            for first in range(begin, end, run)
+            for stop in [min(first + run, end)]
+            for start in range(first, stop, count)
+        ]
+        buffers = itertools.cycle([np.empty(count, self.stored), np.empty(count, self.stored)])
+        with self._opened(begin) as stream, ThreadPoolExecutor(1) as reader:
+
+            def read(place: tuple[int, int]) -> NDArray[Any]:
+                piece = next(buffers)[: place[1] - place[0]]
+                self._fill(stream, piece)
+                return self._values(piece)
+
+            pending = reader.submit(read, places[0])
+            for following in (*places[1:], None):
+                piece = pending.result()
+                if following is not None:
+                    pending = reader.submit(read, following)
+                yield piece
+            if end == self.size:
+                self._finish(stream)
+
+    def read(self, channels: int | None = None, dtype: Any = None) -> NDArray[Any]:
+        """Return the values as an array in Fortran's order.
+
+        One that is stored as it is wanted, and not compressed, is mapped into memory; writing to it
+        leaves the file alone.
+
+        Args:
+            channels: Read so many of the last axis only.
+            dtype: Of the array; the default is that of the values.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is truncated or damaged, or goes on after its voxels.
+
+        """
+        shape = self.shape if channels is None else (*self.shape[:-1], channels)
+        wanted = np.dtype(self.dtype if dtype is None else dtype)
+        plain = self.slope is None and self.stored == wanted
+        if plain and not self.compressed and self.offset % self.stored.itemsize == 0:
+            return np.memmap(self.path, self.stored, "c", self.offset, shape, "F")
+        values = np.empty(math.prod(shape), wanted)
+        with self._opened() as stream:
+            if plain:
+                self._fill(stream, values)
+            else:
+                count = PIECE // self.stored.itemsize
+                buffer = np.empty(min(count, values.size), self.stored)
+                for begin in range(0, values.size, count):
+                    target = values[begin : begin + count]
+                    piece = buffer[: target.size]
+                    self._fill(stream, piece)
+                    target[:] = self._values(piece)
+            self._finish(stream, (self.size - values.size) * self.stored.itemsize)
+        return values.reshape(shape, order="F")
+
+    @contextmanager
+    def _opened(self, voxel: int = 0) -> Iterator[BinaryIO]:
+        """Open the file at a voxel; what is wrong with its bytes becomes one line."""
+        position = self.offset + voxel * self.stored.itemsize
+        with open_gzip(self.path) if self.compressed else self.path.open("rb", 0) as stream:
+            try:
+                if self.compressed:
+                    _skip(stream, position)
+                else:
+                    stream.seek(position)
+                yield stream
+            except DAMAGED as error:
+                raise _broken(self.path, error) from error
+
+    def _fill(self, stream: BinaryIO, target: NDArray[Any]) -> None:
+        view = memoryview(target).cast("B")
+        while len(view):
+            count = stream.readinto(view[:PIECE])  # type: ignore[attr-defined]
+            if not count:
+                raise _broken(self.path, f"it ends {len(view)} bytes or more before its last voxel")
+            view = view[count:]
+
+    def _finish(self, stream: BinaryIO, voxels_left: int = 0) -> None:
+        """Read to the end of a gzip file: its checksum stands there."""
+        if not self.compressed:
+            return
+        _skip(stream, voxels_left)
+        left = LARGEST_MARGIN
+        while taken := len(stream.read(1 << 16)):
+            left -= taken
+            if left < 0:
+                raise _broken(self.path, "it goes on after its last voxel")
+
+    def _values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        if self.stored == self.dtype:
+            return stored
+        values = stored.astype(self.dtype)
+        if self.slope is not None:
+            values *= self.slope
+        if self.intercept:
+            values += self.intercept
+        return values
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a NIfTI file holds.
+
+    Attributes:
+        file: Where it was read; shape, affine and header stand there.
+        data: The array, in native byte order, scaled by the header's slope and intercept.
+
+    """
+
+    file: VolumeFile
+    data: NDArray[Any]
+
+
+def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
+    """Read the header of a ``.nii`` or ``.nii.gz`` file.
+
+    A file that is shorter than its header says is refused at once, before anything is allocated.
+
+    Args:
+        path: The file. Whether it is compressed is told from its content.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is truncated, damaged, no NIfTI file, or does not hold real numbers.
+
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        compressed = file.read(2) == MAGIC
+        size = os.fstat(file.fileno()).st_size
+    try:
+        with open_gzip(path) if compressed else path.open("rb") as stream:
+            header = _read_header(stream)
+        shape = tuple(int(length) for length in header.get_data_shape())
+        stored = header.get_data_dtype()
+        offset = int(header.get_data_offset())
+        slope, intercept = header.get_slope_inter()
+        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    except OSError as error:
+        if isinstance(error, DAMAGED):
+            raise _broken(path, error) from error
+        raise
+    except Exception as error:
+        # nibabel and NumPy have a dozen ways to say that bytes are no NIfTI header.
+        raise _broken(path, error) from error
+    if slope == 1 and not intercept:
+        slope = intercept = None
+    if stored.kind not in "buif":
+        raise ValueError(f"{path}: expected real numbers, got voxels of type {stored}")
+    count = math.prod(shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"{path}: expected voxels, got shape {shape}")
+    promised = offset + count * stored.itemsize
+    if promised > size * (LARGEST_EXPANSION if compressed else 1):
+        raise _broken(path, f"its {size} bytes can't hold the {promised} that its header promises")
+    return VolumeFile(path, header, affine, shape, stored, slope, intercept, offset, compressed)
 
 
 def read(path: str | os.PathLike[str]) -> Volume:
@@ -71,37 +293,8 @@ def read(path: str | os.PathLike[str]) -> Volume:
         3
 
     """
-    path = Path(path)
-    content = path.read_bytes()
-    try:
-        # The whole file is decompressed: then one that has lost its end, or a bit, fails its
-        # checksum.
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        size = content[:4]
-        kind = HEADER_SIZES.get(int.from_bytes(size, "little")) or HEADER_SIZES.get(
-            int.from_bytes(size, "big")
-        )
-        if kind is None:
-            raise ValueError("it has no NIfTI header")
-        image = cast(Any, kind).from_bytes(content)
-        data = np.asanyarray(image.dataobj)
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except Exception as error:
-        # nibabel, gzip, zlib and NumPy have a dozen ways to say that bytes are no NIfTI file.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(
-            f"{path}: expected a whole .nii or .nii.gz file, but {reason[:200]}"
-        ) from error
-    if data.dtype.kind not in "buif":
-        raise ValueError(f"{path}: expected real numbers, got voxels of type {data.dtype}")
-    if data.size == 0:
-        raise ValueError(f"{path}: expected voxels, got shape {data.shape}")
-    native = data.dtype.newbyteorder("=")
-    if native.kind == "f" and native.itemsize not in (4, 8):  # long doubles, say
-        native = np.dtype(np.float64)
-    # The data are copied: the copy is writable, and the file's bytes can be freed.
-    return Volume(path, np.array(data, dtype=native, order="C"), affine, image.header)
+    file = open_volume(path)
+    return Volume(file, file.read())
 
 
 def read_label(path: str | os.PathLike[str]) -> Volume:
@@ -119,55 +312,40 @@ def read_label(path: str | os.PathLike[str]) -> Volume:
         ValueError: See :func:`read`; or a value is no integer, or there are more than three axes.
 
     """
-    volume = read(path)
-    data = volume.data
-    if data.ndim > 3 and any(size > 1 for size in data.shape[3:]):
-        raise ValueError(f"{path}: expected a label map of up to 3 axes, got shape {data.shape}")
-    if data.dtype.kind == "f":
-        # NaN fails this comparison; infinity fails the range below.
-        fractional = np.count_nonzero(np.rint(data) != data)
+    file = open_volume(path)
+    if len(file.shape) > 3 and any(size > 1 for size in file.shape[3:]):
+        raise ValueError(f"{path}: expected a label map of up to 3 axes, got shape {file.shape}")
+    if file.dtype == np.uint8:
+        return Volume(file, file.read())
+    data: NDArray[Any] = np.empty(file.size, LABEL_DTYPES[0])
+    begin = fractional = 0
+    for piece in file.pieces():
+        if piece.dtype.kind == "f":
+            # NaN fails this comparison; infinity fails the range below.
+            fractional += np.count_nonzero(np.rint(piece) != piece)
         if fractional:
+            continue
+        low, high = piece.min(), piece.max()
+        wide_enough = _label_dtype(low, high)
+        if wide_enough is None:
             raise ValueError(
-                f"{path}: expected integer labels, got other values at {fractional} voxels"
+                f"{path}: expected labels of up to 32 bits, got values from {low} to {high}"
             )
-    low, high = data.min(), data.max()
+        data = data.astype(np.promote_types(data.dtype, wide_enough), copy=False)
+        data[begin : begin + piece.size] = piece
+        begin += piece.size
+    if fractional:
+        raise ValueError(
+            f"{path}: expected integer labels, got other values at {fractional} voxels"
+        )
+    return Volume(file, data.reshape(file.shape, order="F"))
+
+
+def _label_dtype(low: Any, high: Any) -> type[np.integer[Any]] | None:
     for dtype in LABEL_DTYPES:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return Volume(volume.path, data.astype(dtype), volume.affine, volume.header)
-    raise ValueError(f"{path}: expected labels of up to 32 bits, got values from {low} to {high}")
-
-
-def read_probabilities(path: str | os.PathLike[str]) -> Volume:
-    """Read a probability map.
-
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file: up to 3 axes, or one channel per class along the
-            fourth (or along the fifth, the fourth being of size 1, as ITK stores vectors).
-
-    Returns:
-        The volume; ``data`` is float32, or float64 where the file's voxels are.
-
-    Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: See :func:`read`; or a value is NaN or outside [0, 1], or there are more axes.
-
-    """
-    volume = read(path)
-    data = volume.data
-    if data.ndim > 5 or (data.ndim == 5 and data.shape[3] != 1):
-        raise ValueError(
-            f"{path}: expected 3 axes, or 4 with a channel per class, got shape {data.shape}"
-        )
-    if data.dtype != np.float64:
-        data = data.astype(np.float32)
-    wrong = data.size - np.count_nonzero((data >= 0) & (data <= 1))
-    if wrong:
-        nan = np.count_nonzero(np.isnan(data))
-        found = f"{nan} NaN" if nan else f"values from {data.min():g} to {data.max():g}"
-        raise ValueError(
-            f"{path}: expected probabilities within [0, 1], got {found} ({wrong} voxels are wrong)"
-        )
-    return Volume(volume.path, data, volume.affine, volume.header)
+            return dtype
+    return None
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -190,17 +368,22 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def write(path: str | os.PathLike[str], data: NDArray[Any], like: Volume) -> None:
-    """Write ``data`` with the affine, spacing, header and extensions of ``like``.
+@contextmanager
+def writing(
+    path: str | os.PathLike[str], like: VolumeFile, shape: tuple[int, ...], dtype: Any
+) -> Iterator[BinaryIO | GzipWriter]:
+    """Write a file with the affine, spacing, header and extensions of ``like`` as its voxels come.
 
     The file appears whole under its name, or not at all. The same data give the same bytes.
 
     Args:
         path: Ends in ``.nii`` or ``.nii.gz``; an existing file is replaced.
-        data: bool (written as uint8), uint8, int16, int32, float32 or float64: this becomes the
-            header's data type, unscaled. The spatial shape is that of ``like``; a channel axis may
-            follow it.
         like: Where the geometry comes from.
+        shape: The spatial shape is that of ``like``; a channel axis may follow it.
+        dtype: uint8, int16, int32, float32 or float64: the header's data type, unscaled.
+
+    Yields:
+        Takes the voxels in the file's order by ``write``, as contiguous arrays.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
@@ -209,19 +392,72 @@ def write(path: str | os.PathLike[str], data: NDArray[Any], like: Volume) -> Non
     """
     path = check_output(path)
     path = path.resolve()  # a link stays, its target is replaced
-    stored = data.astype(np.uint8) if data.dtype == np.bool_ else data
-    header = like.header.copy()
-    header.set_data_dtype(stored.dtype)
-    header["cal_min"] = header["cal_max"] = 0  # display range of the values that were there
-    zooms = header.get_zooms()
-    header.set_data_shape(stored.shape)
-    # An axis that `like` does not have gets voxels of size 1.
-    header.set_zooms((zooms + (1.0,) * stored.ndim)[: stored.ndim])
-    kind = nibabel.Nifti2Image if header["sizeof_hdr"] == 540 else nibabel.Nifti1Image
-    image = cast(Any, kind)(stored, like.affine, header)
+    head = _header_bytes(like.header, shape, np.dtype(dtype))
     with replacing(path, fsync=False) as file:
         if path.name.endswith(".gz"):
-            with gzip.GzipFile("", "wb", 1, file, mtime=0) as stream:
-                image.to_stream(stream)
+            with GzipWriter(file) as stream:
+                stream.write(head)
+                yield stream
         else:
-            image.to_stream(file)
+            file.write(head)
+            yield file
+
+
+def write(path: str | os.PathLike[str], data: NDArray[Any], like: VolumeFile) -> None:
+    """Write a whole array as :func:`writing` does; bools become uint8.
+
+    An array in Fortran's order is written as it lies.
+    """
+    stored = data.view(np.uint8) if data.dtype == np.bool_ else data
+    with writing(path, like, data.shape, stored.dtype) as file:
+        file.write(stored.reshape(-1, order="F"))
+
+
+def _read_header(stream: BinaryIO) -> Any:
+    """Read all that stands before the voxels."""
+    head = stream.read(max(HEADER_SIZES) + 4)
+    size = head[:4]
+    kind = HEADER_SIZES.get(int.from_bytes(size, "little")) or HEADER_SIZES.get(
+        int.from_bytes(size, "big")
+    )
+    if kind is None:
+        raise ValueError("it has no NIfTI header")
+    header_class = cast(Any, kind).header_class
+    length = header_class.template_dtype.itemsize
+    if len(head) < length:
+        raise ValueError("it ends within its header")
+    offset = header_class(head[:length]).get_data_offset()
+    if not offset <= LARGEST_MARGIN:
+        raise ValueError(f"its header puts the first voxel at byte {offset}")
+    head += stream.read(max(0, int(offset) - len(head)))
+    return header_class.from_fileobj(io.BytesIO(head))
+
+
+def _header_bytes(like: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return what stands before voxels of that shape and dtype, in this machine's byte order."""
+    header = like.as_byteswapped(sys.byteorder)
+    header.extensions = like.extensions
+    header.set_data_dtype(dtype)
+    header["cal_min"] = header["cal_max"] = 0  # display range of the values that were there
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = 0  # write_to() sets what the extensions ask for
+    zooms = header.get_zooms()
+    header.set_data_shape(shape)
+    # An axis that `like` does not have gets voxels of size 1.
+    header.set_zooms((zooms + (1.0,) * len(shape))[: len(shape)])
+    content = io.BytesIO()
+    header.write_to(content)
+    return content.getvalue()
+
+
+def _skip(stream: BinaryIO, count: int) -> None:
+    while count:
+        taken = len(stream.read(min(count, PIECE)))
+        if not taken:
+            raise EOFError("it ends before its last voxel")
+        count -= taken
+
+
+def _broken(path: Path, reason: object) -> ValueError:
+    said = " ".join(str(reason).split()) or type(reason).__name__
+    return ValueError(f"{path}: expected a whole .nii or .nii.gz file, but {said[:200]}")

@@ -1,0 +1,121 @@
+"""What the commands on label maps share: options, the labels of a map, and where they are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from marginseg.files.nifti import Volume, VolumeFile
+
+#: Voxels that are compared and counted at a time, in a cache.
+BLOCK = 1 << 18
+
+
+class Units(StrEnum):
+    """What std and length scale are measured in."""
+
+    extent = "extent"
+    mm = "mm"
+    voxel = "voxel"
+
+
+LabelFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="LABEL...",
+        help="Label maps, NIfTI, 2-D or 3-D: integer values in any data type; or folders of them.",
+    ),
+]
+Std = Annotated[
+    list[float],
+    typer.Option(
+        "--std",
+        metavar="A...",
+        help="How far borders move: the standard deviation of the displacement, >= 0, in --units. "
+        "One number, or one for each axis: `--std 2 2 4`.",
+    ),
+]
+LabelOption = Annotated[
+    int | None,
+    typer.Option("--label", metavar="N", help="Use this label only, as a binary mask."),
+]
+
+
+def structures(volume: Volume, only: int | None) -> tuple[NDArray[Any], dict[int, int]]:
+    """Return the map as it lies, and the voxels of each label other than 0.
+
+    Args:
+        volume: Its array is changed where only one label is asked for.
+        only: That label.
+
+    Returns:
+        The values in one axis, in the file's order; and the counts, by label in ascending order.
+
+    """
+    flat = volume.data.reshape(-1, order="F")
+    counts = counts_of(flat)
+    path = volume.file.path
+    if not counts:
+        raise ValueError(f"{path}: the label is empty: every voxel is 0")
+    if only is None:
+        return flat, counts
+    if only not in counts:
+        raise ValueError(f"{path}: no voxel has label {only}; it has {listed(list(counts))}")
+    for begin in range(0, flat.size, BLOCK):
+        part = flat[begin : begin + BLOCK]
+        if len(counts) > 1 and part.any():
+            part[part != only] = 0
+    return flat, {only: counts[only]}
+
+
+def counts_of(flat: NDArray[Any]) -> dict[int, int]:
+    """Count the voxels of each label other than 0.
+
+    Example:
+        >>> import numpy as np
+        >>> counts_of(np.array([0, 3, 3, 1, 0]))
+        {1: 1, 3: 2}
+
+    """
+    import numpy as np
+
+    counts: dict[int, int] = {}
+    for begin in range(0, flat.size, BLOCK):
+        part = flat[begin : begin + BLOCK]
+        low, high = int(part.min()), int(part.max())
+        if low == high == 0:
+            continue
+        if high - low < BLOCK:
+            found = np.bincount(part.astype(np.intp) - low)
+            values = np.flatnonzero(found)
+            pairs = zip(values + low, found[values], strict=True)
+        else:
+            pairs = zip(*np.unique(part, return_counts=True), strict=True)
+        for value, count in pairs:
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    counts.pop(0, None)
+    return dict(sorted(counts.items()))
+
+
+def deformed_axes(file: VolumeFile) -> tuple[list[int], tuple[float, ...]]:
+    """Return the sizes of the axes of more than one voxel, and the millimetres a voxel of each."""
+    axes = [axis for axis, size in enumerate(file.shape[:3]) if size > 1] or [0]
+    return [file.shape[axis] for axis in axes], tuple(file.spacing[axis] for axis in axes)
+
+
+def one_or_several(numbers: list[float]) -> float | list[float]:
+    """Return a single number as itself."""
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def listed(values: list[int]) -> str:
+    """Name labels, up to eight of them."""
+    shown = ", ".join(map(str, values[:8]))
+    return shown if len(values) <= 8 else f"{shown}, ... ({len(values)} labels)"

@@ -1,0 +1,207 @@
+"""The command that draws noisy versions of labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from marginseg.cli.labels import (
+    BLOCK,
+    LabelFiles,
+    LabelOption,
+    Std,
+    Units,
+    counts_of,
+    deformed_axes,
+    listed,
+    one_or_several,
+    structures,
+)
+from marginseg.cli.rows import Rows
+from marginseg.cli.several import Row, Sources, Task, run, stem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Interpolation(StrEnum):
+    """How a label is looked up between voxels."""
+
+    nearest = "nearest"
+    linear = "linear"
+
+
+def noise(
+    label: LabelFiles,
+    std: Std,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for the samples; made if new."),
+    ],
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many to draw of each label map.")
+    ] = 1,
+    length_scale: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="B...",
+            help="Over which distance the displacement changes, > 0, in --units; one number, or "
+            "one for each axis. Default: 0.15·√2 of the extent; needed with mm and voxel.",
+        ),
+    ] = None,
+    units: Annotated[
+        Units,
+        typer.Option(help="Of --std and --length-scale: fractions of the extent, mm, or voxels."),
+    ] = Units.extent,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="The same seed gives the same samples. Several label maps each get noise of their "
+            "own, from the seed and the file's name."
+        ),
+    ] = 0,
+    interpolation: Annotated[
+        Interpolation,
+        typer.Option(
+            help="nearest is exact (its mean is what `marginals` writes); linear has smoother "
+            "borders, and needs a binary label or --label."
+        ),
+    ] = Interpolation.nearest,
+    only: LabelOption = None,
+) -> None:
+    """Draw noisy versions of label maps, as if redrawn by a shaky hand.
+
+    A Gaussian random field deforms the whole map, all its labels together; what comes from outside
+    the volume is 0. Axes of one voxel are not deformed. Writes `DIR/NAME_noisy001.nii.gz` and so
+    on, in the label's data type. Prints, for each sample and label, its Dice with the label as it
+    was, its voxels, and the share of all voxels where the deformation folds over (a deformation
+    that folds is no longer a redrawn border; a larger length scale avoids it).
+
+    Of several label maps, those that are done already are not done again, a file that fails gets a
+    line on stderr, and the exit status is then 1.
+    """
+    if length_scale is None and units is not Units.extent:
+        raise ValueError(f"--length-scale: needed with --units {units.value}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"--seed: expected an integer of 64 bits, got {seed}")
+    sources = Sources.of(label)
+    options: dict[str, Any] = {
+        "std": one_or_several(std),
+        "length_scale": None if length_scale is None else one_or_several(length_scale),
+        "units": units.value,
+        "interpolation": interpolation.value,
+    }
+
+    def outputs(source: Path) -> list[Path]:
+        name = stem(source)
+        return [output / f"{name}_noisy{index:03d}.nii.gz" for index in range(1, samples + 1)]
+
+    def work(source: Path) -> Iterator[Row]:
+        return draw_file(source, outputs(source), options, own_seed(source), only, sources)
+
+    def own_seed(source: Path) -> int:
+        if not sources.several:
+            return seed
+        digest = hashlib.sha256(f"{seed} {stem(source)}".encode()).digest()
+        return int.from_bytes(digest[:8], "little", signed=True)
+
+    def need(source: Path) -> int:
+        from marginseg.files.nifti import open_volume
+
+        return 3 * open_volume(source).size
+
+    tasks = [
+        Task(source, outputs(source), lambda s=source: work(s), lambda s=source: need(s))
+        for source in sources.paths
+    ]
+    names = ("file", [path.name for path in sources.paths]) if sources.several else None
+    rows = Rows(("sample", "label", "Dice", "voxels", "folded"), names)
+    remembered = {"command": "noise", "samples": samples, "seed": seed, "label": only, **options}
+    if sources.several:
+        sources.folder(output)
+    run(tasks, rows, remembered, output if sources.several else None, 0)
+    typer.echo(str(output))
+
+
+def draw_file(
+    source: Path,
+    outputs: list[Path],
+    options: dict[str, Any],
+    seed: int,
+    only: int | None,
+    sources: Sources,
+) -> Iterator[Row]:
+    """Draw the samples of one label map, and yield the rows of each when it is written."""
+    from marginseg.files import nifti
+
+    volume = nifti.read_label(source)
+    clean, counts = structures(volume, only)
+    if options["interpolation"] == "linear" and len(counts) > 1:
+        raise ValueError(
+            f"--interpolation linear: expected one structure, got labels {listed(list(counts))}; "
+            "choose one with --label"
+        )
+
+    import torch
+
+    from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
+
+    shape, spacing = deformed_axes(volume.file)
+    model = GaussianFieldNoise(
+        options["std"],
+        DEFAULT_LENGTH_SCALE if options["length_scale"] is None else options["length_scale"],
+        options["units"],
+        spacing=spacing,
+        spatial_dims=len(shape),
+        interpolation=options["interpolation"],
+    )
+    label = torch.from_numpy(clean.reshape(shape, order="F"))
+    generator = torch.Generator().manual_seed(seed)
+    for index, path in enumerate(outputs, 1):
+        drawn, folded = model.sample_folded(label, generator=generator)
+        noisy = drawn[0].numpy().reshape(-1, order="F")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with nifti.writing(path, volume.file, volume.file.shape, noisy.dtype) as file:
+            file.write(noisy)
+        both, noisy_counts = overlap(clean, counts, noisy)
+        for value, count in counts.items():
+            other = noisy_counts.get(value, 0)
+            dice = 2 * both.get(value, 0) / (count + other)
+            yield [str(index), str(value), f"{dice:.4f}", str(other), f"{float(folded[0]):.2%}"]
+
+
+def overlap(
+    clean: NDArray[Any], counts: dict[int, int], noisy: NDArray[Any]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Count, for each label, the voxels that it has in both maps, and in the noisy one.
+
+    Only where the maps differ has anything to be counted, and that is little.
+
+    Args:
+        clean: A label map.
+        counts: The voxels of its labels.
+        noisy: Another one.
+
+    Example:
+        >>> import numpy as np
+        >>> overlap(np.array([0, 1, 1, 2]), {1: 2, 2: 1}, np.array([1, 1, 0, 2]))
+        ({1: 1, 2: 1}, {1: 2, 2: 1})
+
+    """
+    import numpy as np
+
+    lost: list[NDArray[Any]] = []
+    won: list[NDArray[Any]] = []
+    for begin in range(0, clean.size, BLOCK):
+        before, after = clean[begin : begin + BLOCK], noisy[begin : begin + BLOCK]
+        places = np.flatnonzero(before != after)
+        lost.append(before[places])
+        won.append(after[places])
+    gone, come = counts_of(np.concatenate(lost)), counts_of(np.concatenate(won))
+    both = {value: count - gone.get(value, 0) for value, count in counts.items()}
+    return both, {value: count + come.get(value, 0) for value, count in both.items()}

@@ -1,0 +1,272 @@
+"""One file or many: which they are, who works on them, and what becomes of each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from marginseg.cli.errors import FAILED
+
+if TYPE_CHECKING:
+    from marginseg.cli.rows import Rows
+
+#: What the outcome of each file stands in, in the folder of the outputs.
+RECORD: Final = "marginseg.json"
+
+#: What the input or the disk is to blame for.
+BLAMED: Final = (OSError, ValueError, TypeError, MemoryError)
+
+#: One row of numbers for each class, label or sample.
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The volumes that a command was given.
+
+    Attributes:
+        paths: Each file, those of a folder in the order of their names.
+        several: Whether they were given as more than one, or as a folder.
+
+    """
+
+    paths: list[Path]
+    several: bool
+
+    @classmethod
+    def of(cls, given: Sequence[Path]) -> Sources:
+        """Look into folders."""
+        from marginseg.files.nifti import SUFFIXES
+
+        paths: list[Path] = []
+        for path in given:
+            if not path.is_dir():
+                paths.append(path)
+                continue
+            found = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES) and p.is_file())
+            if not found:
+                raise ValueError(f"{path}: expected .nii or .nii.gz files in this folder")
+            paths += found
+        return cls(paths, len(given) > 1 or given[0].is_dir())
+
+    def targets(self, output: Path) -> list[Path]:
+        """Return where the output of each goes: ``output``, or a file of its name in there.
+
+        Raises:
+            ValueError: Two outputs would have one name, or one would replace its input.
+            OSError: ``output`` cannot be written to.
+
+        """
+        from marginseg.files.nifti import SUFFIXES, check_output
+
+        if not self.several and not output.is_dir():
+            targets = [check_output(output)]
+        else:
+            if not output.is_dir() and output.name.endswith(SUFFIXES):
+                raise ValueError(f"--output: expected a folder for several files, got {output}")
+            self.folder(output)
+            targets = [output / path.name for path in self.paths]
+        for source, target in zip(self.paths, targets, strict=True):
+            if source.exists() and target.exists() and target.samefile(source):
+                raise ValueError(f"--output: {target} is the input; it would be replaced")
+        return targets
+
+    def folder(self, output: Path) -> None:
+        """Make the folder of the outputs, which have the names of the inputs.
+
+        Raises:
+            ValueError: Two inputs have one name.
+
+        """
+        names = [stem(path) for path in self.paths]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"expected files of different names, got {name} twice")
+        output.mkdir(parents=True, exist_ok=True)
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without ``.nii`` or ``.nii.gz``."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with one file.
+
+    Attributes:
+        source: The file.
+        outputs: What will be written.
+        work: Does it, and yields rows.
+        need: The bytes that it takes, about; called before any work.
+
+    """
+
+    source: Path
+    outputs: list[Path]
+    work: Callable[[], Iterable[Row]]
+    need: Callable[[], int]
+
+
+def run(
+    tasks: Sequence[Task], rows: Rows, options: dict[str, Any], folder: Path | None, total: int
+) -> None:
+    """Do all tasks, and print the rows of each.
+
+    Args:
+        tasks: One for each file.
+        rows: Where they are printed.
+        options: All that the outputs depend on, but for the inputs.
+        folder: Of several files: the outputs' folder, which remembers what is done. A file that was
+            done with the same options, and has not changed since, is not done again.
+        total: How many rows there will be of one file, for its progress; 0 where it is unknown.
+
+    Raises:
+        typer.Exit: With status 1, when a file of several failed; each has its line on stderr.
+
+    """
+    if folder is None:
+        with _progress(total) as advance:
+            for row in tasks[0].work():
+                rows.add(row)
+                advance()
+        return
+    failed = 0
+    with _progress(len(tasks)) as advance:
+        for task, outcome in _outcomes(tasks, options, folder):
+            if isinstance(outcome, BaseException):
+                failed += 1
+                text = " ".join(_message(outcome, task.source).split())
+                typer.echo(f"marginseg: {text}", err=True)
+            else:
+                for row in outcome:
+                    rows.add(row, task.source.name)
+            advance()
+    if failed:
+        typer.echo(f"marginseg: {failed} of {len(tasks)} files failed", err=True)
+        raise typer.Exit(FAILED)
+
+
+def _outcomes(
+    tasks: Sequence[Task], options: dict[str, Any], folder: Path
+) -> Iterator[tuple[Task, list[Row] | BaseException]]:
+    """Yield what becomes of each task, in their order, and remember what is done."""
+    from marginseg.files.records import read_records, write_json
+
+    record = folder / RECORD
+    done = {
+        entry["source"]: entry
+        for entry in read_records(record, ["source", "state", "options", "rows"])
+    }
+    options = {key: options[key] for key in sorted(options)}
+
+    def is_done(task: Task) -> bool:
+        entry = done.get(str(task.source.resolve()))
+        return (
+            entry is not None
+            and entry["options"] == options
+            and entry["state"] == _state(task.source)
+            and all(path.exists() for path in task.outputs)
+        )
+
+    waiting = {id(task): None if is_done(task) else _state(task.source) for task in tasks}
+    todo = [task for task in tasks if waiting[id(task)] is not None]
+    with _pool(todo) as submit:
+        futures = {id(task): submit(task) for task in todo}
+        for task in tasks:
+            key = str(task.source.resolve())
+            state = waiting[id(task)]
+            if state is None:
+                yield task, done[key]["rows"]
+                continue
+            try:
+                found = futures.pop(id(task)).result()
+            except BLAMED as error:
+                yield task, error
+                continue
+            done[key] = {"source": key, "state": state, "options": options, "rows": found}
+            write_json(record, list(done.values()))
+            yield task, found
+
+
+def _state(path: Path) -> list[int]:
+    """Return what changes when a file does; of one that is not there, nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
+@contextmanager
+def _pool(tasks: Sequence[Task]) -> Iterator[Callable[[Task], Future[list[Row]]]]:
+    """Work in as many threads as there are cores, and as memory has room for.
+
+    Decompression, kernels and array operations run without the interpreter's lock. Where files are
+    done side by side, each takes one thread.
+    """
+    import torch
+
+    def need(task: Task) -> int:
+        try:
+            return task.need()
+        except BLAMED:
+            return 0  # it fails when its turn comes
+
+    largest = max(map(need, tasks), default=0)
+    room = available_memory() // 2 // max(1, largest)
+    threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), room))
+    alone = threads == 1
+    pool = ThreadPoolExecutor(threads, initializer=None if alone else lambda: torch.set_num_threads(1))
+    try:
+        yield lambda task: pool.submit(lambda: [list(row) for row in task.work()])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def available_memory() -> int:
+    """Return the bytes that this machine can give without swapping, about."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _message(error: BaseException, source: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename or source)}: {error.strerror}"
+    text = str(error) or type(error).__name__
+    return text if str(source) in text else f"{source}: {text}"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr, where that is a terminal and there is more than one thing to do."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    # Rows that go to the terminal too are printed above the bar; a file gets them as they are.
+    bar = Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,108 @@
+"""The command that cuts probability maps where Dice is largest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marginseg.cli.rows import Rows
+from marginseg.cli.several import Row, Sources, Task, available_memory, run
+
+
+class Metric(StrEnum):
+    """What the segmentation is to maximise."""
+
+    dice = "dice"
+    accuracy = "accuracy"
+
+
+def threshold(
+    probabilities: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PROB...",
+            help="Probability maps, NIfTI: values in [0, 1]; 4-D: a channel a class. Or folders of "
+            "them.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="SEG",
+            help="Segmentation to write, NIfTI; of several maps the folder, made if new, in which "
+            "each has its map's name.",
+        ),
+    ],
+    metric: Annotated[
+        Metric,
+        typer.Option(help="What to maximise: dice cuts at t* = sup D / 2, accuracy at 1/2."),
+    ] = Metric.dice,
+) -> None:
+    """Cut probability maps where Dice is largest.
+
+    Prints the threshold, the Dice to expect if the probabilities are right, and the volume; writes
+    the segmentation `{p >= t}` as uint8.
+
+    A 4-D map holds one channel per class. Every class gets its own threshold, and the output is
+    4-D too: one mask per class, in the same order. Each mask is the best for its class, and masks
+    of neighbouring classes may overlap.
+
+    A map may be larger than memory. Of several, those that are done already are not done again, a
+    file that fails gets a line on stderr, and the exit status is then 1.
+    """
+    sources = Sources.of(probabilities)
+    targets = sources.targets(output)
+
+    def need(source: Path) -> int:
+        from marginseg.files.probabilities import open_probabilities
+
+        file = open_probabilities(source)
+        return min(4 * file.size, available_memory() // 4) if file.volume.compressed else 0
+
+    tasks = [
+        Task(source, [target], lambda s=source, t=target: cut_file(s, t, metric), lambda s=source: need(s))
+        for source, target in zip(sources.paths, targets, strict=True)
+    ]
+    columns = ("class", "threshold", "expected Dice", "voxels", "ml")
+    names = ("map", [path.name for path in sources.paths]) if sources.several else None
+    folder = output if sources.several else None
+    run(tasks, Rows(columns, names), {"command": "threshold", "metric": metric.value}, folder, 0)
+    typer.echo(str(output))
+
+
+def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
+    """Cut one map, and yield a row for each class when all are written."""
+    import math
+
+    import numpy as np
+    import torch
+
+    from marginseg.files.nifti import writing
+    from marginseg.files.probabilities import open_probabilities
+    from marginseg.ops.streamed_dice_threshold import streamed_dice_threshold
+    from marginseg.threshold import cut
+
+    file = open_probabilities(source)
+    shape = file.volume.shape
+    # An image of fewer than 3 axes has no volume in ml.
+    millilitres = math.prod(file.volume.spacing) / 1000.0 if len(shape) >= 3 else math.nan
+    rows: list[Row] = []
+    with writing(target, file.volume, shape, np.uint8) as output:
+        for number, channel in enumerate(file.each(room=available_memory() // 4)):
+            try:
+                best = streamed_dice_threshold(channel, metric=metric.value)
+            except ValueError as error:
+                raise ValueError(f"{source}: {error}") from error
+            at = float(best.threshold)
+            for piece in channel:
+                output.write(cut(torch.from_numpy(piece), at).numpy().view(np.uint8))
+            voxels = int(best.volume)
+            ml = "–" if math.isnan(millilitres) else f"{voxels * millilitres:.3f}"
+            rows.append([str(number), f"{at:.4f}", f"{float(best.dice):.4f}", str(voxels), ml])
+    yield from rows
