@@ -177,7 +177,8 @@ def noise(
 
     import torch
 
-    from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise, folded_share
+    from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
+    from marginseg.ops.folded_share import folded_share
     from marginseg.ops.warp import warp
 
     plane, spacing = _deformed_axes(data, volume)
