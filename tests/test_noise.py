@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom, norm
 
-from marginseg import GaussianFieldNoise, folded_share
+from marginseg import GaussianFieldNoise
 
 ALARM = 1e-6  # the probability of a false alarm of a whole statistical test
 
@@ -155,32 +155,6 @@ def test_one_voxel_volume():
     inside = (norm.cdf(1.0) - norm.cdf(-1.0)) ** 3
     assert noise.marginals(label.double()).item() == pytest.approx(inside, abs=1e-8)
     assert noise.sample(label, 5).shape == (5, 1, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("length_scale", "expected"), [(0.15 * math.sqrt(2), 0.003), (0.15 / math.sqrt(2), 0.186)]
-)
-def test_short_length_scales_fold(length_scale, expected):
-    fields = GaussianFieldNoise(0.06, length_scale).displacement(
-        (48, 48, 48), 24, generator=torch.Generator().manual_seed(0)
-    )
-    share = folded_share(fields)
-    assert share.shape == (24,)
-    bound = 5 * float(share.std()) / math.sqrt(24) + 0.1 * expected
-    assert abs(float(share.mean()) - expected) < bound
-
-
-def test_folded_share_of_known_maps():
-    grid = torch.arange(6.0)
-    reflected = torch.zeros(2, 6, 6)
-    reflected[0] = -2 * grid[:, None]
-    assert folded_share(reflected) == 1
-    both = reflected.clone()
-    both[1] = -2 * grid  # a half turn keeps the orientation
-    assert folded_share(both) == 0
-    assert folded_share(torch.zeros(4, 3, 1, 5, 5)).tolist() == [0.0] * 4
-    with pytest.raises(ValueError, match="^displacement"):
-        folded_share(torch.zeros(5, 4, 4))
 
 
 @pytest.mark.parametrize(

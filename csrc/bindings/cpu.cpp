@@ -10,6 +10,7 @@
 #include "common/extension.h"
 #include "common/instruction_set.h"
 #include "common/parallel.h"
+#include "folded_share/cpu.h"
 #include "gaussian_field/cpu.h"
 #include "gaussian_filter/cpu.h"
 #include "sample/cpu.h"
@@ -46,6 +47,15 @@ PYBIND11_MODULE(_cpu, m) {
       [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
          const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
         dice_threshold::run_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
+      },
+      release);
+
+  m.def(
+      "folded_share",
+      [](const uintptr_t coefficients, const uintptr_t shares, const int dtype, const int64_t count,
+         const std::vector<int64_t>& ranks, const std::vector<int64_t>& shape,
+         const std::vector<uintptr_t>& factors) {
+        folded_share::run(coefficients, shares, Dtype{dtype}, count, ranks, shape, factors);
       },
       release);
 

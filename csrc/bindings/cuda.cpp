@@ -12,6 +12,7 @@
 #include "common/cuda/context.cuh"
 #include "common/dtype.h"
 #include "common/extension.h"
+#include "folded_share/cuda.cuh"
 #include "gaussian_field/cuda.cuh"
 #include "gaussian_filter/cuda.cuh"
 #include "sample/cuda.cuh"
@@ -39,6 +40,15 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
            const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
           dice_threshold::run_curve({"dice_curve", stream, deterministic, allocate}, values,
                                     Dtype{dtype}, count, size, sorted, dice, volume);
+        });
+
+  m.def("folded_share",
+        [](const uintptr_t coefficients, const uintptr_t shares, const int dtype,
+           const int64_t count, const std::vector<int64_t>& ranks,
+           const std::vector<int64_t>& shape, const std::vector<uintptr_t>& factors,
+           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
+          folded_share::run({"folded_share", stream, deterministic, allocate}, coefficients, shares,
+                            Dtype{dtype}, count, ranks, shape, factors);
         });
 
   m.def("gaussian_filter",

@@ -90,6 +90,7 @@ void AxisByAxis<T>::run(const T* const coefficients, T* const output) const {
 }
 
 template class AxisByAxis<float>;
+template class AxisByAxis<double>;
 
 void run(const Context& context, const uintptr_t coefficients, const uintptr_t output,
          const Dtype dtype, const int64_t count, const std::vector<int64_t>& ranks,

@@ -73,14 +73,15 @@ struct Lanes {
   __device__ int rows() const { return threads >> (__ffs(across) - 1); }
 };
 
-// What a block has in shared memory: the coefficients of each of its rows, of N components.
-template <class T, int N, int most>
+// What a block has in shared memory: the coefficients of each of its rows, or of so many of them at
+// a time, of N components.
+template <class T, int N, int most, int count = tile_rows>
 struct Tile {
   // Rows begin in different banks, for lanes in different rows.
   static constexpr int gap = N * most * sizeof(T) % 128 == 0 ? packed<T> : 0;
   static constexpr int stride = N * most + gap;
 
-  alignas(16) T rows[tile_rows][stride];
+  alignas(16) T rows[count][stride];
 };
 
 // So many rows share the coefficients of the plane that a thread reads.
@@ -89,10 +90,11 @@ constexpr int rows_at_once = sizeof(T) == 8 ? 2 : 4;
 
 // Computes the coefficients of the first `count` rows, and perhaps of some more. The whole block
 // takes part, and a barrier ends it.
-template <class T, int N, int most>
-__device__ __forceinline__ void prepare_rows(Tile<T, N, most>& tile, const Prepared<T>& prepared,
-                                             const Part& part, const int count) {
-  static_assert(tile_rows % rows_at_once<T> == 0);
+template <class T, int N, int most, int largest>
+__device__ __forceinline__ void prepare_rows(Tile<T, N, most, largest>& tile,
+                                             const Prepared<T>& prepared, const Part& part,
+                                             const int count) {
+  static_assert(largest % rows_at_once<T> == 0);
   constexpr int packs = N * most / packed<T>;  // of a row
   const T* const planes = prepared.planes + static_cast<int64_t>(part.slab) * (N * most * most);
   const T* const factors = prepared.rows + part.row * most;

@@ -17,7 +17,7 @@ from marginseg.metrics import (
     volume_bias,
     volume_ratio,
 )
-from marginseg.noise import GaussianFieldNoise, folded_share
+from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import (
     DiceCurve,
     DiceThreshold,
@@ -25,6 +25,7 @@ from marginseg.ops.dice_threshold import (
     dice_threshold,
     segment_dice_threshold,
 )
+from marginseg.ops.folded_share import folded_share
 from marginseg.ops.gaussian_field import gaussian_field, gaussian_field_ranks
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.warp import warp

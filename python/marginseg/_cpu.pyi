@@ -26,6 +26,15 @@ def gaussian_field(
     shape: Sequence[int],
     factors: Sequence[int],
 ) -> None: ...
+def folded_share(
+    coefficients: int,
+    shares: int,
+    dtype: int,
+    count: int,
+    ranks: Sequence[int],
+    shape: Sequence[int],
+    factors: Sequence[int],
+) -> None: ...
 def sample(
     label: int,
     dtype: int,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
+from marginseg.ops.folded_share import folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.sample import sample
@@ -39,7 +40,7 @@ class GaussianFieldNoise:
         std: a, >= 0: how far a border moves. One number, or one for each axis. A voxel keeps its
             label's border within ±2a in 95 % of the samples.
         length_scale: b, > 0: over which distance the displacement changes. One number, or one for
-            each axis. Short length scales fold the volume over, see :func:`folded_share`.
+            each axis. Short length scales fold the volume over, see :meth:`sample_folded`.
         units: Of ``std`` and ``length_scale``: ``"extent"`` (fractions of the domain along each
             axis), ``"mm"`` (then ``spacing`` is needed) or ``"voxel"``.
         spacing: Voxel size in millimetres along each spatial axis.
@@ -194,34 +195,44 @@ class GaussianFieldNoise:
             torch.Size([3, 8, 8, 8])
 
         """
-        spatial = self._spatial_shape(label)
-        if label.dtype not in LABEL_DTYPES:
-            raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
-        if n < 1:
-            raise ValueError(f"n: expected at least 1, got {n}")
-        leading = label.ndim - len(spatial)
-        if not 0 <= batch_dims <= leading:
-            raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
-        coefficients, factors = draw_coefficients(
-            spatial,
-            self.std_in_voxels(spatial),
-            self.length_scale_in_voxels(spatial),
-            generator=generator,
-            batch_shape=(n, *label.shape[:batch_dims]),
-            dtype=torch.float32,
-            device=label.device,
-        )
-        if not _lies_reversed(label, len(spatial)):
-            return sample(label, coefficients, factors, interpolation=self.interpolation)
-        # The components of the field, and the axes of each, in the reverse order too.
-        coefficients = _reversed(coefficients.flip(-len(spatial) - 1), len(spatial)).contiguous()
-        mirrored = sample(
-            _reversed(label, len(spatial)),
-            coefficients,
-            factors[::-1],
-            interpolation=self.interpolation,
-        )
-        return _reversed(mirrored, len(spatial))
+        coefficients, factors = self._coefficients(label, n, generator, batch_dims)
+        return self._deformed(label, coefficients, factors)
+
+    def sample_folded(
+        self,
+        label: Tensor,
+        n: int = 1,
+        *,
+        generator: torch.Generator | None = None,
+        batch_dims: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw n noisy versions of ``label``, and tell how much of the volume each folds over.
+
+        Args:
+            label: As for :meth:`sample`, which draws the same samples from the same generator.
+            n: How many samples, >= 1.
+            generator: Source of the normals.
+            batch_dims: So many leading axes (cases, say) get fields of their own.
+
+        Returns:
+            The samples, (n, *label.shape), and of each field the share of voxels where ω + X(ω)
+            folds over (:func:`marginseg.folded_share`), float64, (n, *batch).
+
+        Raises:
+            TypeError: As for :meth:`sample`.
+            ValueError: As for :meth:`sample`.
+
+        Example:
+            >>> import torch
+            >>> label = torch.ones(8, 8, 8, dtype=torch.bool)
+            >>> samples, folded = GaussianFieldNoise(std=0.001).sample_folded(label, 3)
+            >>> samples.shape, folded
+            (torch.Size([3, 8, 8, 8]), tensor([0., 0., 0.], dtype=torch.float64))
+
+        """
+        coefficients, factors = self._coefficients(label, n, generator, batch_dims)
+        samples = self._deformed(label, coefficients, factors)
+        return samples, folded_share_from_coefficients(coefficients, factors)
 
     def marginals(self, label: Tensor, *, classes: Sequence[int] | None = None) -> Tensor:
         r"""Return the probability of every voxel under the noise (Theorem 1).
@@ -325,9 +336,7 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
-        volume = label.sum(
-            dim=[*range(-len(spatial), 0)], dtype=torch.float64
-        )
+        volume = label.sum(dim=[*range(-len(spatial), 0)], dtype=torch.float64)
         return volume / math.prod(spatial) - self.expected_volume(label)
 
     @staticmethod
@@ -337,6 +346,41 @@ class GaussianFieldNoise:
         for share in reversed(shares):
             kept = kept @ share
         return kept
+
+    def _coefficients(
+        self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Draw the fields of n noisy versions of a label, and return what they are made of."""
+        spatial = self._spatial_shape(label)
+        if label.dtype not in LABEL_DTYPES:
+            raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
+        if n < 1:
+            raise ValueError(f"n: expected at least 1, got {n}")
+        leading = label.ndim - len(spatial)
+        if not 0 <= batch_dims <= leading:
+            raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
+        return draw_coefficients(
+            spatial,
+            self.std_in_voxels(spatial),
+            self.length_scale_in_voxels(spatial),
+            generator=generator,
+            batch_shape=(n, *label.shape[:batch_dims]),
+            dtype=torch.float32,
+            device=label.device,
+        )
+
+    def _deformed(self, label: Tensor, coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        n = len(factors)
+        if not _lies_reversed(label, n):
+            return sample(label, coefficients, factors, interpolation=self.interpolation)
+        # The components of the field come in the reverse order too, as the axes of each.
+        mirrored = sample(
+            _reversed(label, n),
+            _reversed(coefficients.flip(-n - 1), n).contiguous(),
+            factors[::-1],
+            interpolation=self.interpolation,
+        )
+        return _reversed(mirrored, n)
 
     def _in_voxels(
         self, lengths: float | tuple[float, ...], shape: Sequence[int]
@@ -385,49 +429,6 @@ def _lies_reversed(label: Tensor, n: int) -> bool:
 def _reversed(values: Tensor, n: int) -> Tensor:
     leading = values.ndim - n
     return values.permute(*range(leading), *range(values.ndim - 1, leading - 1, -1))
-
-
-def folded_share(displacement: Tensor) -> Tensor:
-    r"""Return the share of voxels where ω ↦ ω + X(ω) folds over: det(I + ∇X) <= 0.
-
-    A deformation that folds is no longer a redrawn border: parts of the label appear mirrored.
-    With a = 0.06, b = 0.15·√2 has 0.3 % of folded points, b = 0.15/√2 has 18.6 %.
-
-    Args:
-        displacement: (*leading, n, *spatial), in voxels, n = 1, 2, 3. Gradients are central
-            differences, one-sided at the border; an axis of one voxel has gradient 0.
-
-    Returns:
-        float64 tensor of the leading shape, within [0, 1].
-
-    Raises:
-        ValueError: The shape is not that of a displacement.
-
-    Example:
-        >>> import torch
-        >>> folded_share(torch.zeros(2, 8, 8)).item()
-        0.0
-        >>> mirrored = -2.0 * torch.arange(8.0).expand(1, 8)
-        >>> folded_share(mirrored).item()
-        1.0
-
-    """
-    shape = tuple(displacement.shape)
-    n = next((k for k in (3, 2, 1) if len(shape) > k and shape[-k - 1] == k), None)
-    if n is None:
-        raise ValueError(f"displacement: expected shape (..., n, *spatial), got {shape}")
-    spatial = shape[-n:]
-    rows = [
-        torch.gradient(displacement, dim=axis - n)[0]
-        if spatial[axis] > 1
-        else torch.zeros_like(displacement)
-        for axis in range(n)
-    ]
-    # jacobian[..., i, j] = ∂(ω_i + X_i)/∂ω_j, the component axis moved behind the spatial axes.
-    jacobian = torch.stack([row.movedim(-n - 1, -1) for row in rows], dim=-1)
-    jacobian = jacobian + torch.eye(n, dtype=jacobian.dtype, device=jacobian.device)
-    folded = torch.linalg.det(jacobian) <= 0
-    return folded.double().mean(dim=[*range(-n, 0)])
 
 
 def _numbers(

@@ -225,7 +225,9 @@ def _pool(tasks: Sequence[Task]) -> Iterator[Callable[[Task], Future[list[Row]]]
     room = available_memory() // 2 // max(1, largest)
     threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), room))
     alone = threads == 1
-    pool = ThreadPoolExecutor(threads, initializer=None if alone else lambda: torch.set_num_threads(1))
+    pool = ThreadPoolExecutor(
+        threads, initializer=None if alone else lambda: torch.set_num_threads(1)
+    )
     try:
         yield lambda task: pool.submit(lambda: [list(row) for row in task.work()])
     finally:

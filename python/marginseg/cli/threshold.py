@@ -66,7 +66,12 @@ def threshold(
         return min(4 * file.size, available_memory() // 4) if file.volume.compressed else 0
 
     tasks = [
-        Task(source, [target], lambda s=source, t=target: cut_file(s, t, metric), lambda s=source: need(s))
+        Task(
+            source,
+            [target],
+            lambda s=source, t=target: cut_file(s, t, metric),
+            lambda s=source: need(s),
+        )
         for source, target in zip(sources.paths, targets, strict=True)
     ]
     columns = ("class", "threshold", "expected Dice", "voxels", "ml")

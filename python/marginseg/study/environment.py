@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from marginseg.data import Dataset
-from marginseg.noise import GaussianFieldNoise, folded_share
+from marginseg.noise import GaussianFieldNoise
+from marginseg.ops.folded_share import folded_share
 from marginseg.study.configuration import StudyConfig
 from marginseg.training.train import computing_device, computing_dtype
 

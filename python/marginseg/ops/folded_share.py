@@ -1,0 +1,151 @@
+"""How much of a volume a deformation folds over, of a displacement or of a field's coefficients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from marginseg.ops.boundary import DTYPE_CODES, core_of
+from marginseg.ops.library import implement, library, undispatched
+
+
+def folded_share(displacement: Tensor) -> Tensor:
+    r"""Return the share of voxels where ω ↦ ω + X(ω) folds over: det(I + ∇X) <= 0.
+
+    A deformation that folds is no longer a redrawn border: parts of the label appear mirrored.
+    With a = 0.06, b = 0.15·√2 has 0.3 % of folded points, b = 0.15/√2 has 18.6 %.
+
+    For the samples of a noise model, :meth:`marginseg.GaussianFieldNoise.sample_folded` gives the
+    same share without the displacement, in a fraction of the time.
+
+    Args:
+        displacement: (*leading, n, *spatial), in voxels, n = 1, 2, 3. Gradients are central
+            differences, one-sided at the border; an axis of one voxel has gradient 0.
+
+    Returns:
+        float64 tensor of the leading shape, within [0, 1].
+
+    Raises:
+        ValueError: The shape is not that of a displacement.
+
+    Example:
+        >>> import torch
+        >>> folded_share(torch.zeros(2, 8, 8)).item()
+        0.0
+        >>> mirrored = -2.0 * torch.arange(8.0).expand(1, 8)
+        >>> folded_share(mirrored).item()
+        1.0
+
+    """
+    shape = tuple(displacement.shape)
+    n = next((k for k in (3, 2, 1) if len(shape) > k and shape[-k - 1] == k), None)
+    if n is None:
+        raise ValueError(f"displacement: expected shape (..., n, *spatial), got {shape}")
+    spatial = shape[-n:]
+    rows = [
+        torch.gradient(displacement, dim=axis - n)[0]
+        if spatial[axis] > 1
+        else torch.zeros_like(displacement)
+        for axis in range(n)
+    ]
+    # jacobian[..., i, j] = ∂(ω_i + X_i)/∂ω_j, the component axis moved behind the spatial axes.
+    jacobian = torch.stack([row.movedim(-n - 1, -1) for row in rows], dim=-1)
+    jacobian = jacobian + torch.eye(n, dtype=jacobian.dtype, device=jacobian.device)
+    folded = torch.linalg.det(jacobian) <= 0
+    return folded.double().mean(dim=[*range(-n, 0)])
+
+
+def folded_share_from_coefficients(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    r"""Return the :func:`folded_share` of :math:`X = (F_1 \otimes \dots \otimes F_n)\,\xi`.
+
+    X is never made. Its central difference along axis j is a field of the same kind, with the
+    differences of F_j's rows in the place of F_j, one-sided at the ends:
+
+    .. math:: \partial_j X_i = (F_1 \otimes \dots \otimes D_j \otimes \dots \otimes F_n)\,\xi_i
+
+    The derivatives are evaluated row by row, and each voxel's det(I + ∇X) is taken at once. A
+    voxel whose determinant is within a rounding of 0 may count or not; one whose determinant is
+    NaN, because coefficients are infinite or NaN, does not count.
+
+    Args:
+        coefficients: ξ, (*leading, n, *ranks), float32 or float64, in voxels, n = 1, 2 or 3.
+        factors: The n matrices F_i, (size, rank), of the coefficients' dtype, size >= 1.
+
+    Returns:
+        float64 tensor of the leading shape, within [0, 1]; not differentiable.
+
+    Raises:
+        TypeError: A dtype does not fit.
+        ValueError: A shape or a device does not fit; the message names it.
+
+    Example:
+        >>> import torch
+        >>> factor = torch.arange(8.0).reshape(8, 1)  # X(ω) = ξ ω
+        >>> folded_share_from_coefficients(torch.tensor([[[-2.0]], [[-0.5]]]), [factor])
+        tensor([1., 0.], dtype=torch.float64)
+
+    """
+    if undispatched(coefficients, *factors):
+        return _forward(coefficients, factors)
+    result: Tensor = torch.ops.marginseg.folded_share(coefficients, factors)
+    return result
+
+
+def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
+    n = len(factors)
+    if not 1 <= n <= 3:
+        raise ValueError(f"factors: expected 1 to 3 matrices, got {n}")
+    if coefficients.dtype not in (torch.float32, torch.float64) or any(
+        factor.dtype != coefficients.dtype for factor in factors
+    ):
+        raise TypeError(
+            f"coefficients and factors: expected one dtype, float32 or float64, got "
+            f"{coefficients.dtype} and {[factor.dtype for factor in factors]}"
+        )
+    shapes = [tuple(factor.shape) for factor in factors]
+    if any(len(shape) != 2 or shape[0] < 1 for shape in shapes):
+        raise ValueError(f"factors: expected matrices (size, rank), size >= 1, got {shapes}")
+    given = tuple(coefficients.shape)
+    if given[-n - 1 :] != (n, *(rank for _, rank in shapes)):
+        raise ValueError(
+            f"coefficients: expected shape (*leading, {n}, *ranks) for factors {shapes}, "
+            f"got {given}"
+        )
+    for factor in factors:
+        core_of(coefficients, factors=factor)
+
+
+library.define("folded_share(Tensor coefficients, Tensor[] factors) -> Tensor")
+
+
+def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    _check(coefficients, factors)
+    drawn = coefficients.contiguous()
+    matrices = [factor.contiguous() for factor in factors]
+    shares = _fake(drawn, factors)
+    if shares.numel():
+        core = core_of(drawn)
+        core.run(
+            core.kernels.folded_share,
+            drawn.device,
+            drawn.data_ptr(),
+            shares.data_ptr(),
+            DTYPE_CODES[drawn.dtype],
+            shares.numel(),
+            drawn.shape[-len(matrices) :],
+            [len(matrix) for matrix in matrices],
+            [matrix.data_ptr() for matrix in matrices],
+        )
+    return shares
+
+
+def _fake(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    leading = coefficients.shape[: coefficients.ndim - len(factors) - 1]
+    return coefficients.new_empty(leading, dtype=torch.float64)
+
+
+implement("folded_share", _forward)
+torch.library.register_fake("marginseg::folded_share", _fake, lib=library)
