@@ -8,11 +8,11 @@ from __future__ import annotations
 import typer
 
 from marginseg.cli.errors import OneLineErrors, SeveralValues
+from marginseg.cli.marginals import marginals
+from marginseg.cli.noise import noise
 from marginseg.cli.prepare import prepare
 from marginseg.cli.show import figure1, info
 from marginseg.cli.study import study
-from marginseg.cli.marginals import marginals
-from marginseg.cli.noise import noise
 from marginseg.cli.threshold import threshold
 
 app = typer.Typer(

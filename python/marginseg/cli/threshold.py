@@ -103,7 +103,8 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
             try:
                 best = streamed_dice_threshold(channel, metric=metric.value)
             except ValueError as error:
-                raise ValueError(f"{source}: {error}") from error
+                said = str(error).removeprefix("chunks: ")
+                raise ValueError(said if str(source) in said else f"{source}: {said}") from error
             at = float(best.threshold)
             for piece in channel:
                 output.write(cut(torch.from_numpy(piece), at).numpy().view(np.uint8))
