@@ -5,12 +5,14 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <tuple>
 
 #include "common/dtype.h"
 #include "common/extension.h"
 #include "common/instruction_set.h"
 #include "common/parallel.h"
 #include "folded_share/cpu.h"
+#include "dice_threshold/tally.h"
 #include "gaussian_field/cpu.h"
 #include "gaussian_filter/cpu.h"
 #include "sample/cpu.h"
@@ -49,6 +51,21 @@ PYBIND11_MODULE(_cpu, m) {
         dice_threshold::run_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
       },
       release);
+
+  using dice_threshold::Tally;
+  py::class_<Tally>(m, "Tally")
+      .def(py::init([](const int dtype, const int64_t count, const bool at_half) {
+        return dice_threshold::make_tally(Dtype{dtype}, count, at_half);
+      }))
+      .def("add", &Tally::add, release)
+      .def("finish_pass", &Tally::finish_pass, release)
+      .def("misfits",
+           [](const Tally& tally) {
+             const auto [count, any_nan, least, greatest] = tally.misfits();
+             return std::make_tuple(count, any_nan, least, greatest);
+           })
+      .def("changed", &Tally::changed)
+      .def("results", &Tally::results);
 
   m.def(
       "folded_share",

@@ -28,6 +28,7 @@ from marginseg.ops.dice_threshold import (
 from marginseg.ops.folded_share import folded_share
 from marginseg.ops.gaussian_field import gaussian_field, gaussian_field_ranks
 from marginseg.ops.gaussian_filter import gaussian_filter
+from marginseg.ops.streamed_dice_threshold import streamed_dice_threshold
 from marginseg.ops.warp import warp
 from marginseg.threshold import cut, optimal_segmentation, optimal_threshold
 from marginseg.training.unet import UNet
@@ -58,6 +59,7 @@ __all__ = [
     "optimal_threshold",
     "segment_dice_threshold",
     "soft_dice",
+    "streamed_dice_threshold",
     "volume_bias",
     "volume_ratio",
     "warp",
