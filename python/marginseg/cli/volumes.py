@@ -178,8 +178,6 @@ def noise(
     import torch
 
     from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
-    from marginseg.ops.folded_share import folded_share
-    from marginseg.ops.warp import warp
 
     plane, spacing = _deformed_axes(data, volume)
     model = GaussianFieldNoise(
@@ -196,16 +194,12 @@ def noise(
     stem = volume.path.name.removesuffix(".gz").removesuffix(".nii")
     output.mkdir(parents=True, exist_ok=True)
     for index in range(1, samples + 1):
-        field = model.displacement(plane.shape, generator=generator)
-        noisy = warp(
-            clean[None], field[None], interpolation=interpolation.value, spatial_dims=plane.ndim
-        )[0].numpy()
+        drawn, folded = model.sample_folded(clean, generator=generator)
+        noisy = drawn[0].numpy()
         path = output / f"{stem}_noisy{index:03d}.nii.gz"
         nifti.write(path, noisy.reshape(volume.data.shape), volume)
         dices = [_dice(noisy == value, plane == value) for value in values]
-        table.add_row(
-            path.name, *(f"{score:.4f}" for score in dices), f"{float(folded_share(field)):.2%}"
-        )
+        table.add_row(path.name, *(f"{score:.4f}" for score in dices), f"{float(folded):.2%}")
     _print(table)
     typer.echo(f"{samples} sample{'s' if samples > 1 else ''} of {stem} in {output}")
 
