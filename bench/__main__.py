@@ -13,6 +13,7 @@ from rich.console import Console
 from bench import (
     chart,
     dice_threshold,
+    folded_share,
     gaussian_field,
     gaussian_filter,
     memory,
@@ -34,6 +35,7 @@ COMPARED = {
     "gaussian_filter": gaussian_filter.cases,
     "dice_threshold": dice_threshold.cases,
     "warp": warp.cases,
+    "folded_share": folded_share.cases,
 }
 #: What is measured without peers, from the most threads and the time budget.
 ALONE: dict[str, Callable[[int, float], Iterable[Any]]] = {

@@ -92,7 +92,7 @@ build() {
 tests() {
   local files=() name file missing
   for name in cuda step augmentation gaussian_filter gaussian_field warp warp_derivatives sample \
-    dice_threshold dice_threshold_large constants emulation noise threshold; do
+    folded_share dice_threshold dice_threshold_large constants emulation noise threshold; do
     file=$(find tests -name "test_$name.py")
     if [[ -z $file ]]; then
       failed+=("test_$name.py")

@@ -44,6 +44,7 @@ def calls() -> dict[str, Call]:
         "dice_threshold": lambda: dice_threshold(volume, spatial_dims=3),
         "gaussian_field": lambda: gaussian_field((EDGE,) * 3, 0.24, 1.7),
         "GaussianFieldNoise.sample": lambda: noise.sample(label),
+        "GaussianFieldNoise.sample_folded": lambda: noise.sample_folded(label),
         "GaussianFieldNoise.marginals": lambda: noise.marginals(label),
         "optimal_segmentation": lambda: optimal_segmentation(volume),
     }

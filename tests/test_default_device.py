@@ -55,6 +55,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "marginals of classes": lambda: _noise().marginals(_label(), classes=[0, 1]),
     "expected volume": lambda: _noise().expected_volume(_label()),
     "volume loss": lambda: _noise().volume_loss(_label()),
+    "sample and folds": lambda: _noise().sample_folded(_label(), 2, generator=_generator()),
     "folded share": lambda: marginseg.folded_share(
         _noise().displacement(SHAPE, 2, generator=_generator())
     ),

@@ -49,7 +49,7 @@ def main() -> None:
                     spatial_dims=n,
                     interpolation=interpolation,
                 )
-                noise.sample(label, 2, batch_dims=1)
+                noise.sample_folded(label, 2, batch_dims=1)
         gaussian_field(shape, 1.0, 5.0, batch_shape=(2,), device=device)
         dice_curve(image, spatial_dims=n)
     ragged = torch.tensor([0, 0, 5, 40_000, 40_001, 100_000])

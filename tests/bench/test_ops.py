@@ -34,7 +34,14 @@ def _threads():
 
 
 def test_the_benchmark_compares_the_ops_and_nothing_else():
-    assert OPS == ["dice_threshold", "gaussian_field", "gaussian_filter", "sample", "warp"]
+    assert OPS == [
+        "dice_threshold",
+        "folded_share",
+        "gaussian_field",
+        "gaussian_filter",
+        "sample",
+        "warp",
+    ]
     assert sorted(COMPARED) == OPS
     for op in OPS:
         assert importlib.import_module(f"bench.{op}").cases is COMPARED[op]

@@ -50,6 +50,7 @@ def _results() -> dict[str, np.ndarray]:
 
 
 def _from_coefficients(noise, label, normals, name):
+    from marginseg.ops.folded_share import folded_share_from_coefficients
     from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field_ranks
     from marginseg.ops.sample import sample
 
@@ -72,6 +73,12 @@ def _from_coefficients(noise, label, normals, name):
     return {
         f"field {name}": gaussian_field(shape, 2.0, 6.0, **options),
         f"sample {name}": sample(label, scaled, factors, interpolation="nearest"),
+        # In voxels; the field is as large as its length scale, so that many of them fold.
+        f"folds {name}": label.numel() * folded_share_from_coefficients(3.0 * scaled, factors),
+        f"folds float64 {name}": label.numel()
+        * folded_share_from_coefficients(
+            3.0 * scaled.double(), [factor.double() for factor in factors]
+        ),
     }
 
 
@@ -100,6 +107,9 @@ def test_all_sets_agree(results_of):
         for key, value in results.items():
             if key.startswith("threshold"):
                 assert np.array_equal(value, base[key]), (name, key)
+            elif key.startswith("folds"):
+                # As may a voxel whose determinant is within a rounding of 0.
+                assert np.abs(value - base[key]).max() <= 2, (name, key)
             elif key.startswith(("label", "sample")):
                 # A position within a rounding of halfway between two voxels may go either way.
                 assert np.count_nonzero(value != base[key]) <= 2, (name, key)
