@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel
@@ -77,7 +78,9 @@ def test_a_map_without_room_in_memory_is_cut_the_same(
     m = (np.random.default_rng(0).random((12, 11, 10, 3)) ** 3).astype(np.float32)
     source = save(tmp_path / f"p{suffix}", m)
     roomy = run("threshold", source, "-o", tmp_path / "a.nii")
-    monkeypatch.setattr("marginseg.cli.threshold.available_memory", lambda: 0)
+    # The module has the name of the command, which hides it.
+    module = sys.modules["marginseg.cli.threshold"]
+    monkeypatch.setattr(module, "available_memory", lambda: 0)
     monkeypatch.setattr("marginseg.files.nifti.PIECE", 1000)
     tight = run("threshold", source, "-o", tmp_path / "b.nii")
     assert tight.exit_code == 0, tight.output
@@ -94,7 +97,7 @@ def test_scaled_and_big_endian_maps(tmp_path: Path, scale: tuple[float, float]) 
     image = nibabel.Nifti1Image(stored, AFFINE, header)
     image.header.set_slope_inter(*scale)
     nibabel.save(image, tmp_path / "p.nii.gz")
-    m = nibabel.load(tmp_path / "p.nii.gz").get_fdata()
+    m = nibabel.load(tmp_path / "p.nii.gz").get_fdata().astype(np.float32)
     result = run("threshold", tmp_path / "p.nii.gz", "-o", tmp_path / "s.nii.gz")
     assert result.exit_code == 0, result.output
     _, mask = sorted_scan(m)

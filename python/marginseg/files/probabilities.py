@@ -51,7 +51,10 @@ class ProbabilityFile:
             room: So many bytes may be held.
 
         """
-        dtype = np.dtype(np.float64 if self.volume.dtype == np.float64 else np.float32)
+        stored = self.volume.stored
+        # What the header scales is stored in few bits, and its slope has float32's: 255 steps of
+        # 1/255 make 1 in float32, and a little more in float64.
+        dtype = np.dtype(np.float64 if (stored.kind, stored.itemsize) == ("f", 8) else np.float32)
         if not self.volume.compressed or self.size * dtype.itemsize > room:
             for channel in range(self.channels):
                 yield _Reread(self.volume, dtype, channel * self.size, (channel + 1) * self.size)
