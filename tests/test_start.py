@@ -64,6 +64,7 @@ def test_an_exported_program_loads(tmp_path: Path) -> None:
         ("frobnicate", 2),
         ("threshold", 2),
         ("noise label.nii --std x -o out", 2),
+        ("--version", 0),
         ("study --folds 1 -o out", 2),
         ("study --structure heart -o out", 2),
         ("study --data decathlon -o out", 2),

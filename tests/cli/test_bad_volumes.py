@@ -37,7 +37,7 @@ def test_bad_noise(label: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ["--std", 2, "-o", output]
     refused(run("noise", label, *options, "--units", "mm"), "--length-scale", output=output)
-    refused(run("noise", label, *options, "--length-scale", 0), "length_scale", output=output)
+    refused(run("noise", label, *options, "--length-scale", 0), "--length-scale", output=output)
     refused(run("noise", label, *options, "--samples", 0), "--samples", output=output)
     refused(run("noise", label, *options, "--seed", 2**64), "--seed", output=output)
     refused(run("noise", label, "--std", 2, "-o", label), "a label.nii.gz")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 
 import pytest
 
 from command_line import refused, run
+from marginseg.cli import app
 from marginseg.cli.errors import _repeat_names
+from marginseg.study.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,51 @@ def test_usage_errors() -> None:
     refused(run("frobnicate"), "frobnicate")
     refused(run("threshold"), "PROB")
     refused(run("info", "--loud"), "--loud")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        ("study --folds 40 --max-cases 50 --patch 30x32x32 -o out", "--patch: expected multiples"),
+        ("study --std 0 0 -o out", "--std: expected each once"),
+        ("study --features 8 -o out", "--features: expected two levels"),
+        ("study --preset quick --folds 33 -o out", "--folds: expected at most the 32 cases"),
+        ("study --status nowhere", ""),
+    ],
+)
+def test_a_message_names_the_option(arguments: str, start: str) -> None:
+    result = run(*arguments.split())
+    refused(result, f"marginseg: {start}")
+
+
+def test_the_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"marginseg {version('marginseg')}\n")
+
+
+def test_the_help_of_a_study_has_the_presets_numbers() -> None:
+    words = " ".join(re.sub(r"[│\n]", " ", run("study", "--help").stdout).split())
+    for name, config in PRESETS.items():
+        said = words.partition(f"{name}: ")[2].partition("trainings")[0]
+        runs = len(config.resolved().runs())
+        expected = [
+            f"{config.phantom_cases} phantoms",
+            "x".join(map(str, config.patch_shape)),
+            "--std " + " ".join(f"{a:g}" for a in config.std),
+            f"{config.folds} folds",
+            "-".join(map(str, config.features)),
+            f"{config.epochs} epochs",
+            f"{runs} ",
+        ]
+        for part in expected:
+            assert part in said, (name, part, said)
+
+
+def test_no_help_names_an_option_that_its_command_lacks() -> None:
+    for command in app.registered_commands:
+        name = command.callback.__name__
+        text = run(name, "--help").stdout
+        listed = set(re.findall(r"^│ [* ]*(--[\w-]+)", text, re.MULTILINE))
+        # The example of another command may stand there.
+        others = re.sub(rf"marginseg (?!{name})\w+.*", "", text)
+        assert set(re.findall(r"--[a-z][\w-]*", others)) <= listed | {"--help"}, name

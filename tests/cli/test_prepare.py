@@ -152,12 +152,11 @@ def test_bad_input_gets_one_line(download: Path, tmp_path: Path) -> None:
         ("--spacing", "0x1x1"),
         ("--preset", "slow"),
     ):
-        name = {"--patch": "patch_shape"}.get(option, option)
-        refused(prepare(download, cache, option, value), name)
+        refused(prepare(download, cache, option, value), option)
     file = tmp_path / "file"
     file.write_text("")
     refused(prepare(download, file), "--output: expected a folder")
-    refused(prepare(download, file / "c"), "cache_dir: cannot make the folder")
+    refused(prepare(download, file / "c"), "--output: cannot make the folder")
     refused(run("prepare", "--verify", "-o", cache), "--output")
     assert not cache.exists()
     (tmp_path / "manifest-a-0.json").write_text("{")

@@ -255,3 +255,78 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume.file)
     assert (tmp_path / "link.nii").is_symlink()
     assert not nibabel.load(tmp_path / "target.nii").get_fdata().any()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, kind: type) -> None:
+    # The header speaks of 1000 voxels, and 256 MB follow.
+    head = nibabel.Nifti1Image(np.zeros((10, 10, 10), kind), np.eye(4)).to_bytes()
+    path = tmp_path / "bomb.nii.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(head)
+        for _ in range(16):
+            file.write(bytes(1 << 24))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (nifti.read, nifti.read_label):
+        with pytest.raises(ValueError, match=r"bomb\.nii\.gz: expected a whole .* goes on after"):
+            read(path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # kilobytes
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_promises_too_much_is_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    image = nibabel.Nifti1Image(np.zeros((10, 10, 10), np.float32), np.eye(4))
+    image.header.set_data_shape((10000, 10000, 10000))
+    image.header["vox_offset"] = 352
+    content = image.header.binaryblock + bytes(4004)
+    path = tmp_path / f"liar{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with pytest.raises(ValueError, match=r"can't hold the 4000000000352 that its header promises"):
+        nifti.open_volume(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    dtype=st.sampled_from(["<u1", "<i2", ">f4", "<f8"]),
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    piece=st.integers(8, 200),
+    suffix=st.sampled_from([".nii", ".nii.gz"]),
+    data=st.data(),
+)
+def test_pieces_are_the_values_in_the_file_s_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    shape: list[int],
+    piece: int,
+    suffix: str,
+    data: st.DataObject,
+) -> None:
+    values = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+    header = nibabel.Nifti1Header(endianness=dtype[0])
+    header.set_data_dtype(np.dtype(dtype))
+    path = tmp_path_factory.mktemp("pieces") / f"in{suffix}"
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4), header), path)
+    flat = values.ravel(order="F")
+    begin = data.draw(st.integers(0, flat.size - 1))
+    end = data.draw(st.integers(begin + 1, flat.size))
+    run = data.draw(st.integers(1, flat.size))
+    file = nifti.open_volume(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nifti, "PIECE", piece)
+        found = [part.copy() for part in file.pieces(begin, end, run)]
+        assert_array_equal(file.read(), values)
+    assert_array_equal(np.concatenate(found), flat[begin:end])
+    borders = np.cumsum([0, *map(len, found)])
+    assert set(range(0, end - begin, run)) <= set(borders.tolist())
+    assert file.read().flags.f_contiguous
+
+
+def test_what_is_not_compressed_is_mapped(tmp_path: Path) -> None:
+    path = save(tmp_path / "in.nii", np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    before = path.read_bytes()
+    data = nifti.read(path).data
+    assert isinstance(data.base, np.memmap) or isinstance(data, np.memmap)
+    data[0, 0, 0] = 7
+    del data
+    assert path.read_bytes() == before

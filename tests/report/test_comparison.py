@@ -10,6 +10,7 @@ from marginseg.cli import app
 from marginseg.report import write_report
 from marginseg.report.comparison import read_comparison
 from marginseg.report.summary import summary_table
+from marginseg.report.terminal import comparison_table
 
 HEAD = "structure,std,method,mean\n"
 
@@ -88,3 +89,14 @@ def test_the_command_refuses_a_malformed_table_before_it_begins(tmp_path: Path) 
     assert result.exit_code == 2
     assert "none.csv: No such file" in result.output
     assert not (tmp_path / "study").exists()
+
+
+def test_the_terminal_shows_what_both_tables_have(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    row = next(r for r in summary_table(tmp_path / "study") if r["method"] == "CE(0)")
+    theirs = f"{row['structure']},{row['std']},CE(0),{row['mean'] - 0.125}\nheart,0,CE(0),0.5\n"
+    table = comparison_table(tmp_path / "study", _written(tmp_path, HEAD + theirs))
+    assert table.row_count == 1
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells[:4] == [row["structure"], f"{row['std']:g}", "CE(0)", "noisy"]
+    assert cells[4:] == [f"{row['mean']:.3f}", f"{row['mean'] - 0.125:.3f}", "+0.125"]

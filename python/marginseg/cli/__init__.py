@@ -5,6 +5,8 @@ Torch and Matplotlib are imported by the commands that need them, so that help c
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from marginseg.cli.errors import OneLineErrors, SeveralValues
@@ -26,13 +28,21 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def marginseg(context: typer.Context) -> None:
+def marginseg(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version, and end.")] = False,
+) -> None:
     """Label noise, its marginals, and the threshold that Dice asks for.
 
-    Volumes are NIfTI files (.nii, .nii.gz); what is written keeps the affine, spacing and header of
-    what was read. An existing output file is replaced, and never left half-written. Bad input gets
-    one line on stderr and exit status 2.
+    Volumes are NIfTI files (.nii, .nii.gz), one, many, or folders of them; what is written keeps
+    the affine, spacing and header of what was read. An existing output file is replaced, and never
+    left half-written. Bad input gets one line on stderr and exit status 2.
     """
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"marginseg {version_of('marginseg')}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -50,7 +51,9 @@ class OneLineErrors(TyperGroup):
         except (ValueError, TypeError, MemoryError) as error:
             if os.environ.get("MARGINSEG_TRACEBACK"):
                 raise
-            _fail(str(error) or type(error).__name__, BAD_INPUT)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            text = str(error) or type(error).__name__
+            _fail(_with_option(text, command.params if command else ()), BAD_INPUT)
 
 
 class SeveralValues(TyperCommand):
@@ -65,6 +68,23 @@ class SeveralValues(TyperCommand):
             for name in param.opts
         }
         return super().parse_args(ctx, _repeat_names(args, several))
+
+
+#: What the library calls what an option sets, where the two names differ.
+SETTINGS = {"structures": "structure", "patch_shape": "patch", "cache_dir": "cache"}
+
+
+def _with_option(message: str, parameters: Sequence[Any]) -> str:
+    """Name the option in the place of the library's argument: ``folds: expected ...``."""
+    found = re.match(r"\w+(?=: )", message)
+    if not found:
+        return message
+    name = SETTINGS.get(found[0], found[0])
+    for parameter in parameters:
+        options = [option for option in parameter.opts if option.startswith("--")]
+        if parameter.name == name and options:
+            return options[0] + message[found.end() :]
+    return message
 
 
 def _repeat_names(args: Sequence[str], several: dict[str, bool]) -> list[str]:

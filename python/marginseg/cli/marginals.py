@@ -72,7 +72,7 @@ def marginals(
     names = ("file", [path.name for path in sources.paths]) if sources.several else None
     rows = Rows(("label", "voxels", "expected voxels", "best Dice", "at threshold"), names)
     options = {"command": "marginals", "std": stds, "units": units.value, "label": only}
-    run(tasks, rows, options, output if sources.several else None, 0)
+    run(tasks, rows, options, output if sources.several else None, 1)
     typer.echo(str(output))
 
 

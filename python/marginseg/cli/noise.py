@@ -124,7 +124,7 @@ def noise(
     remembered = {"command": "noise", "samples": samples, "seed": seed, "label": only, **options}
     if sources.several:
         sources.folder(output)
-    run(tasks, rows, remembered, output if sources.several else None, 0)
+    run(tasks, rows, remembered, output if sources.several else None, samples)
     typer.echo(str(output))
 
 

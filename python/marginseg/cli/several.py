@@ -127,17 +127,20 @@ def run(
         options: All that the outputs depend on, but for the inputs.
         folder: Of several files: the outputs' folder, which remembers what is done. A file that was
             done with the same options, and has not changed since, is not done again.
-        total: How many rows there will be of one file, for its progress; 0 where it is unknown.
+        total: How many first cells the rows of one file will have, samples say; for its progress.
 
     Raises:
         typer.Exit: With status 1, when a file of several failed; each has its line on stderr.
 
     """
     if folder is None:
+        seen = None
         with _progress(total) as advance:
             for row in tasks[0].work():
                 rows.add(row)
-                advance()
+                if row[0] != seen:
+                    seen = row[0]
+                    advance()
         return
     failed = 0
     with _progress(len(tasks)) as advance:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from marginseg.cli.console import console
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,30 +21,28 @@ SHOWN = 20
 
 def show_status(folder: Path) -> None:
     """Print how far a study is: in all, by structure and noise level, and each run under way."""
-    from rich.console import Console
-
     from marginseg.study.status import study_status
 
     status = study_status(folder)
-    console = Console(highlight=False, markup=False)
+    out = console()
     for line in _summary(status):
-        console.print(line)
+        out.print(line)
     if status.preparing:
         return
-    console.print()
-    console.print(_groups(status))
+    out.print()
+    out.print(_groups(status))
     running = [run for run in status.runs if run.state == "running"]
     if running:
-        console.print()
-        console.print(_running(running[:SHOWN], status.config.epochs))
+        out.print()
+        out.print(_running(running[:SHOWN], status.config.epochs))
         _more(len(running))
     failed = [run for run in status.runs if run.state == "failed"]
     if failed:
-        console.print("\nfailed; the study's command tries them again")
+        out.print("\nfailed; the study's command tries them again")
         for run in failed[:SHOWN]:
-            console.print(f" {run.run.id}: {run.error}")
+            out.print(f" {run.run.id}: {run.error}")
             if run.log is not None:
-                console.print(f"   {run.log}", soft_wrap=True)
+                out.print(f"   {run.log}", soft_wrap=True)
         _more(len(failed))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from marginseg.cli.console import console
 from marginseg.cli.options import (
     Data,
     DataOption,
@@ -28,6 +29,8 @@ from marginseg.cli.options import (
 from marginseg.cli.status import show_status
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from marginseg.study.configuration import StudyConfig
     from marginseg.study.grid import Progress
     from marginseg.study.task import Executor
@@ -63,8 +66,10 @@ def study(
     preset: Annotated[
         Preset,
         typer.Option(
-            help="Settings that the other options change. quick: small networks, minutes on two "
-            "cores; paper: the published settings, days without a GPU."
+            help="Settings that the other options change. quick: 32 phantoms of 32x32x32, --std 0 "
+            "0.03 0.06, 2 folds, a U-Net of 8-16-32 features, 8 epochs: 36 trainings, minutes on "
+            "two cores. paper: 400 phantoms of 64x64x64, --std 0 0.02 0.04 0.06, 5 folds, "
+            "16-32-64-128-256 features, 100 epochs: 120 trainings, days without a GPU."
         ),
     ] = Preset.quick,
     data: DataOption = Data.phantom,
@@ -112,8 +117,9 @@ def study(
         Path | None,
         typer.Option(
             metavar="TABLE.csv",
-            help="Print these numbers beside the study's: another study's table.csv, or any CSV "
-            "file with the columns structure, std, method and mean.",
+            help="Print these numbers beside the study's, in the terminal and in the report: "
+            "another study's table.csv, or any CSV file with the columns structure, std, method "
+            "and mean.",
         ),
     ] = None,
     executor: Annotated[
@@ -164,8 +170,6 @@ def study(
     Exit status: 0; 1 if a run failed (the report is written all the same); 2 for bad input; 130
     after Ctrl-C.
     """
-    from rich.console import Console
-
     if status is not None:
         _check_alone(context)
         show_status(status)
@@ -203,7 +207,7 @@ def study(
         read_comparison(compare)  # what is wrong with it shows before hours of training
 
     config = configured(preset, settings)
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
 
     from marginseg.report import rich_table, write_report
     from marginseg.study.folder import StudyFolder
@@ -217,19 +221,52 @@ def study(
             cache_dir=cache,
             executor=_executor(config, executor, address, gpu_share),
         )
-    page = write_report(output, compare=compare)
-    console.print(rich_table(output))
+    with _writing_the_report():
+        page = write_report(output, compare=compare)
+    out.print(rich_table(output), soft_wrap=True)
+    if compare is not None:
+        _show_comparison(output, compare, out)
     for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
-        console.print(f"skipped: {structure_name}: {name}: {reason}", markup=False)
+        out.print(f"skipped: {structure_name}: {name}: {reason}", soft_wrap=True)
     if len(result.skipped) > SKIPPED_SHOWN:
         more = len(result.skipped) - SKIPPED_SHOWN
-        console.print(f"skipped: {more} more, see {StudyFolder(output).skipped_file}", markup=False)
+        out.print(f"skipped: {more} more, see {StudyFolder(output).skipped_file}", soft_wrap=True)
     for failed in result.failed:
         log = f" ({failed.log})" if failed.log else ""
         typer.echo(f"marginseg: run {failed.run} failed: {failed.error}{log}", err=True)
     typer.echo(str(page))
     if result.failed:
         raise typer.Exit(1)
+
+
+def _show_comparison(output: Path, compare: Path, out: Console) -> None:
+    """Print the means that both tables have, or say that there are none."""
+    from marginseg.report.terminal import comparison_table
+
+    table = comparison_table(output, compare)
+    if table.row_count:
+        out.print()
+        out.print(table, soft_wrap=True)
+    else:
+        typer.echo(
+            f"marginseg: --compare: no row of {compare} has a structure, std and method of this "
+            "study",
+            err=True,
+        )
+
+
+@contextmanager
+def _writing_the_report() -> Iterator[None]:
+    """Say what takes these seconds, on stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        typer.echo("writing the report", err=True)
+        yield
+        return
+    with console.status("writing the report"):
+        yield
 
 
 def _executor(

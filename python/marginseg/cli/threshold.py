@@ -77,7 +77,7 @@ def threshold(
     columns = ("class", "threshold", "expected Dice", "voxels", "ml")
     names = ("map", [path.name for path in sources.paths]) if sources.several else None
     folder = output if sources.several else None
-    run(tasks, Rows(columns, names), {"command": "threshold", "metric": metric.value}, folder, 0)
+    run(tasks, Rows(columns, names), {"command": "threshold", "metric": metric.value}, folder, 1)
     typer.echo(str(output))
 
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from marginseg.report.claims import CLAIMS, judge
+from marginseg.report.comparison import read_comparison
 from marginseg.report.results import read_results
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1, differences, summarise
 
@@ -55,6 +57,40 @@ def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> 
     return table
 
 
+def comparison_table(output_dir: str | os.PathLike[str], compare: str | os.PathLike[str]) -> Table:
+    """Return the means that another table has too, beside a study's own.
+
+    Args:
+        output_dir: A study's folder.
+        compare: See :func:`marginseg.report.comparison.read_comparison`.
+
+    Returns:
+        A row for each structure, std, method and reference that both have; none where there are
+        none.
+
+    Raises:
+        OSError: ``compare`` can't be read.
+        ValueError: The folder holds no study, or ``compare`` is no such table.
+
+    """
+    other = read_comparison(compare)
+    table = Table(
+        title=f"Beside {other.name}",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("structure", overflow="fold")
+    for name in ("std", "method", "reference", "ours", "theirs", "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in other.rows(summarise(read_results(output_dir))):
+        numbers = (f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{row['difference']:+.3f}")
+        names = (f"{row['std']:g}", row["method"], row["reference"])
+        table.add_row(row["structure"], *names, *numbers)
+    return table
+
+
 def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Count what became of each claim, a line a claim."""
     lines = []
@@ -71,9 +107,9 @@ def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _short(row: Mapping[str, Any]) -> str:
+def _short(row: Mapping[str, Any]) -> Text:
     if row["method"] == CEILING or math.isnan(row["low"]):
-        return f"{row['mean']:.3f}"
+        return Text(f"{row['mean']:.3f}")
     low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
-    # Rich would take a bare bracket for markup.
-    return f"{row['mean']:.3f} \\[{low},{high}]"
+    # As text: in a string Rich would take the bracket for markup.
+    return Text(f"{row['mean']:.3f} [{low},{high}]")
