@@ -90,7 +90,7 @@ def test_a_damaged_record_is_as_none(maps: Path, tmp_path: Path) -> None:
     output = tmp_path / "segs"
     first = run("threshold", maps, "-o", output)
     for content in ("[", "[1, {}]", json.dumps({"a": 1})):
-        (output / "marginseg.json").write_text(content)
+        (output / "finished.json").write_text(content)
         result = run("threshold", maps, "-o", output)
         assert (result.exit_code, result.stdout) == (0, first.stdout)
 

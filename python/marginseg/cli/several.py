@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from marginseg.cli.rows import Rows
 
 #: What the outcome of each file stands in, in the folder of the outputs.
-RECORD: Final = "marginseg.json"
+RECORD: Final = "finished.json"
 
 #: What the input or the disk is to blame for.
 BLAMED: Final = (OSError, ValueError, TypeError, MemoryError)
