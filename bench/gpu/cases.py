@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import dice_threshold as threshold_peers
+from bench import folded_share as fold_peers
 from bench import gaussian_field as field_peers
 from bench import gaussian_filter as filter_peers
 from bench import sample as sample_peers
@@ -17,6 +18,7 @@ from bench import warp as warp_peers
 from bench.case import Call, Size, largest_difference, optional, organ
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_field, gaussian_filter, warp
 from marginseg.noise import DEFAULT_LENGTH_SCALE
+from marginseg.ops.folded_share import folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients
 
 #: Inputs that take turns.
@@ -68,6 +70,7 @@ def batches(size: Size) -> Iterator[DeviceCase]:
     yield from _warps(size)
     yield _sample(size)
     yield _field(size)
+    yield _folds(size)
     yield from _thresholds(size)
 
 
@@ -229,6 +232,24 @@ def _field(size: Size) -> DeviceCase:
     )
 
 
+def _folds(size: Size) -> DeviceCase:
+    coefficients, factors = fold_peers.drawn(size)
+    return DeviceCase(
+        "folded_share",
+        "float32, from coefficients",
+        size.name,
+        # Nothing of the volume's size is moved: the field, which others read, stands for it.
+        12.0 * size.voxels,
+        lambda i: lambda: folded_share_from_coefficients(coefficients, factors),
+        (
+            Rival(
+                "the field itself",
+                lambda i: lambda: torch.ops.marginseg.gaussian_field(coefficients, factors),
+            ),
+        ),
+    )
+
+
 def _thresholds(size: Size) -> Iterator[DeviceCase]:
     def realistic() -> Tensor:
         grain = gaussian_filter(torch.randn(size.shape), (1.0,) * 3)
@@ -282,6 +303,7 @@ def singles(size: Size) -> dict[str, Call]:
     (edges, image) = ((size.edge,) * 3, torch.rand(size.shape))
     noise = GaussianFieldNoise(std=0.03, spatial_dims=3)
     field = noise.displacement(edges)
+    coefficients, factors = fold_peers.drawn(size)
     label = organ(size)
     return {
         "gaussian_filter, σ 2": lambda: gaussian_filter(image, 2.0),
@@ -291,6 +313,7 @@ def singles(size: Size) -> dict[str, Call]:
             edges, 1.0, DEFAULT_LENGTH_SCALE * size.edge, device=image.device
         ),
         "sample": lambda: noise.sample(label),
+        "folded_share": lambda: folded_share_from_coefficients(coefficients, factors),
         "dice_threshold, iterate": lambda: dice_threshold(image, spatial_dims=3),
         "dice_threshold, sort": lambda: dice_threshold(image, spatial_dims=3, method="sort"),
     }

@@ -18,25 +18,38 @@ using gaussian_field::Tiles;
 
 using Count = unsigned long long;
 
-// The differences of a factor, (size, rank).
+// The differences of the factors, one after another; each thread computes one value.
 template <class T>
-__global__ __launch_bounds__(threads) void differentiate(const T* const factor, T* const slopes,
-                                                         const int64_t size, const int64_t rank) {
-  const int64_t place = thread_number();
-  if (place >= size * rank) return;
-  slopes[place] = slope(factor + place % rank, place / rank, size, rank);
-}
-
-template <class T>
-Factors<T> slopes_of(const Context& context, const Factors<T>& factors) {
-  Factors<T> result = factors;
+__global__ __launch_bounds__(threads) void differentiate(const Factors<T> factors,
+                                                         T* const slopes) {
+  int64_t place = thread_number();
+  T* const target = slopes + place;
+#pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
     if (factors.factor[axis] == nullptr) continue;
-    const int64_t count = factors.size[axis] * factors.rank[axis];
-    T* const slopes = context.allocate<T>(count);
-    context.launch(differentiate<T>, blocks_for(count), threads, factors.factor[axis], slopes,
-                   factors.size[axis], factors.rank[axis]);
-    result.factor[axis] = slopes;
+    const int64_t rank = factors.rank[axis];
+    const int64_t count = factors.size[axis] * rank;
+    if (place < count) {
+      *target = slope(factors.factor[axis] + place % rank, place / rank, factors.size[axis], rank);
+      return;
+    }
+    place -= count;
+  }
+}
+
+// Factors that are the differences of these.
+template <class T>
+Factors<T> slopes_of(const Context& context, const Factors<T>& factors) {
+  int64_t begin[4] = {0};
+  for (int axis = 0; axis < 3; ++axis) {
+    const bool missing = factors.factor[axis] == nullptr;
+    begin[axis + 1] = begin[axis] + (missing ? 0 : factors.size[axis] * factors.rank[axis]);
+  }
+  T* const slopes = context.allocate<T>(begin[3]);
+  context.launch(differentiate<T>, blocks_for(begin[3]), threads, factors, slopes);
+  Factors<T> result = factors;
+  for (int axis = 0; axis < 3; ++axis) {
+    if (factors.factor[axis] != nullptr) result.factor[axis] = slopes + begin[axis];
   }
   return result;
 }
