@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bench import folded_share
 from bench.case import Call, Size, organ
 from bench.timing import Timing, per_call
 from marginseg import (
@@ -17,6 +18,7 @@ from marginseg import (
     optimal_segmentation,
     warp,
 )
+from marginseg.ops.folded_share import folded_share_from_coefficients
 
 EDGE = 8
 TARGET_SECONDS = 15e-6
@@ -38,13 +40,14 @@ def calls() -> dict[str, Call]:
     label = organ(Size(EDGE))
     noise = GaussianFieldNoise(std=0.03)
     field = noise.displacement((EDGE,) * 3, generator=generator)
+    coefficients, factors = folded_share.drawn(Size(EDGE))
     return {
         "gaussian_filter": lambda: gaussian_filter(volume, 1.0),
         "warp": lambda: warp(volume, field),
         "dice_threshold": lambda: dice_threshold(volume, spatial_dims=3),
         "gaussian_field": lambda: gaussian_field((EDGE,) * 3, 0.24, 1.7),
+        "folded_share": lambda: folded_share_from_coefficients(coefficients, factors),
         "GaussianFieldNoise.sample": lambda: noise.sample(label),
-        "GaussianFieldNoise.sample_folded": lambda: noise.sample_folded(label),
         "GaussianFieldNoise.marginals": lambda: noise.marginals(label),
         "optimal_segmentation": lambda: optimal_segmentation(volume),
     }

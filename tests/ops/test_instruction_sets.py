@@ -73,7 +73,7 @@ def _from_coefficients(noise, label, normals, name):
     return {
         f"field {name}": gaussian_field(shape, 2.0, 6.0, **options),
         f"sample {name}": sample(label, scaled, factors, interpolation="nearest"),
-        # In voxels; the field is as large as its length scale, so that many of them fold.
+        # In voxels; the field is as large as its length scale, so that many of them do.
         f"folds {name}": label.numel() * folded_share_from_coefficients(3.0 * scaled, factors),
         f"folds float64 {name}": label.numel()
         * folded_share_from_coefficients(
