@@ -98,9 +98,13 @@ def make_inputs() -> None:
     label = np.zeros((20, 24, 28), np.uint8)
     label[6:14, 8:16, 10:18] = 1
     affine = np.diag([1.5, 1.5, 2, 1])
-    nibabel.save(nibabel.Nifti1Image(label, affine), "LABEL.nii.gz")
+    for name in ("LABEL", "a", "b", "labels/c", "labels/d"):
+        Path(name).parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(label, affine), f"{name}.nii.gz")
     classes = np.stack([label, 1 - label], axis=-1).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(0.4 * classes, affine), "MAP.nii.gz")
+    for name in ("MAP", "probs/a", "probs/b"):
+        Path(name).parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(0.4 * classes, affine), f"{name}.nii.gz")
 
 
 def run_commands(path: Path) -> int:

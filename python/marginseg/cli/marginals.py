@@ -18,7 +18,7 @@ from marginseg.cli.labels import (
     structures,
 )
 from marginseg.cli.rows import Rows
-from marginseg.cli.several import Row, Sources, Task, run
+from marginseg.cli.several import Command, Row, Sources, Task, run
 
 
 def marginals(
@@ -55,25 +55,24 @@ def marginals(
     targets = sources.targets(output)
     stds = one_or_several(std)
 
-    def need(source: Path) -> int:
-        from marginseg.files.nifti import open_volume
+    def work(task: Task) -> Iterator[Row]:
+        return marginals_of_file(task.source, task.outputs[0], stds, units, only)
 
-        return 10 * open_volume(source).size
-
-    tasks = [
-        Task(
-            source,
-            [target],
-            lambda s=source, t=target: marginals_of_file(s, t, stds, units, only),
-            lambda s=source: need(s),
-        )
-        for source, target in zip(sources.paths, targets, strict=True)
-    ]
-    names = ("file", [path.name for path in sources.paths]) if sources.several else None
-    rows = Rows(("label", "voxels", "expected voxels", "best Dice", "at threshold"), names)
+    columns = ("label", "voxels", "expected voxels", "best Dice", "at threshold")
     options = {"command": "marginals", "std": stds, "units": units.value, "label": only}
-    run(tasks, rows, options, output if sources.several else None, 1)
+    run(
+        Command(work, _need, options),
+        [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
+        Rows(columns, sources.names("file")),
+        output if sources.several else None,
+    )
     typer.echo(str(output))
+
+
+def _need(source: Path) -> int:
+    from marginseg.files.nifti import open_volume
+
+    return 10 * open_volume(source).size
 
 
 def marginals_of_file(

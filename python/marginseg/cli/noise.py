@@ -23,7 +23,7 @@ from marginseg.cli.labels import (
     structures,
 )
 from marginseg.cli.rows import Rows
-from marginseg.cli.several import Row, Sources, Task, run, stem
+from marginseg.cli.several import Command, Row, Sources, Task, run, stem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,49 +97,42 @@ def noise(
         "interpolation": interpolation.value,
     }
 
-    def outputs(source: Path) -> list[Path]:
-        name = stem(source)
-        return [output / f"{name}_noisy{index:03d}.nii.gz" for index in range(1, samples + 1)]
-
-    def work(source: Path) -> Iterator[Row]:
-        return draw_file(source, outputs(source), options, own_seed(source), only, sources)
-
-    def own_seed(source: Path) -> int:
-        if not sources.several:
-            return seed
-        digest = hashlib.sha256(f"{seed} {stem(source)}".encode()).digest()
-        return int.from_bytes(digest[:8], "little", signed=True)
-
-    def need(source: Path) -> int:
-        from marginseg.files.nifti import open_volume
-
-        return 3 * open_volume(source).size
+    def work(task: Task) -> Iterator[Row]:
+        own = _own_seed(seed, task.source) if sources.several else seed
+        return draw_file(task, options, own, only)
 
     tasks = [
-        Task(source, outputs(source), lambda s=source: work(s), lambda s=source: need(s))
-        for source in sources.paths
+        Task(path, [output / f"{stem(path)}_noisy{n:03d}.nii.gz" for n in range(1, samples + 1)])
+        for path in sources.paths
     ]
-    names = ("file", [path.name for path in sources.paths]) if sources.several else None
-    rows = Rows(("sample", "label", "Dice", "voxels", "folded"), names)
-    remembered = {"command": "noise", "samples": samples, "seed": seed, "label": only, **options}
     if sources.several:
-        sources.folder(output)
-    run(tasks, rows, remembered, output if sources.several else None, samples)
+        sources.make_folder(output)
+    remembered = {"command": "noise", "samples": samples, "seed": seed, "label": only, **options}
+    run(
+        Command(work, _need, remembered),
+        tasks,
+        Rows(("sample", "label", "Dice", "voxels", "folded"), sources.names("file")),
+        output if sources.several else None,
+    )
     typer.echo(str(output))
 
 
-def draw_file(
-    source: Path,
-    outputs: list[Path],
-    options: dict[str, Any],
-    seed: int,
-    only: int | None,
-    sources: Sources,
-) -> Iterator[Row]:
+def _own_seed(seed: int, source: Path) -> int:
+    digest = hashlib.sha256(f"{seed} {stem(source)}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _need(source: Path) -> int:
+    from marginseg.files.nifti import open_volume
+
+    return 3 * open_volume(source).size
+
+
+def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) -> Iterator[Row]:
     """Draw the samples of one label map, and yield the rows of each when it is written."""
     from marginseg.files import nifti
 
-    volume = nifti.read_label(source)
+    volume = nifti.read_label(task.source)
     clean, counts = structures(volume, only)
     if options["interpolation"] == "linear" and len(counts) > 1:
         raise ValueError(
@@ -162,7 +155,7 @@ def draw_file(
     )
     label = torch.from_numpy(clean.reshape(shape, order="F"))
     generator = torch.Generator().manual_seed(seed)
-    for index, path in enumerate(outputs, 1):
+    for index, path in enumerate(task.outputs, 1):
         drawn, folded = model.sample_folded(label, generator=generator)
         noisy = drawn[0].numpy().reshape(-1, order="F")
         path.parent.mkdir(parents=True, exist_ok=True)

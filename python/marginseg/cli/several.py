@@ -72,14 +72,18 @@ class Sources:
         else:
             if not output.is_dir() and output.name.endswith(SUFFIXES):
                 raise ValueError(f"--output: expected a folder for several files, got {output}")
-            self.folder(output)
+            self.make_folder(output)
             targets = [output / path.name for path in self.paths]
         for source, target in zip(self.paths, targets, strict=True):
             if source.exists() and target.exists() and target.samefile(source):
                 raise ValueError(f"--output: {target} is the input; it would be replaced")
         return targets
 
-    def folder(self, output: Path) -> None:
+    def names(self, heading: str) -> tuple[str, list[str]] | None:
+        """Return what a table names the files by; one file needs no name."""
+        return (heading, [path.name for path in self.paths]) if self.several else None
+
+    def make_folder(self, output: Path) -> None:
         """Make the folder of the outputs, which have the names of the inputs.
 
         Raises:
@@ -100,51 +104,48 @@ def stem(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with one file.
-
-    Attributes:
-        source: The file.
-        outputs: What will be written.
-        work: Does it, and yields rows.
-        need: The bytes that it takes, about; called before any work.
-
-    """
+    """What is to be done with one file: its source, and the outputs that will be written."""
 
     source: Path
     outputs: list[Path]
-    work: Callable[[], Iterable[Row]]
-    need: Callable[[], int]
 
 
-def run(
-    tasks: Sequence[Task], rows: Rows, options: dict[str, Any], folder: Path | None, total: int
-) -> None:
+@dataclass(frozen=True)
+class Command:
+    """What a command does with a file.
+
+    Attributes:
+        work: Does a task, and yields rows.
+        need: The bytes that a source takes, about; called before any work.
+        options: All that the outputs depend on, but for the sources.
+
+    """
+
+    work: Callable[[Task], Iterable[Row]]
+    need: Callable[[Path], int]
+    options: dict[str, Any]
+
+
+def run(command: Command, tasks: Sequence[Task], rows: Rows, folder: Path | None) -> None:
     """Do all tasks, and print the rows of each.
 
     Args:
+        command: What is done.
         tasks: One for each file.
         rows: Where they are printed.
-        options: All that the outputs depend on, but for the inputs.
         folder: Of several files: the outputs' folder, which remembers what is done. A file that was
             done with the same options, and has not changed since, is not done again.
-        total: How many first cells the rows of one file will have, samples say; for its progress.
 
     Raises:
         typer.Exit: With status 1, when a file of several failed; each has its line on stderr.
 
     """
     if folder is None:
-        seen = None
-        with _progress(total) as advance:
-            for row in tasks[0].work():
-                rows.add(row)
-                if row[0] != seen:
-                    seen = row[0]
-                    advance()
+        _run_one(command, tasks[0], rows)
         return
     failed = 0
     with _progress(len(tasks)) as advance:
-        for task, outcome in _outcomes(tasks, options, folder):
+        for task, outcome in _outcomes(command, tasks, folder):
             if isinstance(outcome, BaseException):
                 failed += 1
                 text = " ".join(_message(outcome, task.source).split())
@@ -158,8 +159,19 @@ def run(
         raise typer.Exit(FAILED)
 
 
+def _run_one(command: Command, task: Task, rows: Rows) -> None:
+    """Do one task; its bar goes on with each output, which the rows' first cell tells."""
+    seen = None
+    with _progress(len(task.outputs)) as advance:
+        for row in command.work(task):
+            rows.add(row)
+            if row[0] != seen:
+                seen = row[0]
+                advance()
+
+
 def _outcomes(
-    tasks: Sequence[Task], options: dict[str, Any], folder: Path
+    command: Command, tasks: Sequence[Task], folder: Path
 ) -> Iterator[tuple[Task, list[Row] | BaseException]]:
     """Yield what becomes of each task, in their order, and remember what is done."""
     from marginseg.files.records import read_records, write_json
@@ -169,33 +181,32 @@ def _outcomes(
         entry["source"]: entry
         for entry in read_records(record, ["source", "state", "options", "rows"])
     }
-    options = {key: options[key] for key in sorted(options)}
+    keys = [str(task.source.resolve()) for task in tasks]
+    states = [_state(task.source) for task in tasks]
 
-    def is_done(task: Task) -> bool:
-        entry = done.get(str(task.source.resolve()))
+    def is_done(task: Task, key: str, state: list[int]) -> bool:
+        entry = done.get(key)
         return (
             entry is not None
-            and entry["options"] == options
-            and entry["state"] == _state(task.source)
+            and entry["options"] == command.options
+            and entry["state"] == state
             and all(path.exists() for path in task.outputs)
         )
 
-    waiting = {id(task): None if is_done(task) else _state(task.source) for task in tasks}
-    todo = [task for task in tasks if waiting[id(task)] is not None]
-    with _pool(todo) as submit:
-        futures = {id(task): submit(task) for task in todo}
-        for task in tasks:
-            key = str(task.source.resolve())
-            state = waiting[id(task)]
-            if state is None:
+    settled = [is_done(*each) for each in zip(tasks, keys, states, strict=True)]
+    waiting = [task for task, there in zip(tasks, settled, strict=True) if not there]
+    with _pool(command, waiting) as futures:
+        for task, key, state, there in zip(tasks, keys, states, settled, strict=True):
+            if there:
                 yield task, done[key]["rows"]
                 continue
             try:
-                found = futures.pop(id(task)).result()
+                found = futures.pop(0).result()
             except BLAMED as error:
                 yield task, error
                 continue
-            done[key] = {"source": key, "state": state, "options": options, "rows": found}
+            entry = {"source": key, "state": state, "options": command.options, "rows": found}
+            done[key] = entry
             write_json(record, list(done.values()))
             yield task, found
 
@@ -210,29 +221,30 @@ def _state(path: Path) -> list[int]:
 
 
 @contextmanager
-def _pool(tasks: Sequence[Task]) -> Iterator[Callable[[Task], Future[list[Row]]]]:
+def _pool(command: Command, tasks: Sequence[Task]) -> Iterator[list[Future[list[Row]]]]:
     """Work in as many threads as there are cores, and as memory has room for.
 
     Decompression, kernels and array operations run without the interpreter's lock. Where files are
-    done side by side, each takes one thread.
+    done side by side, each takes one thread of torch's.
     """
     import torch
 
     def need(task: Task) -> int:
         try:
-            return task.need()
+            return command.need(task.source)
         except BLAMED:
             return 0  # it fails when its turn comes
 
-    largest = max(map(need, tasks), default=0)
-    room = available_memory() // 2 // max(1, largest)
+    def work(task: Task) -> list[Row]:
+        if threads > 1:
+            torch.set_num_threads(1)
+        return [list(row) for row in command.work(task)]
+
+    room = available_memory() // 2 // max(1, *map(need, tasks), 1)
     threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), room))
-    alone = threads == 1
-    pool = ThreadPoolExecutor(
-        threads, initializer=None if alone else lambda: torch.set_num_threads(1)
-    )
+    pool = ThreadPoolExecutor(threads)
     try:
-        yield lambda task: pool.submit(lambda: [list(row) for row in task.work()])
+        yield [pool.submit(work, task) for task in tasks]
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from marginseg.cli.rows import Rows
-from marginseg.cli.several import Row, Sources, Task, available_memory, run
+from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
 
 
 class Metric(StrEnum):
@@ -59,26 +59,24 @@ def threshold(
     sources = Sources.of(probabilities)
     targets = sources.targets(output)
 
-    def need(source: Path) -> int:
-        from marginseg.files.probabilities import open_probabilities
+    def work(task: Task) -> Iterator[Row]:
+        return cut_file(task.source, task.outputs[0], metric)
 
-        file = open_probabilities(source)
-        return min(4 * file.size, available_memory() // 4) if file.volume.compressed else 0
-
-    tasks = [
-        Task(
-            source,
-            [target],
-            lambda s=source, t=target: cut_file(s, t, metric),
-            lambda s=source: need(s),
-        )
-        for source, target in zip(sources.paths, targets, strict=True)
-    ]
     columns = ("class", "threshold", "expected Dice", "voxels", "ml")
-    names = ("map", [path.name for path in sources.paths]) if sources.several else None
-    folder = output if sources.several else None
-    run(tasks, Rows(columns, names), {"command": "threshold", "metric": metric.value}, folder, 1)
+    run(
+        Command(work, _need, {"command": "threshold", "metric": metric.value}),
+        [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
+        Rows(columns, sources.names("map")),
+        output if sources.several else None,
+    )
     typer.echo(str(output))
+
+
+def _need(source: Path) -> int:
+    from marginseg.files.probabilities import open_probabilities
+
+    file = open_probabilities(source)
+    return min(4 * file.size, available_memory() // 4) if file.volume.compressed else 0
 
 
 def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:

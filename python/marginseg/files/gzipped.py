@@ -28,7 +28,11 @@ MAGIC: Final = b"\x1f\x8b"
 LARGEST_EXPANSION: Final = 1032
 
 #: What is wrong with a stream: a checksum, a header, its end, its codes.
-DAMAGED: Final = (EOFError, reading.BadGzipFile, deflate.error)
+DAMAGED: Final[tuple[type[Exception], ...]] = (
+    EOFError,
+    reading.BadGzipFile,
+    cast(type[Exception], deflate.error),
+)
 
 #: A member without name and time, whose content says alone what its bytes are (RFC 1952).
 HEADER: Final = MAGIC + bytes([8, 0, 0, 0, 0, 0, 4, 255])
@@ -44,7 +48,7 @@ def open_gzip(path: Path) -> BinaryIO:
 
     The checksum of a member is compared when its end is read.
     """
-    return cast(BinaryIO, reading.open(path, "rb"))
+    return cast(BinaryIO, cast(Any, reading).open(path, "rb"))
 
 
 class GzipWriter:

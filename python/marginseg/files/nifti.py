@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 import nibabel
 import numpy as np
@@ -40,6 +40,14 @@ PIECE: Final = 1 << 22
 
 #: So much may stand before the voxels (extensions of the header), and after them.
 LARGEST_MARGIN: Final = 1 << 26
+
+
+class Sink(Protocol):
+    """Where voxels are written."""
+
+    def write(self, content: Any, /) -> Any:
+        """Add the bytes of a contiguous array."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ class VolumeFile:
                 raise _broken(self.path, error) from error
 
     def _fill(self, stream: BinaryIO, target: NDArray[Any]) -> None:
-        view = memoryview(target).cast("B")
+        view = memoryview(cast(Any, target)).cast("B")
         while len(view):
             count = stream.readinto(view[:PIECE])  # type: ignore[attr-defined]
             if not count:
@@ -318,11 +326,11 @@ def read_label(path: str | os.PathLike[str]) -> Volume:
     if file.dtype == np.uint8:
         return Volume(file, file.read())
     data: NDArray[Any] = np.empty(file.size, LABEL_DTYPES[0])
-    begin = fractional = 0
+    begin, fractional = 0, 0
     for piece in file.pieces():
         if piece.dtype.kind == "f":
             # NaN fails this comparison; infinity fails the range below.
-            fractional += np.count_nonzero(np.rint(piece) != piece)
+            fractional += int(np.count_nonzero(np.rint(piece) != piece))
         if fractional:
             continue
         low, high = piece.min(), piece.max()
@@ -371,7 +379,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 @contextmanager
 def writing(
     path: str | os.PathLike[str], like: VolumeFile, shape: tuple[int, ...], dtype: Any
-) -> Iterator[BinaryIO | GzipWriter]:
+) -> Iterator[Sink]:
     """Write a file with the affine, spacing, header and extensions of ``like`` as its voxels come.
 
     The file appears whole under its name, or not at all. The same data give the same bytes.
@@ -383,7 +391,7 @@ def writing(
         dtype: uint8, int16, int32, float32 or float64: the header's data type, unscaled.
 
     Yields:
-        Takes the voxels in the file's order by ``write``, as contiguous arrays.
+        What takes the voxels, in the file's order.
 
     Raises:
         OSError: The file cannot be written; nothing is left behind.
