@@ -106,8 +106,8 @@ def test_values_next_to_the_threshold(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("at_edge", [0, 1, 40])
 def test_threshold_at_the_edge_of_a_prefix(dtype, at_edge):
-    # A = (S + n) / 4 for the cut at 1/4, and for the ones alone: t* is 1/4 exactly, where a prefix of
-    # the bits begins.
+    # A = (S + n) / 4 for the cut at 1/4, and for the ones alone: t* is 1/4 exactly, where a prefix
+    # of the bits begins.
     values = torch.cat([torch.ones(2 + at_edge), torch.full((at_edge,), 0.25)])
     below = torch.full((32 + 14 * at_edge,), 0.125)
     chunks = [values.to(dtype), below.to(dtype)]
@@ -120,10 +120,14 @@ def test_threshold_at_the_edge_of_a_prefix(dtype, at_edge):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1.0, 2.0**-13, 2.0**-130, 2.0**-1050])
-def test_maps_of_subnormal_and_of_tiny_values(dtype, scale):
+@pytest.mark.parametrize("largest", [3, 100, 1 << 16, 1 << 20])
+def test_maps_of_subnormal_values_and_zeros(dtype, largest):
+    # Zeros have the leading bits of the smallest numbers, and are in no cut.
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     generator = torch.Generator().manual_seed(3)
-    values = (torch.rand(300, generator=generator, dtype=torch.float64) * scale).to(dtype)
+    values = torch.randint(largest, (300,), generator=generator).double().mul(smallest).to(dtype)
+    values[::3] = 0.0
+    values[1::9] = -0.0
     _assert_as_whole(values.split(77))
 
 

@@ -67,7 +67,7 @@ def folded_share_from_coefficients(coefficients: Tensor, factors: Sequence[Tenso
 
     The derivatives are evaluated row by row, and each voxel's det(I + ∇X) is taken at once. A
     voxel whose determinant is within a rounding of 0 may count or not; one whose determinant is
-    NaN, because coefficients are infinite or NaN, does not count.
+    NaN does not count.
 
     Args:
         coefficients: ξ, (*leading, n, *ranks), float32 or float64, in voxels, n = 1, 2 or 3.
