@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from marginseg.files import nifti
+from marginseg.files import nifti, voxels
+from marginseg.files.labels import read_label
 
 OBLIQUE = nibabel.affines.from_matvec(
     nibabel.eulerangles.euler2mat(0.3, -0.2, 0.5) @ np.diag([-0.7, 1.3, -2.5]), [10.0, -20.5, 3.25]
@@ -72,8 +73,8 @@ def test_form_codes_survive(tmp_path: Path, codes: tuple[int, int]) -> None:
     image.set_qform(np.diag([-2.0, 3, 4, 1]), codes[0])
     image.set_sform(np.diag([-2.0, 3, 4, 1]), codes[1])
     nibabel.save(image, tmp_path / "in.nii")
-    volume = nifti.read(tmp_path / "in.nii")
-    nifti.write(tmp_path / "out.nii", np.ones((3, 4, 5), np.float32), volume.file)
+    volume = nifti.open_volume(tmp_path / "in.nii")
+    nifti.write(tmp_path / "out.nii", np.ones((3, 4, 5), np.float32), volume)
     written, expected = (nibabel.load(tmp_path / name) for name in ("out.nii", "in.nii"))
     assert (written.header["qform_code"], written.header["sform_code"]) == codes
     assert_array_equal(written.affine, expected.affine)
@@ -94,17 +95,17 @@ def test_arrays_survive(
     header = nibabel.Nifti1Header(endianness=order)
     header.set_data_dtype(np.dtype(dtype).newbyteorder(order))
     nibabel.save(nibabel.Nifti1Image(data, np.eye(4), header), folder / "in.nii.gz")
-    volume = nifti.read(folder / "in.nii.gz")
-    assert volume.data.dtype == np.dtype(dtype)
-    assert_array_equal(volume.data, data)
-    nifti.write(folder / "out.nii.gz", volume.data, volume.file)
+    volume = nifti.open_volume(folder / "in.nii.gz")
+    assert volume.read().dtype == np.dtype(dtype)
+    assert_array_equal(volume.read(), data)
+    nifti.write(folder / "out.nii.gz", volume.read(), volume)
     written = nibabel.load(folder / "out.nii.gz")
     assert_array_equal(np.asanyarray(written.dataobj), data)
 
 
 def test_a_channel_axis_can_be_added(tmp_path: Path) -> None:
-    volume = nifti.read(save(tmp_path / "in.nii", np.ones((3, 4, 5), np.uint8), OBLIQUE))
-    nifti.write(tmp_path / "out.nii.gz", np.ones((3, 4, 5, 2), np.float32), volume.file)
+    volume = nifti.open_volume(save(tmp_path / "in.nii", np.ones((3, 4, 5), np.uint8), OBLIQUE))
+    nifti.write(tmp_path / "out.nii.gz", np.ones((3, 4, 5, 2), np.float32), volume)
     written = nibabel.load(tmp_path / "out.nii.gz")
     assert written.shape == (3, 4, 5, 2)
     np.testing.assert_allclose(written.affine, OBLIQUE, atol=1e-6)
@@ -121,7 +122,7 @@ def test_spacing_is_in_millimetres(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64])
 def test_labels_of_any_dtype(tmp_path: Path, dtype: type) -> None:
     data = np.array([[0, 1], [2, 100]], dtype)
-    label = nifti.read_label(save(tmp_path / "in.nii.gz", data))
+    label = read_label(save(tmp_path / "in.nii.gz", data))
     assert label.data.dtype == np.uint8
     assert_array_equal(label.data, data)
 
@@ -131,13 +132,13 @@ def test_scaled_labels_are_read_scaled(tmp_path: Path) -> None:
     image.header.set_slope_inter(0.5, 1.0)
     nibabel.save(image, tmp_path / "in.nii")
     expected = nibabel.load(tmp_path / "in.nii").get_fdata()
-    assert_array_equal(nifti.read_label(tmp_path / "in.nii").data, expected)
+    assert_array_equal(read_label(tmp_path / "in.nii").data, expected)
 
 
 def test_large_labels_take_a_wider_dtype(tmp_path: Path) -> None:
-    wide = nifti.read_label(save(tmp_path / "a.nii", np.array([0, 14175], np.float32)))
+    wide = read_label(save(tmp_path / "a.nii", np.array([0, 14175], np.float32)))
     assert wide.data.dtype == np.int16
-    wider = nifti.read_label(save(tmp_path / "b.nii", np.array([0, 2**31 - 1], np.float64)))
+    wider = read_label(save(tmp_path / "b.nii", np.array([0, 2**31 - 1], np.float64)))
     assert wider.data.dtype == np.int32
     assert wider.data.max() == 2**31 - 1
 
@@ -146,7 +147,7 @@ def test_large_labels_take_a_wider_dtype(tmp_path: Path) -> None:
 def test_what_is_no_label_is_refused(tmp_path: Path, value: float) -> None:
     path = save(tmp_path / "in.nii", np.array([0, 1, value]))
     with pytest.raises(ValueError, match="labels"):
-        nifti.read_label(path)
+        read_label(path)
 
 
 @pytest.mark.parametrize("name", ["in.nii", "in.nii.gz"])
@@ -157,7 +158,7 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, kept: float) -> 
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(ValueError, match="expected a whole"):
-        nifti.read(path)
+        nifti.open_volume(path).read()
 
 
 def test_a_flipped_bit_in_a_compressed_file_is_refused(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_a_flipped_bit_in_a_compressed_file_is_refused(tmp_path: Path) -> None:
     content[-6] ^= 1  # of the checksum
     path.write_bytes(content)
     with pytest.raises(ValueError, match="expected a whole"):
-        nifti.read(path)
+        nifti.open_volume(path).read()
 
 
 @pytest.mark.parametrize("content", [b"hello, world", b"\x1f\x8bnonsense", b"\0" * 1000])
@@ -174,7 +175,7 @@ def test_what_is_no_nifti_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "in.nii.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"in\.nii\.gz: expected a whole"):
-        nifti.read(path)
+        nifti.open_volume(path).read()
 
 
 @settings(max_examples=60, deadline=None)
@@ -187,20 +188,20 @@ def test_a_damaged_header_never_raises_anything_else(
     content[place] = value
     path.write_bytes(content)
     with contextlib.suppress(ValueError):
-        assert nifti.read(path).data.size
+        assert nifti.open_volume(path).read().size
 
 
 def test_colours_are_refused(tmp_path: Path) -> None:
     rgb = np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     with pytest.raises(ValueError, match="real numbers"):
-        nifti.read(save(tmp_path / "in.nii", rgb))
+        nifti.open_volume(save(tmp_path / "in.nii", rgb)).read()
 
 
 def test_missing_files_are_oserrors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        nifti.read(tmp_path / "none.nii")
+        nifti.open_volume(tmp_path / "none.nii").read()
     with pytest.raises(IsADirectoryError):
-        nifti.read(tmp_path)
+        nifti.open_volume(tmp_path).read()
 
 
 @pytest.mark.parametrize("name", ["out.txt", ".nii.gz", "out", "out.nii.bz2"])
@@ -224,7 +225,7 @@ def test_output_places(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
-    volume = nifti.read(save(tmp_path / name, np.ones((3, 4, 5), np.uint8)))
+    volume = nifti.open_volume(save(tmp_path / name, np.ones((3, 4, 5), np.uint8)))
     before = (tmp_path / name).read_bytes()
     noise = np.random.default_rng(0).integers(0, 255, (30, 40, 50), np.uint8)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -232,7 +233,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            nifti.write(tmp_path / name, noise, volume.file)
+            nifti.write(tmp_path / name, noise, volume)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -241,18 +242,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
 
 
 def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
-    volume = nifti.read(save(tmp_path / "in.nii.gz", np.ones((3, 4, 5), np.uint8)))
+    volume = nifti.open_volume(save(tmp_path / "in.nii.gz", np.ones((3, 4, 5), np.uint8)))
     for name in ("a.nii.gz", "b.nii.gz"):
-        nifti.write(tmp_path / name, volume.data, volume.file)
+        nifti.write(tmp_path / name, volume.read(), volume)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
     with gzip.open(tmp_path / "a.nii.gz") as file:
         assert len(file.read()) == 352 + 60
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    volume = nifti.read(save(tmp_path / "target.nii", np.ones((3, 4, 5), np.uint8)))
+    volume = nifti.open_volume(save(tmp_path / "target.nii", np.ones((3, 4, 5), np.uint8)))
     (tmp_path / "link.nii").symlink_to(tmp_path / "target.nii")
-    nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume.file)
+    nifti.write(tmp_path / "link.nii", np.zeros((3, 4, 5), np.uint8), volume)
     assert (tmp_path / "link.nii").is_symlink()
     assert not nibabel.load(tmp_path / "target.nii").get_fdata().any()
 
@@ -267,7 +268,7 @@ def test_a_bomb_is_refused_in_little_memory(tmp_path: Path, kind: type) -> None:
         for _ in range(16):
             file.write(bytes(1 << 24))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for read in (nifti.read, nifti.read_label):
+    for read in (lambda path: nifti.open_volume(path).read(), read_label):
         with pytest.raises(ValueError, match=r"bomb\.nii\.gz: expected a whole .* goes on after"):
             read(path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -310,22 +311,20 @@ def test_pieces_are_the_values_in_the_file_s_order(
     flat = values.ravel(order="F")
     begin = data.draw(st.integers(0, flat.size - 1))
     end = data.draw(st.integers(begin + 1, flat.size))
-    run = data.draw(st.integers(1, flat.size))
     file = nifti.open_volume(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nifti, "PIECE", piece)
-        found = [part.copy() for part in file.pieces(begin, end, run)]
+        patch.setattr(voxels, "PIECE", piece)
+        found = [part.copy() for part in file.pieces(begin, end)]
         assert_array_equal(file.read(), values)
     assert_array_equal(np.concatenate(found), flat[begin:end])
-    borders = np.cumsum([0, *map(len, found)])
-    assert set(range(0, end - begin, run)) <= set(borders.tolist())
     assert file.read().flags.f_contiguous
 
 
 def test_what_is_not_compressed_is_mapped(tmp_path: Path) -> None:
     path = save(tmp_path / "in.nii", np.arange(24, dtype=np.float32).reshape(2, 3, 4))
     before = path.read_bytes()
-    data = nifti.read(path).data
+    data = nifti.open_volume(path).read()
     assert isinstance(data.base, np.memmap) or isinstance(data, np.memmap)
     data[0, 0, 0] = 7
     del data

@@ -11,7 +11,8 @@ import typer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marginseg.files.nifti import Volume, VolumeFile
+    from marginseg.files.labels import LabelMap
+    from marginseg.files.nifti import VolumeFile
 
 #: Voxels that are compared and counted at a time, in a cache.
 BLOCK = 1 << 18
@@ -47,7 +48,7 @@ LabelOption = Annotated[
 ]
 
 
-def structures(volume: Volume, only: int | None) -> tuple[NDArray[Any], dict[int, int]]:
+def structures(volume: LabelMap, only: int | None) -> tuple[NDArray[Any], dict[int, int]]:
     """Return the map as it lies, and the voxels of each label other than 0.
 
     Args:

@@ -80,8 +80,9 @@ def marginals_of_file(
 ) -> Iterator[Row]:
     """Write the marginals of one label map, and yield a row for each label."""
     from marginseg.files import nifti
+    from marginseg.files.labels import read_label
 
-    volume = nifti.read_label(source)
+    volume = read_label(source)
     flat, counts = structures(volume, only)
 
     import numpy as np

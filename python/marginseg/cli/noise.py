@@ -131,8 +131,9 @@ def _need(source: Path) -> int:
 def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) -> Iterator[Row]:
     """Draw the samples of one label map, and yield the rows of each when it is written."""
     from marginseg.files import nifti
+    from marginseg.files.labels import read_label
 
-    volume = nifti.read_label(task.source)
+    volume = read_label(task.source)
     clean, counts = structures(volume, only)
     if options["interpolation"] == "linear" and len(counts) > 1:
         raise ValueError(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from marginseg.files.atomic import replacing
 from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
+from marginseg.files.voxels import LARGEST_MARGIN, PIECE, broken, opened
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
@@ -32,14 +33,6 @@ SUFFIXES: Final = (".nii", ".nii.gz")
 HEADER_SIZES: Final = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
 MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-
-LABEL_DTYPES: Final = (np.uint8, np.int16, np.int32)
-
-#: Bytes that are read at a time: few enough to stay in a cache until they are used.
-PIECE: Final = 1 << 22
-
-#: So much may stand before the voxels (extensions of the header), and after them.
-LARGEST_MARGIN: Final = 1 << 26
 
 
 class Sink(Protocol):
@@ -97,9 +90,7 @@ class VolumeFile:
             return np.dtype(np.float64)
         return native
 
-    def pieces(
-        self, begin: int = 0, end: int | None = None, run: int | None = None
-    ) -> Iterator[NDArray[Any]]:
+    def pieces(self, begin: int = 0, end: int | None = None) -> Iterator[NDArray[Any]]:
         """Yield the values in the file's order, some at a time, in arrays of one axis.
 
         A thread reads the next piece meanwhile. A piece keeps its values until the next is asked
@@ -108,7 +99,6 @@ class VolumeFile:
         Args:
             begin: The first voxel.
             end: The voxel before which it ends; the default is all.
-            run: No piece holds voxels on both sides of a multiple of this, counted from ``begin``.
 
         Raises:
             OSError: The file cannot be read.
@@ -116,30 +106,24 @@ class VolumeFile:
 
         """
         end = self.size if end is None else end
-        run = end - begin if run is None else run
-        count = min(run, PIECE // self.stored.itemsize)
-        places = [
-            (start, min(start + count, stop))
-            for first in range(begin, end, run)
-            for stop in [min(first + run, end)]
-            for start in range(first, stop, count)
-        ]
-        buffers = itertools.cycle([np.empty(count, self.stored), np.empty(count, self.stored)])
-        with self._opened(begin) as stream, ThreadPoolExecutor(1) as reader:
+        count = max(1, min(end - begin, PIECE // self.dtype.itemsize))
+        sizes = [min(count, end - start) for start in range(begin, end, count)]
+        buffers = itertools.cycle([np.empty(count, self.dtype), np.empty(count, self.dtype)])
+        with opened(self, begin) as stream, ThreadPoolExecutor(1) as reader:
 
-            def read(place: tuple[int, int]) -> NDArray[Any]:
-                piece = next(buffers)[: place[1] - place[0]]
-                self._fill(stream, piece)
-                return self._values(piece)
+            def read(size: int) -> NDArray[Any]:
+                piece = next(buffers)[:size]
+                stream.fill(piece)
+                return piece
 
-            pending = reader.submit(read, places[0])
-            for following in (*places[1:], None):
+            pending = reader.submit(read, sizes[0])
+            for following in (*sizes[1:], 0):
                 piece = pending.result()
-                if following is not None:
+                if following:
                     pending = reader.submit(read, following)
                 yield piece
             if end == self.size:
-                self._finish(stream)
+                stream.finish(0)
 
     def read(self, channels: int | None = None, dtype: Any = None) -> NDArray[Any]:
         """Return the values as an array in Fortran's order.
@@ -155,83 +139,25 @@ class VolumeFile:
             OSError: The file cannot be read.
             ValueError: It is truncated or damaged, or goes on after its voxels.
 
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = Path(folder, "label.nii.gz")
+            ...     nibabel.save(nibabel.Nifti1Image(np.eye(3, dtype=np.uint8), np.eye(4)), path)
+            ...     int(open_volume(path).read().sum())
+            3
+
         """
         shape = self.shape if channels is None else (*self.shape[:-1], channels)
         wanted = np.dtype(self.dtype if dtype is None else dtype)
-        plain = self.slope is None and self.stored == wanted
-        if plain and not self.compressed and self.offset % self.stored.itemsize == 0:
+        as_stored = self.slope is None and self.stored == wanted
+        if as_stored and not self.compressed and self.offset % self.stored.itemsize == 0:
             return np.memmap(self.path, self.stored, "c", self.offset, shape, "F")
         values = np.empty(math.prod(shape), wanted)
-        with self._opened() as stream:
-            if plain:
-                self._fill(stream, values)
-            else:
-                count = PIECE // self.stored.itemsize
-                buffer = np.empty(min(count, values.size), self.stored)
-                for begin in range(0, values.size, count):
-                    target = values[begin : begin + count]
-                    piece = buffer[: target.size]
-                    self._fill(stream, piece)
-                    target[:] = self._values(piece)
-            self._finish(stream, (self.size - values.size) * self.stored.itemsize)
+        with opened(self) as stream:
+            stream.fill(values)
+            stream.finish(self.size - values.size)
         return values.reshape(shape, order="F")
-
-    @contextmanager
-    def _opened(self, voxel: int = 0) -> Iterator[BinaryIO]:
-        """Open the file at a voxel; what is wrong with its bytes becomes one line."""
-        position = self.offset + voxel * self.stored.itemsize
-        with open_gzip(self.path) if self.compressed else self.path.open("rb", 0) as stream:
-            try:
-                if self.compressed:
-                    _skip(stream, position)
-                else:
-                    stream.seek(position)
-                yield stream
-            except DAMAGED as error:
-                raise _broken(self.path, error) from error
-
-    def _fill(self, stream: BinaryIO, target: NDArray[Any]) -> None:
-        view = memoryview(cast(Any, target)).cast("B")
-        while len(view):
-            count = stream.readinto(view[:PIECE])  # type: ignore[attr-defined]
-            if not count:
-                raise _broken(self.path, f"it ends {len(view)} bytes or more before its last voxel")
-            view = view[count:]
-
-    def _finish(self, stream: BinaryIO, voxels_left: int = 0) -> None:
-        """Read to the end of a gzip file: its checksum stands there."""
-        if not self.compressed:
-            return
-        _skip(stream, voxels_left)
-        left = LARGEST_MARGIN
-        while taken := len(stream.read(1 << 16)):
-            left -= taken
-            if left < 0:
-                raise _broken(self.path, "it goes on after its last voxel")
-
-    def _values(self, stored: NDArray[Any]) -> NDArray[Any]:
-        if self.stored == self.dtype:
-            return stored
-        values = stored.astype(self.dtype)
-        if self.slope is not None:
-            values *= self.slope
-        if self.intercept:
-            values += self.intercept
-        return values
-
-
-@dataclass(frozen=True)
-class Volume:
-    """What a NIfTI file holds.
-
-    Attributes:
-        file: Where it was read; shape, affine and header stand there.
-        data: The array, in native byte order, scaled by the header's slope and intercept.
-
-    """
-
-    file: VolumeFile
-    data: NDArray[Any]
 
 
 def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
@@ -261,11 +187,11 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except OSError as error:
         if isinstance(error, DAMAGED):
-            raise _broken(path, error) from error
+            raise broken(path, error) from error
         raise
     except Exception as error:
         # nibabel and NumPy have a dozen ways to say that bytes are no NIfTI header.
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
     if slope == 1 and not intercept:
         slope = intercept = None
     if stored.kind not in "buif":
@@ -275,85 +201,8 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
         raise ValueError(f"{path}: expected voxels, got shape {shape}")
     promised = offset + count * stored.itemsize
     if promised > size * (LARGEST_EXPANSION if compressed else 1):
-        raise _broken(path, f"its {size} bytes can't hold the {promised} that its header promises")
+        raise broken(path, f"its {size} bytes can't hold the {promised} that its header promises")
     return VolumeFile(path, header, affine, shape, stored, slope, intercept, offset, compressed)
-
-
-def read(path: str | os.PathLike[str]) -> Volume:
-    """Read a ``.nii`` or ``.nii.gz`` file whole, its checksum included.
-
-    Args:
-        path: The file. Whether it is compressed is told from its content.
-
-    Returns:
-        The volume; integers stay integers unless the header scales them.
-
-    Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: It is truncated, damaged, no NIfTI file, or does not hold real numbers.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "label.nii.gz")
-        ...     nibabel.save(nibabel.Nifti1Image(np.eye(3, dtype=np.uint8), np.eye(4)), path)
-        ...     int(read(path).data.sum())
-        3
-
-    """
-    file = open_volume(path)
-    return Volume(file, file.read())
-
-
-def read_label(path: str | os.PathLike[str]) -> Volume:
-    """Read a label map: integer values, whatever the dtype that they are stored in.
-
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file of 1 to 3 axes, not counting axes of one voxel that
-            follow (a slice stored as (X, Y, 1) is kept in that shape).
-
-    Returns:
-        The volume; ``data`` is uint8, or int16 or int32 where the values need it.
-
-    Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: See :func:`read`; or a value is no integer, or there are more than three axes.
-
-    """
-    file = open_volume(path)
-    if len(file.shape) > 3 and any(size > 1 for size in file.shape[3:]):
-        raise ValueError(f"{path}: expected a label map of up to 3 axes, got shape {file.shape}")
-    if file.dtype == np.uint8:
-        return Volume(file, file.read())
-    data: NDArray[Any] = np.empty(file.size, LABEL_DTYPES[0])
-    begin, fractional = 0, 0
-    for piece in file.pieces():
-        if piece.dtype.kind == "f":
-            # NaN fails this comparison; infinity fails the range below.
-            fractional += int(np.count_nonzero(np.rint(piece) != piece))
-        if fractional:
-            continue
-        low, high = piece.min(), piece.max()
-        wide_enough = _label_dtype(low, high)
-        if wide_enough is None:
-            raise ValueError(
-                f"{path}: expected labels of up to 32 bits, got values from {low} to {high}"
-            )
-        data = data.astype(np.promote_types(data.dtype, wide_enough), copy=False)
-        data[begin : begin + piece.size] = piece
-        begin += piece.size
-    if fractional:
-        raise ValueError(
-            f"{path}: expected integer labels, got other values at {fractional} voxels"
-        )
-    return Volume(file, data.reshape(file.shape, order="F"))
-
-
-def _label_dtype(low: Any, high: Any) -> type[np.integer[Any]] | None:
-    for dtype in LABEL_DTYPES:
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return dtype
-    return None
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -456,16 +305,3 @@ def _header_bytes(like: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> by
     content = io.BytesIO()
     header.write_to(content)
     return content.getvalue()
-
-
-def _skip(stream: BinaryIO, count: int) -> None:
-    while count:
-        taken = len(stream.read(min(count, PIECE)))
-        if not taken:
-            raise EOFError("it ends before its last voxel")
-        count -= taken
-
-
-def _broken(path: Path, reason: object) -> ValueError:
-    said = " ".join(str(reason).split()) or type(reason).__name__
-    return ValueError(f"{path}: expected a whole .nii or .nii.gz file, but {said[:200]}")

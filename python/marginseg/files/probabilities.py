@@ -2,8 +2,7 @@
 
 A file stores its channels one after another, so a channel is a run of voxels. t* needs sums and
 counts over them, in any order, and some passes. What is not compressed is read again for each pass;
-a compressed channel is kept in memory from the first pass on, unless it has no room there: then it
-is decompressed again.
+a compressed channel is kept in memory, unless it has no room there: then it is decompressed again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.files.nifti import PIECE, VolumeFile, open_volume
+from marginseg.files.nifti import VolumeFile, open_volume
+from marginseg.files.voxels import PIECE, opened
 
 
 class Pieces(Protocol):
@@ -59,12 +59,13 @@ class ProbabilityFile:
             for channel in range(self.channels):
                 yield _Reread(self.volume, dtype, channel * self.size, (channel + 1) * self.size)
             return
-        pieces = self.volume.pieces(run=self.size)
         values = np.empty(self.size, dtype)
-        for _ in range(self.channels):
-            yield _Held(pieces, values)
-        for _ in pieces:  # nothing is left but the checksum
-            pass
+        step = PIECE // dtype.itemsize
+        with opened(self.volume) as stream:
+            for _ in range(self.channels):
+                stream.fill(values)
+                yield [values[begin : begin + step] for begin in range(0, self.size, step)]
+            stream.finish(0)
 
 
 def open_probabilities(path: str | os.PathLike[str]) -> ProbabilityFile:
@@ -109,24 +110,3 @@ class _Reread:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for piece in self.volume.pieces(self.begin, self.end):
             yield piece.astype(self.dtype, copy=False)
-
-
-class _Held:
-    """A channel that comes from a stream the first time, and is then in memory."""
-
-    def __init__(self, pieces: Iterator[NDArray[Any]], values: NDArray[Any]) -> None:
-        self._pieces = pieces
-        self._values = values
-        self._taken = 0
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        values = self._values
-        step = PIECE // values.itemsize
-        for begin in range(0, self._taken, step):
-            yield values[begin : min(begin + step, self._taken)]
-        while self._taken < len(values):
-            piece = next(self._pieces)
-            begin = self._taken
-            self._taken += len(piece)
-            values[begin : self._taken] = piece
-            yield values[begin : self._taken]
