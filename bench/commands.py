@@ -29,6 +29,9 @@ from marginseg.files.atomic import write_text
 #: The edge of the volumes, and how often each process runs.
 EDGE, TURNS = 512, 3
 
+#: The edge of volumes on which a command takes its start-up's time, and what it then writes.
+SMALL_EDGE, SMALL_OUTPUT = 16, "small-output"
+
 #: A map larger than memory ought to be: 8.6 GB of float32, most of it a hole in the file.
 LARGE_EDGE = 1290
 
@@ -82,7 +85,7 @@ class CommandRow:
         command: As it is typed.
         size: Of the volume.
         seconds: Of the whole process.
-        start_up: Of a process that imports marginseg, and with it torch.
+        start_up: Of the same command on a volume of a few voxels: imports of torch and others.
         peer: What it is held against, and its seconds.
         peer_seconds: Without start-up.
         ratio: (seconds - start_up) / peer_seconds.
@@ -160,13 +163,21 @@ class Held:
     """A command, and what it is held against."""
 
     shown: str
-    arguments: tuple[object, ...]
+    options: tuple[object, ...]
     source: Path
+    small: Path  # a volume of the same kind that takes no time
+    output: Path
     result: Path
     input_bytes: int
     target: float | None
     memory_target: float | None = None
     decompression: bool = False
+
+    def run(self, source: Path) -> Process:
+        output = self.output
+        if source is not self.source:
+            output = output.with_name(SMALL_OUTPUT + "".join(output.suffixes))
+        return run(COMMAND, self.shown.split()[0], source, *self.options, "-o", output)
 
     def peer(self, folder: Path) -> tuple[str, float]:
         if self.decompression:
@@ -190,36 +201,42 @@ def measure(edge: int = EDGE, turns: int = TURNS) -> Iterator[CommandRow]:
 
 def _commands(folder: Path, edge: int) -> Iterator[Held]:
     label, plain, packed = _inputs(folder, edge)
+    (folder / "small").mkdir()
+    small_label, small_plain, small_packed = _inputs(folder / "small", SMALL_EDGE)
     voxels = edge**3
-    sample = folder / "samples" / "label_noisy001.nii.gz"
+    samples = folder / "samples"
     yield Held(
         "noise LABEL.nii.gz --std 0.02",
-        ("noise", label, "--std", 0.02, "-o", sample.parent),
+        ("--std", 0.02),
         label,
-        sample,
+        small_label,
+        samples,
+        samples / "label_noisy001.nii.gz",
         voxels,
         2.0,
         3.0,
     )
     mask = folder / "mask.nii.gz"
-    for source, target, most in ((plain, 2.0, 0.6), (packed, 1.5, None)):
-        yield Held(
-            f"threshold MAP{''.join(source.suffixes)}",
-            ("threshold", source, "-o", mask),
-            source,
-            mask,
-            4 * voxels,
-            target,
-            most,
-            decompression=source is packed,
-        )
+    yield Held("threshold MAP.nii", (), plain, small_plain, mask, mask, 4 * voxels, 2.0, 0.6)
+    yield Held(
+        "threshold MAP.nii.gz",
+        (),
+        packed,
+        small_packed,
+        mask,
+        mask,
+        4 * voxels,
+        1.5,
+        decompression=True,
+    )
     for suffix in (".nii.gz", ".nii"):
         result = folder / f"marginals{suffix}"
-        arguments = ("marginals", label, "--label", 1, "--std", 0.02, "-o", result)
         yield Held(
             f"marginals LABEL.nii.gz --label 1 --std 0.02 -o M{suffix}",
-            arguments,
+            ("--label", 1, "--std", 0.02),
             label,
+            small_label,
+            result,
             result,
             voxels,
             2.0,
@@ -265,7 +282,8 @@ def _large(folder: Path) -> Held:
             file.write(block.tobytes())
         file.truncate(352 + size)
     mask = folder / "large_mask.nii.gz"
-    return Held("threshold MAP.nii", ("threshold", path, "-o", mask), path, mask, size, None)
+    small = folder / "small" / "map.nii"
+    return Held("threshold MAP.nii", (), path, small, mask, mask, size, None)
 
 
 def _row(held: Held, folder: Path, size: str, turns: int) -> CommandRow:
@@ -273,8 +291,8 @@ def _row(held: Held, folder: Path, size: str, turns: int) -> CommandRow:
     start_ups = []
     for _ in range(turns):
         idle.append(run("import torch"))
-        start_ups.append(run("import marginseg").seconds)
-        ours.append(run(COMMAND, *held.arguments))
+        start_ups.append(held.run(held.small).seconds)
+        ours.append(held.run(held.source))
         if held.target is not None:
             peers.append(held.peer(folder))
     seconds = statistics.median(process.seconds for process in ours)

@@ -81,7 +81,7 @@ def test_a_map_without_room_in_memory_is_cut_the_same(
     # The module has the name of the command, which hides it.
     module = sys.modules["marginseg.cli.threshold"]
     monkeypatch.setattr(module, "available_memory", lambda: 0)
-    for room in ("nifti", "voxels", "probabilities"):
+    for room in ("voxels", "probabilities"):
         monkeypatch.setattr(f"marginseg.files.{room}.PIECE", 1000)
     tight = run("threshold", source, "-o", tmp_path / "b.nii")
     assert tight.exit_code == 0, tight.output

@@ -313,7 +313,6 @@ def test_pieces_are_the_values_in_the_file_s_order(
     end = data.draw(st.integers(begin + 1, flat.size))
     file = nifti.open_volume(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nifti, "PIECE", piece)
         patch.setattr(voxels, "PIECE", piece)
         found = [part.copy() for part in file.pieces(begin, end)]
         assert_array_equal(file.read(), values)

@@ -100,7 +100,8 @@ def marginals_of_file(
     rows: list[Row] = []
     with nifti.writing(target, volume.file, written, np.float32) as file:
         for value, voxels in counts.items():
-            mask = labels == value
+            # A map of ones and zeros is its own mask.
+            mask = labels if counts == {1: voxels} else labels == value
             lost = float(model.volume_loss(mask)) * flat.size
             probabilities = model.marginals(mask).numpy().reshape(-1, order="F")
             best = dice_threshold(torch.from_numpy(probabilities), spatial_dims=1)

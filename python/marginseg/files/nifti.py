@@ -8,12 +8,10 @@ and its order in memory (Fortran's), so that nothing is moved.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from numpy.typing import NDArray
 
 from marginseg.files.atomic import replacing
 from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
-from marginseg.files.voxels import LARGEST_MARGIN, PIECE, broken, opened
+from marginseg.files.voxels import LARGEST_MARGIN, broken, opened
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
@@ -106,22 +104,8 @@ class VolumeFile:
 
         """
         end = self.size if end is None else end
-        count = max(1, min(end - begin, PIECE // self.dtype.itemsize))
-        sizes = [min(count, end - start) for start in range(begin, end, count)]
-        buffers = itertools.cycle([np.empty(count, self.dtype), np.empty(count, self.dtype)])
-        with opened(self, begin) as stream, ThreadPoolExecutor(1) as reader:
-
-            def read(size: int) -> NDArray[Any]:
-                piece = next(buffers)[:size]
-                stream.fill(piece)
-                return piece
-
-            pending = reader.submit(read, sizes[0])
-            for following in (*sizes[1:], 0):
-                piece = pending.result()
-                if following:
-                    pending = reader.submit(read, following)
-                yield piece
+        with opened(self, begin) as stream:
+            yield from stream.pieces(end - begin, self.dtype)
             if end == self.size:
                 stream.finish(0)
 

@@ -12,13 +12,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marginseg.files.nifti import VolumeFile, open_volume
-from marginseg.files.voxels import PIECE, opened
+from marginseg.files.voxels import PIECE, VoxelStream, opened
+
+#: So many voxels are held, or left out because they are 0, together.
+BLOCK: Final = 1 << 16
 
 
 class Pieces(Protocol):
@@ -59,13 +62,29 @@ class ProbabilityFile:
             for channel in range(self.channels):
                 yield _Reread(self.volume, dtype, channel * self.size, (channel + 1) * self.size)
             return
-        values = np.empty(self.size, dtype)
         step = PIECE // dtype.itemsize
         with opened(self.volume) as stream:
             for _ in range(self.channels):
-                stream.fill(values)
+                values = _held(stream, self.size, dtype)
                 yield [values[begin : begin + step] for begin in range(0, self.size, step)]
             stream.finish(0)
+
+
+def _held(stream: VoxelStream, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the next voxels; what is 0 takes no memory.
+
+    Memory that is asked for as zeros is the system's one page of zeros until it is written to.
+    """
+    values = np.zeros(size, dtype)
+    position = 0
+    for piece in stream.pieces(size, dtype):
+        target = values[position : position + len(piece)]
+        for begin in range(0, len(piece), BLOCK):
+            block = piece[begin : begin + BLOCK]
+            if block.view(f"u{dtype.itemsize}").max():
+                target[begin : begin + BLOCK] = block
+        position += len(piece)
+    return values
 
 
 def open_probabilities(path: str | os.PathLike[str]) -> ProbabilityFile:

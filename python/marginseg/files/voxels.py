@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -48,6 +50,28 @@ class VoxelStream:
             stored = buffer[: part.size]
             self._fill_bytes(stored)
             part[:] = self._scaled(stored)
+
+    def pieces(self, size: int, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """Yield the next ``size`` voxels, some at a time; a thread reads the next piece meanwhile.
+
+        A piece keeps its values until the next is asked for.
+        """
+        count = max(1, min(size, PIECE // dtype.itemsize))
+        sizes = [min(count, size - start) for start in range(0, size, count)]
+        buffers = itertools.cycle([np.empty(count, dtype), np.empty(count, dtype)])
+
+        def read(size: int) -> NDArray[Any]:
+            piece = next(buffers)[:size]
+            self.fill(piece)
+            return piece
+
+        with ThreadPoolExecutor(1) as reader:
+            pending = reader.submit(read, sizes[0])
+            for following in (*sizes[1:], 0):
+                piece = pending.result()
+                if following:
+                    pending = reader.submit(read, following)
+                yield piece
 
     def finish(self, voxels_left: int) -> None:
         """Read to the end of a gzip file: its checksum stands there.
