@@ -42,6 +42,9 @@ LEVEL: Final = 1
 
 BLOCK: Final = 1 << 20
 
+#: More would wait for the disk; and many files may be written side by side.
+MOST_THREADS: Final = 8
+
 
 def open_gzip(path: Path) -> BinaryIO:
     """Open a gzip file, of one or more members, for reading; ``readinto`` fills what it is given.
@@ -52,7 +55,7 @@ def open_gzip(path: Path) -> BinaryIO:
 
 
 class GzipWriter:
-    """Compress what is written, in all threads of this process's cores; closing ends the stream.
+    """Compress what is written, in several threads; closing ends the stream.
 
     Args:
         file: Gets the compressed bytes. It stays open.
@@ -69,7 +72,7 @@ class GzipWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._threads = len(os.sched_getaffinity(0))
+        self._threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
         self._pool = ThreadPoolExecutor(self._threads)
         self._pending: deque[Future[bytes]] = deque()
         self._block = bytearray()

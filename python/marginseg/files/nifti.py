@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from marginseg.files.atomic import replacing
 from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
-from marginseg.files.voxels import LARGEST_MARGIN, broken, opened
+from marginseg.files.voxels import LARGEST_MARGIN, Stored, broken, opened
 
 SUFFIXES: Final = (".nii", ".nii.gz")
 
@@ -42,31 +42,19 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class VolumeFile:
+class VolumeFile(Stored):
     """A NIfTI file whose header has been read, and whose voxels have not.
 
     Attributes:
-        path: Where it is.
         header: nibabel's header (NIfTI-1 or NIfTI-2), extensions included.
         affine: (4, 4) float64, from voxel indices to the header's world coordinates.
         shape: The sizes of its axes, as the header has them.
-        stored: The dtype in which it stores voxels, byte order included.
-        slope: What stored values are multiplied with, or None.
-        intercept: What is then added, or None.
-        offset: Where in the (decompressed) file the voxels begin.
-        compressed: Whether it is a gzip file.
 
     """
 
-    path: Path
     header: Any
     affine: NDArray[np.float64]
     shape: tuple[int, ...]
-    stored: np.dtype[Any]
-    slope: float | None
-    intercept: float | None
-    offset: int
-    compressed: bool
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -186,7 +174,7 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
     promised = offset + count * stored.itemsize
     if promised > size * (LARGEST_EXPANSION if compressed else 1):
         raise broken(path, f"its {size} bytes can't hold the {promised} that its header promises")
-    return VolumeFile(path, header, affine, shape, stored, slope, intercept, offset, compressed)
+    return VolumeFile(path, stored, slope, intercept, offset, compressed, header, affine, shape)
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:

@@ -7,16 +7,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marginseg.files.gzipped import DAMAGED, open_gzip
-
-if TYPE_CHECKING:
-    from marginseg.files.nifti import VolumeFile
 
 #: Bytes that are read at a time.
 PIECE: Final = 1 << 24
@@ -25,10 +23,32 @@ PIECE: Final = 1 << 24
 LARGEST_MARGIN: Final = 1 << 26
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Where the voxels of a file are, and how they are stored.
+
+    Attributes:
+        path: The file.
+        stored: The dtype, byte order included.
+        slope: What stored values are multiplied with, or None.
+        intercept: What is then added, or None.
+        offset: Where in the (decompressed) file the voxels begin.
+        compressed: Whether it is a gzip file.
+
+    """
+
+    path: Path
+    stored: np.dtype[Any]
+    slope: float | None
+    intercept: float | None
+    offset: int
+    compressed: bool
+
+
 class VoxelStream:
     """Voxels in the file's order."""
 
-    def __init__(self, file: VolumeFile, stream: BinaryIO) -> None:
+    def __init__(self, file: Stored, stream: BinaryIO) -> None:
         self._file = file
         self._stream = stream
 
@@ -108,7 +128,7 @@ class VoxelStream:
 
 
 @contextmanager
-def opened(file: VolumeFile, voxel: int = 0) -> Iterator[VoxelStream]:
+def opened(file: Stored, voxel: int = 0) -> Iterator[VoxelStream]:
     """Open a file at a voxel; what is wrong with its bytes becomes one line."""
     position = file.offset + voxel * file.stored.itemsize
     with open_gzip(file.path) if file.compressed else file.path.open("rb", 0) as stream:
