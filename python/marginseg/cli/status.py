@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from marginseg.cli.console import console
+from marginseg.cli.tables import show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,25 +24,24 @@ def show_status(folder: Path) -> None:
     from marginseg.study.status import study_status
 
     status = study_status(folder)
-    out = console()
     for line in _summary(status):
-        out.print(line)
+        typer.echo(line)
     if status.preparing:
         return
-    out.print()
-    out.print(_groups(status))
+    typer.echo()
+    show(_groups(status))
     running = [run for run in status.runs if run.state == "running"]
     if running:
-        out.print()
-        out.print(_running(running[:SHOWN], status.config.epochs))
+        typer.echo()
+        show(_running(running[:SHOWN], status.config.epochs))
         _more(len(running))
     failed = [run for run in status.runs if run.state == "failed"]
     if failed:
-        out.print("\nfailed; the study's command tries them again")
+        typer.echo("\nfailed; the study's command tries them again")
         for run in failed[:SHOWN]:
-            out.print(f" {run.run.id}: {run.error}")
+            typer.echo(f" {run.run.id}: {run.error}")
             if run.log is not None:
-                out.print(f"   {run.log}", soft_wrap=True)
+                typer.echo(f"   {run.log}")
         _more(len(failed))
 
 
@@ -80,12 +79,8 @@ def _summary(status: StudyStatus) -> Iterator[str]:
 
 
 def _groups(status: StudyStatus) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1))
-    table.add_column("structure", overflow="fold")
-    for name in ("std", "done", "running", "waiting", "failed", "epochs"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = ("structure", "std", "done", "running", "waiting", "failed", "epochs")
+    found = table(*columns, left=["structure"])
     groups: dict[tuple[str, float], list[RunStatus]] = {}
     for run in status.runs:
         groups.setdefault((run.run.structure, run.run.std), []).append(run)
@@ -95,24 +90,19 @@ def _groups(status: StudyStatus) -> Table:
         others = [str(states.count(s) or "–") for s in ("running", "waiting", "failed")]
         share = sum(run.epochs for run in runs) / (status.config.epochs * len(runs))
         # Only what is done is 100 %.
-        table.add_row(structure, f"{std:g}", done, *others, f"{int(100 * share)} %")
-    return table
+        found.add_row(structure, f"{std:g}", done, *others, f"{int(100 * share)} %")
+    return found
 
 
 def _running(runs: list[RunStatus], epochs: int) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1))
-    table.add_column("running", overflow="fold")
-    for name in ("epoch", "loss", "s/epoch", "left"):
-        table.add_column(name, justify="right", no_wrap=True)
+    found = table("running", "epoch", "loss", "s/epoch", "left", left=["running"])
     for run in runs:
         cells = [f"{run.epochs}/{epochs}", "–", "–", "–"]
         if run.loss is not None and run.epoch_seconds is not None:
             left = duration((epochs - run.epochs) * run.epoch_seconds)
             cells[1:] = [f"{run.loss:.4f}", f"{run.epoch_seconds:.2g}", left]
-        table.add_row(run.run.id, *cells)
-    return table
+        found.add_row(run.run.id, *cells)
+    return found
 
 
 def duration(seconds: float) -> str:

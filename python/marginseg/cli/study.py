@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marginseg.cli.console import console
 from marginseg.cli.options import (
     Data,
     DataOption,
@@ -27,10 +26,9 @@ from marginseg.cli.options import (
     numbers,
 )
 from marginseg.cli.status import show_status
+from marginseg.cli.tables import show
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from marginseg.study.configuration import StudyConfig
     from marginseg.study.grid import Progress
     from marginseg.study.task import Executor
@@ -207,30 +205,29 @@ def study(
         read_comparison(compare)  # what is wrong with it shows before hours of training
 
     config = configured(preset, settings)
-    out = console()
 
     from marginseg.report import rich_table, write_report
     from marginseg.study.folder import StudyFolder
     from marginseg.study.grid import run_study
 
-    with _progress() as show:
+    with _progress() as progress:
         result = run_study(
             config,
             output,
-            progress=show,
+            progress=progress,
             cache_dir=cache,
             executor=_executor(config, executor, address, gpu_share),
         )
     with _writing_the_report():
         page = write_report(output, compare=compare)
-    out.print(rich_table(output), soft_wrap=True)
+    show(rich_table(output))
     if compare is not None:
-        _show_comparison(output, compare, out)
+        _show_comparison(output, compare)
     for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
-        out.print(f"skipped: {structure_name}: {name}: {reason}", soft_wrap=True)
+        typer.echo(f"skipped: {structure_name}: {name}: {reason}")
     if len(result.skipped) > SKIPPED_SHOWN:
         more = len(result.skipped) - SKIPPED_SHOWN
-        out.print(f"skipped: {more} more, see {StudyFolder(output).skipped_file}", soft_wrap=True)
+        typer.echo(f"skipped: {more} more, see {StudyFolder(output).skipped_file}")
     for failed in result.failed:
         log = f" ({failed.log})" if failed.log else ""
         typer.echo(f"marginseg: run {failed.run} failed: {failed.error}{log}", err=True)
@@ -239,14 +236,14 @@ def study(
         raise typer.Exit(1)
 
 
-def _show_comparison(output: Path, compare: Path, out: Console) -> None:
+def _show_comparison(output: Path, compare: Path) -> None:
     """Print the means that both tables have, or say that there are none."""
     from marginseg.report.terminal import comparison_table
 
     table = comparison_table(output, compare)
     if table.row_count:
-        out.print()
-        out.print(table, soft_wrap=True)
+        typer.echo()
+        show(table)
     else:
         typer.echo(
             f"marginseg: --compare: no row of {compare} has a structure, std and method of this "
@@ -310,7 +307,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     with Bar(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
         task = bar.add_task("preparing", total=None)
 
-        def show(event: Progress) -> None:
+        def update(event: Progress) -> None:
             if event.kind == "preparing":
                 bar.update(
                     task,
@@ -327,4 +324,4 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
                 description=f"{event.done}/{event.total} trainings, {event.kind} {what}".rstrip(),
             )
 
-        yield show
+        yield update

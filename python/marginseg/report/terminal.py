@@ -17,7 +17,7 @@ from marginseg.report.summary import CEILING, REFERENCES, TABLE_1, differences, 
 
 
 def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> Table:
-    """Return the paper's Table 1 for the terminal, 80 columns wide at most.
+    """Return the paper's Table 1 for the terminal; 80 columns are enough, with folded names.
 
     Args:
         output_dir: A study's folder.
@@ -33,16 +33,9 @@ def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> 
     """
     results = read_results(output_dir)
     rows = [row for row in summarise(results) if row["reference"] == reference]
-    table = Table(
-        title=f"Dice {REFERENCES[reference]}\nmean over cases [95 % interval]",
-        title_justify="left",
-        caption="\n".join(_verdicts(judge(differences(results)))) if rows else None,
-        caption_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("structure", overflow="fold", max_width=12)
+    table = _titled(f"Dice {REFERENCES[reference]}\nmean over cases [95 % interval]")
+    table.caption = "\n".join(_verdicts(judge(differences(results)))) if rows else None
+    table.add_column("structure", overflow="fold")
     table.add_column("std", justify="right", no_wrap=True)
     methods = [m for m in TABLE_1 if any(row["method"] == m for row in rows)]
     for method in methods:
@@ -74,13 +67,7 @@ def comparison_table(output_dir: str | os.PathLike[str], compare: str | os.PathL
 
     """
     other = read_comparison(compare)
-    table = Table(
-        title=f"Beside {other.name}",
-        title_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = _titled(f"Beside {other.name}")
     table.add_column("structure", overflow="fold")
     for name in ("std", "method", "reference", "ours", "theirs", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -89,6 +76,17 @@ def comparison_table(output_dir: str | os.PathLike[str], compare: str | os.PathL
         names = (f"{row['std']:g}", row["method"], row["reference"])
         table.add_row(row["structure"], *names, *numbers)
     return table
+
+
+def _titled(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
 
 
 def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
