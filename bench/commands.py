@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any, cast
 
 import nibabel
@@ -22,6 +20,7 @@ import torch
 
 from bench import machine, record
 from bench.case import Size, organ
+from bench.process import Process, run
 from bench.timing import duration
 from marginseg import GaussianFieldNoise
 from marginseg.files.atomic import write_text
@@ -41,38 +40,43 @@ COMMAND = "from marginseg_command import main; main()"
 READ_AND_WRITE = """
 import json, sys, time
 import nibabel, numpy as np
-source, result, target = sys.argv[1:]
-written = np.asanyarray(nibabel.load(result).dataobj)
+source, target, *results = sys.argv[1:]
+written = [np.asanyarray(nibabel.load(result).dataobj) for result in results]
 began = time.perf_counter()
 image = nibabel.load(source)
 values = np.array(np.asanyarray(image.dataobj))
-nibabel.save(nibabel.Nifti1Image(written, image.affine), target)
-print(json.dumps({"nibabel": time.perf_counter() - began}))
+for content in written:
+    nibabel.save(nibabel.Nifti1Image(content, image.affine), target)
+print(json.dumps({"nibabel reads and writes": time.perf_counter() - began}))
 """
 DECOMPRESS = """
 import gzip, importlib, json, sys, time
-seconds = {}
+seconds, size = {}, int(sys.argv[2])
 buffer = memoryview(bytearray(1 << 20))
+def check(name, count):
+    if count != size:
+        raise ValueError(f"{name}: expected {size} bytes, got {count}")
 for name in ("isal.igzip", "zlib_ng.gzip_ng", "gzip"):
     try:
         library = importlib.import_module(name)
     except ImportError:
         continue
-    began = time.perf_counter()
+    began, count = time.perf_counter(), 0
     with library.open(sys.argv[1], "rb") as stream:
-        while stream.readinto(buffer):
-            pass
-    seconds[name] = time.perf_counter() - began
+        while read := stream.readinto(buffer):
+            count += read
+    seconds[f"decompression by {name}"] = time.perf_counter() - began
+    check(name, count)
 try:
     import deflate
 except ImportError:
     pass
 else:
-    size = int(sys.argv[2])
-    content = open(sys.argv[1], "rb").read()
     began = time.perf_counter()
-    deflate.gzip_decompress(content, size)
-    seconds["deflate"] = time.perf_counter() - began
+    with open(sys.argv[1], "rb") as stream:
+        content = deflate.gzip_decompress(stream.read(), size)
+    seconds["decompression by deflate"] = time.perf_counter() - began
+    check("deflate", len(content))
 print(json.dumps(seconds))
 """
 
@@ -88,13 +92,13 @@ class CommandRow:
         start_up: Of the same command on a volume of a few voxels: imports of torch and others.
         peer: What it is held against, and its seconds.
         peer_seconds: Without start-up.
-        ratio: (seconds - start_up) / peer_seconds.
+        ratio: (seconds - start_up) / peer_seconds; of what only starts, seconds / peer_seconds.
         target: The ratio that is aimed at.
         peak_bytes: Of resident memory, files that are mapped included, above idle.
         anonymous_bytes: Of memory that belongs to no file, above idle.
         memory_ratio: The peak over the bytes of the input, decompressed.
         memory_target: The memory ratio that is aimed at.
-        met: Whether both are.
+        met: Whether both are; none where nothing is aimed at.
 
     """
 
@@ -113,49 +117,11 @@ class CommandRow:
     met: bool | None
 
 
-@dataclass(frozen=True)
-class Process:
-    """What a process took."""
-
-    seconds: float
-    peak_bytes: int
-    anonymous_bytes: int
-    output: str
-
-
-def run(code: str, *arguments: object) -> Process:
-    """Run Python code in a process, and look at its memory every few milliseconds.
-
-    Raises:
-        RuntimeError: It failed.
-
-    """
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    peaks = {"VmHWM": 0, "RssAnon": 0}
-    began = perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        status = Path(f"/proc/{process.pid}/status")
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(0.003):
-                try:
-                    lines = status.read_text().splitlines()
-                except OSError:
-                    return
-                for name, _, value in (line.partition(":") for line in lines):
-                    if name in peaks:
-                        peaks[name] = max(peaks[name], int(value.split()[0]) * 1024)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        output, errors = process.communicate()
-        seconds = perf_counter() - began
-        ended.set()
-        watcher.join()
-    if process.returncode:
-        raise RuntimeError(errors.decode().strip() or f"exit status {process.returncode}")
-    return Process(seconds, peaks["VmHWM"], peaks["RssAnon"], output.decode())
+#: What takes as long as an import: shown, and the code.
+STARTS = {
+    "--help": f"import sys; sys.argv[1:] = ['--help']; {COMMAND}",
+    "import marginseg": "import marginseg",
+}
 
 
 @dataclass(frozen=True)
@@ -167,11 +133,12 @@ class Held:
     source: Path
     small: Path  # a volume of the same kind that takes no time
     output: Path
-    result: Path
+    results: tuple[Path, ...]
     input_bytes: int
-    target: float | None
+    target: float | None = None
     memory_target: float | None = None
-    decompression: bool = False
+    peer: str | None = READ_AND_WRITE
+    size: str = ""
 
     def run(self, source: Path) -> Process:
         output = self.output
@@ -179,87 +146,163 @@ class Held:
             output = output.with_name(SMALL_OUTPUT + "".join(output.suffixes))
         return run(COMMAND, self.shown.split()[0], source, *self.options, "-o", output)
 
-    def peer(self, folder: Path) -> tuple[str, float]:
-        if self.decompression:
-            found = run(DECOMPRESS, self.source, self.input_bytes + 352)
-            name, seconds = min(json.loads(found.output).items(), key=lambda pair: pair[1])
-            return f"decompression by {name}", seconds
-        suffix = "".join(self.result.suffixes)
-        found = run(READ_AND_WRITE, self.source, self.result, folder / f"peer{suffix}")
-        return "nibabel reads and writes", json.loads(found.output)["nibabel"]
+    def run_peer(self, folder: Path) -> dict[str, float]:
+        """Return the seconds of each way to do what the command is held against."""
+        if self.peer is None:
+            return {}
+        if self.peer == DECOMPRESS:
+            arguments: tuple[object, ...] = (self.source, self.input_bytes + 352)
+        else:
+            suffix = "".join(self.results[0].suffixes)
+            arguments = (self.source, folder / f"peer{suffix}", *self.results)
+        seconds: dict[str, float] = json.loads(run(self.peer, *arguments).output)
+        return seconds
+
+
+def fastest(turns: list[dict[str, float]]) -> tuple[str, float]:
+    """Return the way that takes least in the median over the turns, and that median.
+
+    >>> fastest([{"a": 1.0, "b": 3.0}, {"a": 5.0, "b": 3.0}, {"a": 4.0, "b": 3.0}])
+    ('b', 3.0)
+    """
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+    return min(medians.items(), key=lambda pair: pair[1])
 
 
 def measure(edge: int = EDGE, turns: int = TURNS) -> Iterator[CommandRow]:
-    """Yield a row for each command."""
+    """Yield a row for each command.
+
+    Raises:
+        OSError: The folder for temporary files has no room.
+
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        require_room(folder, edge)
+        idle = []
+        starts: dict[str, list[Process]] = {shown: [] for shown in STARTS}
+        for _ in range(turns):
+            idle.append(run("import torch"))
+            for shown, code in STARTS.items():
+                starts[shown].append(run(code))
+        for shown, processes in starts.items():
+            yield _start(shown, processes, idle)
         for held in _commands(folder, edge):
-            yield _row(held, folder, f"{edge}³", turns)
+            yield _row(held, folder, idle, turns)
         if edge == EDGE:
-            yield _row(_large(folder), folder, f"{LARGE_EDGE}³", 1)
+            if has_sparse_files(folder):
+                yield _row(_large(folder), folder, idle, 1)
+            else:
+                left_out = f"{LARGE_EDGE}³: left out, {folder.parent} has no sparse files"
+                print(left_out, file=sys.stderr)
+
+
+def require_room(folder: Path, edge: int) -> None:
+    """Refuse a disk that cannot hold two maps, and the marginals by us and by the peer.
+
+    Raises:
+        OSError: It has less room.
+
+    """
+    # Compressed maps count whole; the rest is for labels, masks and the blocks of the largest map.
+    needed = 6 * 4 * edge**3 + (1 << 28)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"{folder.parent}: expected {needed / 1e9:.1f} GB free, got {free / 1e9:.1f}; "
+            "TMPDIR names another folder"
+        )
+
+
+def has_sparse_files(folder: Path) -> bool:
+    """Return whether what is not written of a file takes no room in this folder."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(1 << 24)
+        return os.fstat(file.fileno()).st_blocks * 512 < 1 << 20
 
 
 def _commands(folder: Path, edge: int) -> Iterator[Held]:
-    label, plain, packed = _inputs(folder, edge)
-    (folder / "small").mkdir()
-    small_label, small_plain, small_packed = _inputs(folder / "small", SMALL_EDGE)
-    voxels = edge**3
-    samples = folder / "samples"
-    yield Held(
-        "noise LABEL.nii.gz --std 0.02",
-        ("--std", 0.02),
-        label,
-        small_label,
-        samples,
-        samples / "label_noisy001.nii.gz",
-        voxels,
-        2.0,
-        3.0,
-    )
+    places = {size: folder / str(size) for size in {edge, edge // 2, SMALL_EDGE}}
+    labels = {}
+    for size, place in places.items():
+        place.mkdir()
+        labels[size] = _label(place, size)
+    plain, packed = _maps(labels[edge])
+    small_plain, small_packed = _maps(labels[SMALL_EDGE])
+    for size, count in ((edge, 1), (edge // 2, 5)):
+        several = ("--samples", count) if count > 1 else ()
+        samples = folder / f"samples-{count}"
+        yield Held(
+            " ".join(map(str, ("noise LABEL.nii.gz --std 0.02", *several))),
+            ("--std", 0.02, *several),
+            labels[size],
+            labels[SMALL_EDGE],
+            samples,
+            tuple(samples / f"label_noisy{n:03d}.nii.gz" for n in range(1, count + 1)),
+            size**3,
+            target=2.0 if count == 1 else None,
+            memory_target=3.0 if count == 1 else None,
+            size=f"{size}³",
+        )
     mask = folder / "mask.nii.gz"
-    yield Held("threshold MAP.nii", (), plain, small_plain, mask, mask, 4 * voxels, 2.0, 0.6)
-    yield Held(
-        "threshold MAP.nii.gz",
-        (),
-        packed,
-        small_packed,
-        mask,
-        mask,
-        4 * voxels,
-        1.5,
-        decompression=True,
-    )
+    map_bytes = 4 * edge**3
+    for source, small, target, memory_target, peer in (
+        (plain, small_plain, 2.0, 0.6, READ_AND_WRITE),
+        (packed, small_packed, 1.5, None, DECOMPRESS),
+    ):
+        yield Held(
+            f"threshold MAP{''.join(source.suffixes)}",
+            (),
+            source,
+            small,
+            mask,
+            (mask,),
+            map_bytes,
+            target,
+            memory_target,
+            peer,
+            f"{edge}³",
+        )
     for suffix in (".nii.gz", ".nii"):
         result = folder / f"marginals{suffix}"
         yield Held(
             f"marginals LABEL.nii.gz --label 1 --std 0.02 -o M{suffix}",
             ("--label", 1, "--std", 0.02),
-            label,
-            small_label,
+            labels[edge],
+            labels[SMALL_EDGE],
             result,
-            result,
-            voxels,
+            (result,),
+            edge**3,
             2.0,
+            size=f"{edge}³",
         )
 
 
-def _inputs(folder: Path, edge: int) -> tuple[Path, Path, Path]:
-    """Write a label map of two structures, and a map as a network has it, with and without gzip."""
+AFFINE = np.diag([0.8, 0.8, 0.8, 1.0])
+
+
+def _label(folder: Path, edge: int) -> Path:
+    """Write a label map of two structures."""
     values = organ(Size(edge)).numpy().astype(np.uint8)
     values[: edge // 4, : edge // 4, : edge // 4] = 2
-    affine = np.diag([0.8, 0.8, 0.8, 1.0])
-    label = folder / "label.nii.gz"
-    _save(values, affine, label)
+    path = folder / "label.nii.gz"
+    _save(values, AFFINE, path)
+    return path
+
+
+def _maps(label: Path) -> tuple[Path, Path]:
+    """Write a map as a network has it of the label's first structure, without and with gzip."""
+    values = np.asanyarray(cast(Any, nibabel.load(label)).dataobj)
     mask = torch.from_numpy((values == 1).astype(np.uint8))
     marginals = GaussianFieldNoise(std=0.03).marginals(mask).numpy()
     noise = np.random.default_rng(0).random(marginals.shape, np.float32)
     noise -= 0.5
     noise *= marginals * (1 - marginals)
     marginals += noise
-    plain, packed = folder / "map.nii", folder / "map.nii.gz"
+    plain, packed = label.with_name("map.nii"), label.with_name("map.nii.gz")
     for path in (plain, packed):
-        _save(marginals.clip(0, 1), affine, path)
-    return label, plain, packed
+        _save(marginals.clip(0, 1), AFFINE, path)
+    return plain, packed
 
 
 def _save(values: Any, affine: Any, path: Path) -> None:
@@ -282,39 +325,71 @@ def _large(folder: Path) -> Held:
             file.write(block.tobytes())
         file.truncate(352 + size)
     mask = folder / "large_mask.nii.gz"
-    small = folder / "small" / "map.nii"
-    return Held("threshold MAP.nii", (), path, small, mask, mask, size, None)
+    return Held(
+        "threshold MAP.nii",
+        (),
+        path,
+        folder / str(SMALL_EDGE) / "map.nii",
+        mask,
+        (mask,),
+        size,
+        peer=None,
+        size=f"{LARGE_EDGE}³",
+    )
 
 
-def _row(held: Held, folder: Path, size: str, turns: int) -> CommandRow:
-    idle, ours, peers = [], [], []
-    start_ups = []
+def _above(ours: list[Process], idle: list[Process]) -> tuple[int, int]:
+    """Return the peaks above those of idle processes: resident, and of no file."""
+    peak = max(p.peak_bytes for p in ours) - max(p.peak_bytes for p in idle)
+    return peak, max(p.anonymous_bytes for p in ours) - max(p.anonymous_bytes for p in idle)
+
+
+def _start(shown: str, processes: list[Process], idle: list[Process]) -> CommandRow:
+    """Return the row of what reads no volume, beside ``import torch``."""
+    seconds = statistics.median(process.seconds for process in processes)
+    peer_seconds = statistics.median(process.seconds for process in idle)
+    return CommandRow(
+        command=shown,
+        size="–",
+        seconds=seconds,
+        start_up=seconds,
+        peer="import torch",
+        peer_seconds=peer_seconds,
+        ratio=seconds / peer_seconds,
+        target=None,
+        peak_bytes=_above(processes, idle)[0],
+        anonymous_bytes=_above(processes, idle)[1],
+        memory_ratio=None,
+        memory_target=None,
+        met=None,
+    )
+
+
+def _row(held: Held, folder: Path, idle: list[Process], turns: int) -> CommandRow:
+    ours, peers, start_ups = [], [], []
     for _ in range(turns):
-        idle.append(run("import torch"))
         start_ups.append(held.run(held.small).seconds)
         ours.append(held.run(held.source))
-        if held.target is not None:
-            peers.append(held.peer(folder))
+        peers.append(held.run_peer(folder))
     seconds = statistics.median(process.seconds for process in ours)
     start_up = statistics.median(start_ups)
-    peak = max(p.peak_bytes for p in ours) - max(p.peak_bytes for p in idle)
-    anonymous = max(p.anonymous_bytes for p in ours) - max(p.anonymous_bytes for p in idle)
-    peer_seconds = statistics.median(time for _, time in peers) if peers else None
+    peak, anonymous = _above(ours, idle)
+    peer, peer_seconds = fastest(peers) if held.peer else ("", None)
     ratio = None if peer_seconds is None else (seconds - start_up) / peer_seconds
     memory_ratio = peak / held.input_bytes
     goals: list[tuple[float | None, float | None]] = [
         (ratio, held.target),
         (memory_ratio, held.memory_target),
     ]
-    if held.target is None:  # no peer: the target is 256 MB, whatever the map's size
+    if held.peer is None:  # the target is 256 MB, whatever the map's size
         goals.append((anonymous / 2**20, 256.0))
     reached = [value <= goal for value, goal in goals if value is not None and goal is not None]
     return CommandRow(
         held.shown,
-        size,
+        held.size,
         seconds,
         start_up,
-        peers[0][0] if peers else "",
+        peer,
         peer_seconds,
         ratio,
         held.target,
@@ -322,7 +397,7 @@ def _row(held: Held, folder: Path, size: str, turns: int) -> CommandRow:
         anonymous,
         memory_ratio,
         held.memory_target,
-        all(reached),
+        all(reached) if reached else None,
     )
 
 
@@ -362,7 +437,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         f"{row['anonymous_bytes'] / 1e6:.0f} MB" + ("" if row["peer"] else " (≤ 268)"),
         number("memory_ratio"),
         number("memory_target", "≤ {:g}"),
-        "yes" if row["met"] else "no",
+        {True: "yes", False: "no", None: "–"}[row["met"]],
     ]
 
 
