@@ -191,3 +191,45 @@ def test_bad_labels_are_named():
         noise.marginals(torch.full((4, 4), math.nan))
     with pytest.raises(ValueError, match="^n:"):
         noise.sample(torch.zeros(4, 4, dtype=torch.uint8), 0)
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 30), (24, 30, 20)])
+@pytest.mark.parametrize("leading", [(), (2, 3)])
+def test_a_label_in_fortran_s_order_is_deformed_and_filtered_as_it_lies(
+    shape: tuple[int, ...], leading: tuple[int, ...]
+) -> None:
+    n = len(shape)
+    label = torch.rand((*leading, *shape), generator=torch.Generator().manual_seed(1)) < 0.2
+    order = [*range(len(leading)), *range(label.ndim - 1, len(leading) - 1, -1)]
+    fortran = label.permute(order).contiguous().permute(order)
+    assert torch.equal(fortran, label)
+    assert n == 1 or not fortran.is_contiguous()
+    noise = GaussianFieldNoise([0.05, 0.03, 0.08][:n], [0.3, 0.2, 0.25][:n])
+    batch_dims = min(1, len(leading))
+    found, folded = noise.sample_folded(
+        fortran, 2, generator=torch.Generator().manual_seed(5), batch_dims=batch_dims
+    )
+    expected, share = noise.sample_folded(
+        label, 2, generator=torch.Generator().manual_seed(5), batch_dims=batch_dims
+    )
+    # The field is summed up in another order: a voxel whose place is rounded to either side.
+    assert (found != expected).sum() <= 2
+    assert torch.equal(folded, share)
+    lies = [0, *[1 + axis for axis in order]]
+    assert found.permute(lies).is_contiguous()
+    marginals = noise.marginals(fortran)
+    torch.testing.assert_close(marginals, noise.marginals(label), rtol=0, atol=1e-6)
+    assert marginals.permute(order).is_contiguous()
+    for name in ("expected_volume", "volume_loss"):
+        found, expected = (getattr(noise, name)(each) for each in (fortran, label))
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_expected_volume_in_parts_and_of_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = GaussianFieldNoise(0.1)
+    label = torch.rand(2, 9, 8, 7, dtype=torch.float64)
+    whole = noise.expected_volume(label)
+    monkeypatch.setattr("marginseg.ops.kept_mass.VOXELS_AT_ONCE", 300)
+    torch.testing.assert_close(noise.expected_volume(label), whole, rtol=1e-14, atol=0)
+    assert noise.expected_volume(label[:0]).shape == (0,)
+    assert noise.volume_loss(label[:0]).shape == (0,)

@@ -12,6 +12,8 @@ from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
 from marginseg.ops.folded_share import folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
+from marginseg.ops.kept_mass import kept_mass
+from marginseg.ops.layout import as_it_lies, reverse_axes
 from marginseg.ops.sample import sample
 
 UNITS = ("extent", "mm", "voxel")
@@ -266,20 +268,17 @@ class GaussianFieldNoise:
         if classes is not None:
             axis = label.ndim - len(spatial)
             label = torch.stack([label == value for value in classes], dim=axis)
+        label, std, reverse = self._laid_out(label, spatial)
         self._check_range(label)
         dtype = torch.float64 if label.dtype is torch.float64 else torch.float32
-        sigma = self.std_in_voxels(spatial)
-        mirrored = _lies_reversed(label, len(spatial))
-        if mirrored:
-            label, sigma = _reversed(label, len(spatial)), sigma[::-1]
         filtered = gaussian_filter(
             label if label.dtype in BYTE_DTYPES else label.to(dtype),
-            sigma,
+            std,
             truncate=TRUNCATE[dtype],
             kernel="integrated",
             ceiling=1.0,
         )
-        return _reversed(filtered, len(spatial)) if mirrored else filtered
+        return reverse_axes(filtered, len(spatial)) if reverse else filtered
 
     def expected_volume(self, label: Tensor) -> Tensor:
         r"""Return :math:`E\|L\| = \|l\| - \xi` (Theorem 2), as a fraction of the domain.
@@ -302,23 +301,9 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
+        label, std, _ = self._laid_out(label, spatial)
         self._check_range(label)
-        shares = [
-            _kept_share(size, std).to(label.device)
-            for size, std in zip(spatial, self.std_in_voxels(spatial), strict=True)
-        ]
-        if _lies_reversed(label, len(spatial)):
-            label, shares = _reversed(label, len(spatial)), shares[::-1]
-        # Some planes at a time: in float64 the whole label would take up to eight times its memory.
-        planes = max(1, 2**20 * shares[0].numel() // label.numel())
-        kept = torch.cat(
-            [
-                self._contracted(part, shares[1:])
-                for part in label.split(planes, dim=label.ndim - len(spatial))
-            ],
-            dim=-1,
-        )
-        return kept @ shares[0] / math.prod(spatial)
+        return kept_mass(label, std) / math.prod(spatial)
 
     def volume_loss(self, label: Tensor) -> Tensor:
         r"""Return ξ of Theorem 2: the volume that the noise carries out of the domain.
@@ -336,16 +321,19 @@ class GaussianFieldNoise:
 
         """
         spatial = self._spatial_shape(label)
-        volume = label.sum(dim=[*range(-len(spatial), 0)], dtype=torch.float64)
-        return volume / math.prod(spatial) - self.expected_volume(label)
+        label, std, _ = self._laid_out(label, spatial)
+        self._check_range(label)
+        # Nothing leaves where nothing moves.
+        mass = kept_mass(label, [0.0] * len(std))
+        return (mass - kept_mass(label, std)) / math.prod(spatial)
 
-    @staticmethod
-    def _contracted(label: Tensor, shares: Sequence[Tensor]) -> Tensor:
-        """Return the sums of the label's last axes, weighted along each, in float64."""
-        kept = label.double()
-        for share in reversed(shares):
-            kept = kept @ share
-        return kept
+    def _laid_out(
+        self, label: Tensor, spatial: tuple[int, ...]
+    ) -> tuple[Tensor, tuple[float, ...], bool]:
+        """Return the label as it lies in memory, a along its axes, and if they are reversed."""
+        std = self.std_in_voxels(spatial)
+        label, reverse = as_it_lies(label, len(spatial))
+        return label, std[::-1] if reverse else std, reverse
 
     def _coefficients(
         self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
@@ -371,16 +359,13 @@ class GaussianFieldNoise:
 
     def _deformed(self, label: Tensor, coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
         n = len(factors)
-        if not _lies_reversed(label, n):
-            return sample(label, coefficients, factors, interpolation=self.interpolation)
-        # The components of the field come in the reverse order too, as the axes of each.
-        mirrored = sample(
-            _reversed(label, n),
-            _reversed(coefficients.flip(-n - 1), n).contiguous(),
-            factors[::-1],
-            interpolation=self.interpolation,
-        )
-        return _reversed(mirrored, n)
+        label, reverse = as_it_lies(label, n)
+        if reverse:
+            # The components of the field come in the reverse order too, as the axes of each.
+            coefficients = reverse_axes(coefficients.flip(-n - 1), n).contiguous()
+            factors = factors[::-1]
+        samples = sample(label, coefficients, factors, interpolation=self.interpolation)
+        return reverse_axes(samples, n) if reverse else samples
 
     def _in_voxels(
         self, lengths: float | tuple[float, ...], shape: Sequence[int]
@@ -418,19 +403,6 @@ class GaussianFieldNoise:
             )
 
 
-def _lies_reversed(label: Tensor, n: int) -> bool:
-    """Whether the n spatial axes lie in memory in the reverse order, as in NIfTI files.
-
-    Such a label is deformed and filtered as it lies, and so lies the result: nothing is moved.
-    """
-    return not label.is_contiguous() and _reversed(label, n).is_contiguous()
-
-
-def _reversed(values: Tensor, n: int) -> Tensor:
-    leading = values.ndim - n
-    return values.permute(*range(leading), *range(values.ndim - 1, leading - 1, -1))
-
-
 def _numbers(
     name: str, value: float | Sequence[float], *, positive: bool
 ) -> float | tuple[float, ...]:
@@ -441,16 +413,3 @@ def _numbers(
         bound = "> 0" if positive else ">= 0"
         raise ValueError(f"{name}: expected finite numbers {bound}, got {value}")
     return numbers[0] if isinstance(value, int | float) else numbers
-
-
-def _kept_share(size: int, std: float) -> Tensor:
-    """Return, for each voxel of an axis, how much of its mass N(0, std²) leaves in the domain.
-
-    The domain of voxel centres 0..N-1 sends to voxel j the mass
-    Σ_ω P(ω + X ∈ [j-½, j+½]) = Φ((j+½)/a) - Φ((j-N+½)/a), the sum over ω telescoping.
-    """
-    j = torch.arange(size, dtype=torch.float64, device="cpu")
-    if std == 0:
-        return torch.ones_like(j)
-    scale = std * math.sqrt(2.0)
-    return 0.5 * (torch.erf((j + 0.5) / scale) - torch.erf((j - size + 0.5) / scale))

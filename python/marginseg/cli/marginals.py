@@ -100,8 +100,7 @@ def marginals_of_file(
     rows: list[Row] = []
     with nifti.writing(target, volume.file, written, np.float32) as file:
         for value, voxels in counts.items():
-            # A map of ones and zeros is its own mask.
-            mask = labels if counts == {1: voxels} else labels == value
+            mask = labels == value
             lost = float(model.volume_loss(mask)) * flat.size
             probabilities = model.marginals(mask).numpy().reshape(-1, order="F")
             best = dice_threshold(torch.from_numpy(probabilities), spatial_dims=1)
