@@ -54,7 +54,6 @@ def test_usage_errors() -> None:
         ("study --std 0 0 -o out", "--std: expected each once"),
         ("study --features 8 -o out", "--features: expected two levels"),
         ("study --preset quick --folds 33 -o out", "--folds: expected at most the 32 cases"),
-        ("study --status nowhere", ""),
     ],
 )
 def test_a_message_names_the_option(arguments: str, start: str) -> None:

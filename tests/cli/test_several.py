@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from command_line import refused, run
+from marginseg.cli.several import Row
 from volume_files import load, save
 
 
@@ -26,11 +30,6 @@ def maps(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(output: str) -> dict[str, list[str]]:
-    """Return the numbers by file."""
-    return {line[:11].strip(): line[11:].split() for line in output.splitlines()[1:-1]}
-
-
 def test_a_folder_is_cut_file_by_file(maps: Path, tmp_path: Path) -> None:
     result = run("threshold", maps, "-o", tmp_path / "segs")
     assert result.exit_code == 0, result.output
@@ -40,7 +39,7 @@ def test_a_folder_is_cut_file_by_file(maps: Path, tmp_path: Path) -> None:
         alone[path.name] = one.stdout.splitlines()[1].split()
         assert_array_equal(load(tmp_path / "segs" / path.name), load(tmp_path / "one.nii"))
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["map", "class", "threshold", "expected", "Dice", "voxels", "ml"]
+    assert lines[0].split() == ["file", "class", "threshold", "expected", "Dice", "voxels", "ml"]
     assert [line.split()[2:] for line in lines[1:-1]] == list(alone.values())
     assert [" ".join(line.split()[:2]) for line in lines[1:-1]] == list(alone)
     assert lines[-1] == str(tmp_path / "segs")
@@ -84,6 +83,39 @@ def test_what_is_done_is_not_done_again(maps: Path, tmp_path: Path) -> None:
     assert run("threshold", maps, "-o", output, "--metric", "accuracy").exit_code == 0
     for path in maps.glob("*.nii*"):
         assert_array_equal(load(output / path.name), load(path) >= 0.5)
+
+
+def test_what_is_done_is_remembered_when_another_is_not(
+    maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first file is interrupted, after the others are done.
+    module = sys.modules["marginseg.cli.threshold"]
+    cut_file, others = module.cut_file, threading.Semaphore(0)
+
+    def cut_or_stop(source: Path, *arguments: object) -> Iterator[Row]:
+        if source.name == "case 0.nii":
+            for _ in range(4):
+                assert others.acquire(timeout=60)
+            raise KeyboardInterrupt
+        yield from cut_file(source, *arguments)
+        others.release()
+
+    monkeypatch.setattr(module, "cut_file", cut_or_stop)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
+    assert run("threshold", maps, "-o", tmp_path / "segs").exit_code == 130
+    record = json.loads((tmp_path / "segs" / "finished.json").read_text())
+    done = {Path(entry["source"]).name for entry in record}
+    assert done == {path.name for path in maps.glob("*.nii*")} - {"case 0.nii"}
+
+
+def test_a_message_names_the_file_and_the_option(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / f"{name}.nii", np.ones((3, 4, 5), np.uint8))
+    files = (tmp_path / "a.nii", tmp_path / "b.nii")
+    result = run("noise", *files, "--std", 0.1, "--length-scale", 0, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    for path, line in zip(files, result.stderr.splitlines(), strict=False):
+        assert line.startswith(f"marginseg: {path}: --length-scale: expected")
 
 
 def test_a_damaged_record_is_as_none(maps: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import typer
@@ -51,9 +52,7 @@ class OneLineErrors(TyperGroup):
         except (ValueError, TypeError, MemoryError) as error:
             if os.environ.get("MARGINSEG_TRACEBACK"):
                 raise
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            text = str(error) or type(error).__name__
-            _fail(_with_option(text, command.params if command else ()), BAD_INPUT)
+            _fail(named_by_option(str(error) or type(error).__name__), BAD_INPUT)
 
 
 class SeveralValues(TyperCommand):
@@ -69,18 +68,26 @@ class SeveralValues(TyperCommand):
         }
         return super().parse_args(ctx, _repeat_names(args, several))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, and let messages name its options."""
+        _parameters.set(self.params)
+        return super().invoke(ctx)
+
+
+#: Those of the command that runs.
+_parameters: ContextVar[Sequence[Any]] = ContextVar("parameters", default=())
 
 #: What the library calls what an option sets, where the two names differ.
 SETTINGS = {"structures": "structure", "patch_shape": "patch", "cache_dir": "cache"}
 
 
-def _with_option(message: str, parameters: Sequence[Any]) -> str:
+def named_by_option(message: str) -> str:
     """Name the option in the place of the library's argument: ``folds: expected ...``."""
     found = re.match(r"\w+(?=: )", message)
     if not found:
         return message
     name = SETTINGS.get(found[0], found[0])
-    for parameter in parameters:
+    for parameter in _parameters.get():
         options = [option for option in parameter.opts if option.startswith("--")]
         if parameter.name == name and options:
             return options[0] + message[found.end() :]

@@ -63,7 +63,7 @@ def structures(volume: LabelMap, only: int | None) -> tuple[NDArray[Any], dict[i
     counts = counts_of(flat)
     path = volume.file.path
     if not counts:
-        raise ValueError(f"{path}: the label is empty: every voxel is 0")
+        raise ValueError(f"{path}: the label map is empty: every voxel is 0")
     if only is None:
         return flat, counts
     if only not in counts:

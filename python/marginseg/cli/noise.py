@@ -137,7 +137,7 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
     clean, counts = structures(volume, only)
     if options["interpolation"] == "linear" and len(counts) > 1:
         raise ValueError(
-            f"--interpolation linear: expected one structure, got labels {listed(list(counts))}; "
+            f"--interpolation linear: expected one label, got labels {listed(list(counts))}; "
             "choose one with --label"
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from marginseg.cli.errors import FAILED
+from marginseg.cli.errors import FAILED, named_by_option
 
 if TYPE_CHECKING:
     from marginseg.cli.rows import Rows
@@ -90,9 +92,9 @@ class Sources:
             ValueError: Two inputs have one name.
 
         """
-        names = [stem(path) for path in self.paths]
-        for name in names:
-            if names.count(name) > 1:
+        counts = Counter(stem(path) for path in self.paths)
+        for name, count in counts.items():
+            if count > 1:
                 raise ValueError(f"expected files of different names, got {name} twice")
         output.mkdir(parents=True, exist_ok=True)
 
@@ -173,42 +175,63 @@ def _run_one(command: Command, task: Task, rows: Rows) -> None:
 def _outcomes(
     command: Command, tasks: Sequence[Task], folder: Path
 ) -> Iterator[tuple[Task, list[Row] | BaseException]]:
-    """Yield what becomes of each task, in their order, and remember what is done."""
-    from marginseg.files.records import read_records, write_json
+    """Yield what becomes of each task, in their order."""
+    record = Record(folder / RECORD, command.options)
+    known = [record.rows(task) for task in tasks]
+    waiting = [task for task, rows in zip(tasks, known, strict=True) if rows is None]
 
-    record = folder / RECORD
-    done = {
-        entry["source"]: entry
-        for entry in read_records(record, ["source", "state", "options", "rows"])
-    }
-    keys = [str(task.source.resolve()) for task in tasks]
-    states = [_state(task.source) for task in tasks]
+    def work(task: Task) -> list[Row]:
+        state = _state(task.source)
+        rows: list[Row] = [list(row) for row in command.work(task)]
+        record.add(task, state, rows)
+        return rows
 
-    def is_done(task: Task, key: str, state: list[int]) -> bool:
-        entry = done.get(key)
-        return (
-            entry is not None
-            and entry["options"] == command.options
-            and entry["state"] == state
-            and all(path.exists() for path in task.outputs)
-        )
-
-    settled = [is_done(*each) for each in zip(tasks, keys, states, strict=True)]
-    waiting = [task for task, there in zip(tasks, settled, strict=True) if not there]
-    with _pool(command, waiting) as futures:
-        for task, key, state, there in zip(tasks, keys, states, settled, strict=True):
-            if there:
-                yield task, done[key]["rows"]
+    with _pool(command, waiting, work) as futures:
+        for task, rows in zip(tasks, known, strict=True):
+            if rows is not None:
+                yield task, rows
                 continue
             try:
                 found = futures.pop(0).result()
             except BLAMED as error:
                 yield task, error
-                continue
-            entry = {"source": key, "state": state, "options": command.options, "rows": found}
-            done[key] = entry
-            write_json(record, list(done.values()))
-            yield task, found
+            else:
+                yield task, found
+
+
+class Record:
+    """What is done in a folder, and how; each file is added when it is done."""
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        from marginseg.files.records import read_records
+
+        self._path = path
+        self._options = options
+        self._lock = threading.Lock()
+        fields = ["source", "state", "options", "rows"]
+        self._done = {entry["source"]: entry for entry in read_records(path, fields)}
+
+    def rows(self, task: Task) -> list[Row] | None:
+        """Return what was printed of a task, if all that it depends on is as it was."""
+        entry = self._done.get(str(task.source.resolve()))
+        if (
+            entry is None
+            or entry["options"] != self._options
+            or entry["state"] != _state(task.source)
+            or not all(path.exists() for path in task.outputs)
+        ):
+            return None
+        return list(entry["rows"])
+
+    def add(self, task: Task, state: list[int], rows: list[Row]) -> None:
+        """Remember a task, whose source was in this state when it was begun."""
+        from marginseg.files.records import write_json
+
+        source = str(task.source.resolve())
+        entry = {"source": source, "state": state, "options": self._options, "rows": rows}
+        with self._lock:
+            self._done[source] = entry
+            write_json(self._path, list(self._done.values()))
 
 
 def _state(path: Path) -> list[int]:
@@ -221,7 +244,9 @@ def _state(path: Path) -> list[int]:
 
 
 @contextmanager
-def _pool(command: Command, tasks: Sequence[Task]) -> Iterator[list[Future[list[Row]]]]:
+def _pool(
+    command: Command, tasks: Sequence[Task], work: Callable[[Task], list[Row]]
+) -> Iterator[list[Future[list[Row]]]]:
     """Work in as many threads as there are cores, and as memory has room for.
 
     Decompression, kernels and array operations run without the interpreter's lock. Where files are
@@ -235,16 +260,16 @@ def _pool(command: Command, tasks: Sequence[Task]) -> Iterator[list[Future[list[
         except BLAMED:
             return 0  # it fails when its turn comes
 
-    def work(task: Task) -> list[Row]:
+    def work_in_a_thread(task: Task) -> list[Row]:
         if threads > 1:
             torch.set_num_threads(1)
-        return [list(row) for row in command.work(task)]
+        return work(task)
 
-    room = available_memory() // 2 // max(1, *map(need, tasks), 1)
+    room = available_memory() // 2 // max(1, *map(need, tasks), 0)
     threads = max(1, min(len(os.sched_getaffinity(0)), len(tasks), room))
     pool = ThreadPoolExecutor(threads)
     try:
-        yield [pool.submit(work, task) for task in tasks]
+        yield [pool.submit(work_in_a_thread, task) for task in tasks]
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -264,7 +289,9 @@ def _message(error: BaseException, source: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{os.fsdecode(error.filename or source)}: {error.strerror}"
     text = str(error) or type(error).__name__
-    return text if str(source) in text else f"{source}: {text}"
+    if text.startswith(f"{source}: "):
+        return text
+    return f"{source}: {named_by_option(text)}"
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def threshold(
     run(
         Command(work, _need, {"command": "threshold", "metric": metric.value}),
         [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
-        Rows(columns, sources.names("map")),
+        Rows(columns, sources.names("file")),
         output if sources.several else None,
     )
     typer.echo(str(output))
@@ -76,7 +76,8 @@ def _need(source: Path) -> int:
     from marginseg.files.probabilities import open_probabilities
 
     file = open_probabilities(source)
-    return min(4 * file.size, available_memory() // 4) if file.volume.compressed else 0
+    held = file.size * file.dtype.itemsize
+    return min(held, available_memory() // 4) if file.volume.compressed else 0
 
 
 def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
@@ -101,8 +102,9 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
             try:
                 best = streamed_dice_threshold(channel, metric=metric.value)
             except ValueError as error:
-                said = str(error).removeprefix("chunks: ")
-                raise ValueError(said if str(source) in said else f"{source}: {said}") from error
+                if not str(error).startswith("chunks: "):
+                    raise  # it names the file
+                raise ValueError(f"{source}: {str(error).removeprefix('chunks: ')}") from error
             at = float(best.threshold)
             for piece in channel:
                 output.write(cut(torch.from_numpy(piece), at).numpy().view(np.uint8))

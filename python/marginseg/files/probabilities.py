@@ -47,6 +47,16 @@ class ProbabilityFile:
     channels: int
     size: int
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float64 of what is stored so, else float32.
+
+        What the header scales is stored in few bits, and its slope has float32's: 255 steps of
+        1/255 make 1 in float32, and a little more in float64.
+        """
+        stored = self.volume.stored
+        return np.dtype(np.float64 if (stored.kind, stored.itemsize) == ("f", 8) else np.float32)
+
     def each(self, room: int) -> Iterator[Pieces]:
         """Yield the channels in turn; each is gone through, once or more, before the next.
 
@@ -54,10 +64,7 @@ class ProbabilityFile:
             room: So many bytes may be held.
 
         """
-        stored = self.volume.stored
-        # What the header scales is stored in few bits, and its slope has float32's: 255 steps of
-        # 1/255 make 1 in float32, and a little more in float64.
-        dtype = np.dtype(np.float64 if (stored.kind, stored.itemsize) == ("f", 8) else np.float32)
+        dtype = self.dtype
         if not self.volume.compressed or self.size * dtype.itemsize > room:
             for channel in range(self.channels):
                 yield _Reread(self.volume, dtype, channel * self.size, (channel + 1) * self.size)

@@ -63,7 +63,7 @@ class VoxelStream:
         if file.slope is None and file.stored == target.dtype:
             self._fill_bytes(target)
             return
-        count = max(1, PIECE // file.stored.itemsize)
+        count = max(1, PIECE // 8)  # as float64, while they are scaled
         buffer = np.empty(min(count, target.size), file.stored)
         for begin in range(0, target.size, count):
             part = target[begin : begin + count]
