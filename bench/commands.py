@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -12,17 +11,19 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import nibabel
-import numpy as np
-import torch
+from typing import Any
 
 from bench import machine, record
-from bench.case import Size, organ
 from bench.process import Process, run
 from bench.timing import duration
-from marginseg import GaussianFieldNoise
+from bench.volumes import (
+    LARGE_EDGE,
+    has_sparse_files,
+    label_map,
+    large_map,
+    probability_maps,
+    require_room,
+)
 from marginseg.files.atomic import write_text
 
 #: The edge of the volumes, and how often each process runs.
@@ -30,9 +31,6 @@ EDGE, TURNS = 512, 3
 
 #: The edge of volumes on which a command takes its start-up's time, and what it then writes.
 SMALL_EDGE, SMALL_OUTPUT = 16, "small-output"
-
-#: A map larger than memory ought to be: 8.6 GB of float32, most of it a hole in the file.
-LARGE_EDGE = 1290
 
 COMMAND = "from marginseg_command import main; main()"
 
@@ -89,10 +87,11 @@ class CommandRow:
         command: As it is typed.
         size: Of the volume.
         seconds: Of the whole process.
-        start_up: Of the same command on a volume of a few voxels: imports of torch and others.
+        torch_seconds: Of a process that imports torch, and no more.
+        start_up: Of the same command on a volume of a few voxels: torch's import and all others.
         peer: What it is held against, and its seconds.
         peer_seconds: Without start-up.
-        ratio: (seconds - start_up) / peer_seconds; of what only starts, seconds / peer_seconds.
+        ratio: (seconds - torch_seconds) / peer_seconds; of what only starts, their quotient.
         target: The ratio that is aimed at.
         peak_bytes: Of resident memory, files that are mapped included, above idle.
         anonymous_bytes: Of memory that belongs to no file, above idle.
@@ -105,6 +104,7 @@ class CommandRow:
     command: str
     size: str
     seconds: float
+    torch_seconds: float
     start_up: float
     peer: str
     peer_seconds: float | None
@@ -197,38 +197,14 @@ def measure(edge: int = EDGE, turns: int = TURNS) -> Iterator[CommandRow]:
                 print(left_out, file=sys.stderr)
 
 
-def require_room(folder: Path, edge: int) -> None:
-    """Refuse a disk that cannot hold two maps, and the marginals by us and by the peer.
-
-    Raises:
-        OSError: It has less room.
-
-    """
-    # Compressed maps count whole; the rest is for labels, masks and the blocks of the largest map.
-    needed = 6 * 4 * edge**3 + (1 << 28)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(
-            f"{folder.parent}: expected {needed / 1e9:.1f} GB free, got {free / 1e9:.1f}; "
-            "TMPDIR names another folder"
-        )
-
-
-def has_sparse_files(folder: Path) -> bool:
-    """Return whether what is not written of a file takes no room in this folder."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(1 << 24)
-        return os.fstat(file.fileno()).st_blocks * 512 < 1 << 20
-
-
 def _commands(folder: Path, edge: int) -> Iterator[Held]:
     places = {size: folder / str(size) for size in {edge, edge // 2, SMALL_EDGE}}
     labels = {}
     for size, place in places.items():
         place.mkdir()
-        labels[size] = _label(place, size)
-    plain, packed = _maps(labels[edge])
-    small_plain, small_packed = _maps(labels[SMALL_EDGE])
+        labels[size] = label_map(place, size)
+    plain, packed = probability_maps(labels[edge])
+    small_plain, small_packed = probability_maps(labels[SMALL_EDGE])
     for size, count in ((edge, 1), (edge // 2, 5)):
         several = ("--samples", count) if count > 1 else ()
         samples = folder / f"samples-{count}"
@@ -278,64 +254,23 @@ def _commands(folder: Path, edge: int) -> Iterator[Held]:
         )
 
 
-AFFINE = np.diag([0.8, 0.8, 0.8, 1.0])
-
-
-def _label(folder: Path, edge: int) -> Path:
-    """Write a label map of two structures."""
-    values = organ(Size(edge)).numpy().astype(np.uint8)
-    values[: edge // 4, : edge // 4, : edge // 4] = 2
-    path = folder / "label.nii.gz"
-    _save(values, AFFINE, path)
-    return path
-
-
-def _maps(label: Path) -> tuple[Path, Path]:
-    """Write a map as a network has it of the label's first structure, without and with gzip."""
-    values = np.asanyarray(cast(Any, nibabel.load(label)).dataobj)
-    mask = torch.from_numpy((values == 1).astype(np.uint8))
-    marginals = GaussianFieldNoise(std=0.03).marginals(mask).numpy()
-    noise = np.random.default_rng(0).random(marginals.shape, np.float32)
-    noise -= 0.5
-    noise *= marginals * (1 - marginals)
-    marginals += noise
-    plain, packed = label.with_name("map.nii"), label.with_name("map.nii.gz")
-    for path in (plain, packed):
-        _save(marginals.clip(0, 1), AFFINE, path)
-    return plain, packed
-
-
-def _save(values: Any, affine: Any, path: Path) -> None:
-    nibabel.save(cast(Any, nibabel.Nifti1Image)(values, affine), path)
-
-
 def _large(folder: Path) -> Held:
-    """Write a file of 8.6 GB that takes little of the disk: what is not written reads as 0."""
-    path = folder / "large.nii"
-    header: Any = cast(Any, nibabel.Nifti1Header)()
-    header.set_data_shape((LARGE_EDGE,) * 3)
-    header.set_data_dtype(np.float32)
-    header["vox_offset"] = 352
-    size = 4 * LARGE_EDGE**3
-    block = np.random.default_rng(0).random(1 << 22, np.float32)
-    with path.open("wb") as file:
-        file.write(header.binaryblock + bytes(4))
-        for share in (0.3, 0.5, 0.7):
-            file.seek(352 + int(share * LARGE_EDGE**3) * 4)
-            file.write(block.tobytes())
-        file.truncate(352 + size)
     mask = folder / "large_mask.nii.gz"
     return Held(
         "threshold MAP.nii",
         (),
-        path,
+        large_map(folder),
         folder / str(SMALL_EDGE) / "map.nii",
         mask,
         (mask,),
-        size,
+        4 * LARGE_EDGE**3,
         peer=None,
         size=f"{LARGE_EDGE}³",
     )
+
+
+def _median(processes: list[Process]) -> float:
+    return statistics.median(process.seconds for process in processes)
 
 
 def _above(ours: list[Process], idle: list[Process]) -> tuple[int, int]:
@@ -346,12 +281,13 @@ def _above(ours: list[Process], idle: list[Process]) -> tuple[int, int]:
 
 def _start(shown: str, processes: list[Process], idle: list[Process]) -> CommandRow:
     """Return the row of what reads no volume, beside ``import torch``."""
-    seconds = statistics.median(process.seconds for process in processes)
-    peer_seconds = statistics.median(process.seconds for process in idle)
+    seconds = _median(processes)
+    peer_seconds = _median(idle)
     return CommandRow(
         command=shown,
         size="–",
         seconds=seconds,
+        torch_seconds=peer_seconds,
         start_up=seconds,
         peer="import torch",
         peer_seconds=peer_seconds,
@@ -368,14 +304,13 @@ def _start(shown: str, processes: list[Process], idle: list[Process]) -> Command
 def _row(held: Held, folder: Path, idle: list[Process], turns: int) -> CommandRow:
     ours, peers, start_ups = [], [], []
     for _ in range(turns):
-        start_ups.append(held.run(held.small).seconds)
+        start_ups.append(held.run(held.small))
         ours.append(held.run(held.source))
         peers.append(held.run_peer(folder))
-    seconds = statistics.median(process.seconds for process in ours)
-    start_up = statistics.median(start_ups)
+    seconds, torch_seconds = _median(ours), _median(idle)
     peak, anonymous = _above(ours, idle)
     peer, peer_seconds = fastest(peers) if held.peer else ("", None)
-    ratio = None if peer_seconds is None else (seconds - start_up) / peer_seconds
+    ratio = None if peer_seconds is None else (seconds - torch_seconds) / peer_seconds
     memory_ratio = peak / held.input_bytes
     goals: list[tuple[float | None, float | None]] = [
         (ratio, held.target),
@@ -388,7 +323,8 @@ def _row(held: Held, folder: Path, idle: list[Process], turns: int) -> CommandRo
         held.shown,
         held.size,
         seconds,
-        start_up,
+        torch_seconds,
+        _median(start_ups),
         peer,
         peer_seconds,
         ratio,
@@ -405,7 +341,8 @@ HEADINGS = (
     "command",
     "size",
     "time",
-    "of it start-up",
+    "import torch",
+    "start-up",
     "beside",
     "its time",
     "ratio",
@@ -428,6 +365,7 @@ def cells(row: dict[str, Any]) -> list[str]:
         f"`{row['command']}`",
         row["size"],
         duration(row["seconds"]),
+        duration(row["torch_seconds"]),
         duration(row["start_up"]),
         row["peer"] or "–",
         duration(row["peer_seconds"]) if row["peer"] else "–",

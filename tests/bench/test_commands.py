@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from bench import commands, process, record
+from bench import commands, process, record, volumes
 
 
 def test_every_command_has_a_row():
@@ -42,6 +42,7 @@ def test_every_command_has_a_row():
     assert "--samples 5" in rows[3].command
     assert rows[5].peer.startswith("decompression by ")
     for row in held:
+        assert row.ratio == (row.seconds - row.torch_seconds) / row.peer_seconds
         reached = row.target is None or row.ratio <= row.target
         if row.memory_target is not None:
             reached &= row.memory_ratio <= row.memory_target
@@ -83,9 +84,9 @@ def test_the_fastest_is_that_of_the_median_it_is_shown_with():
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3_000_000_000))
-    commands.require_room(tmp_path, 256)
+    volumes.require_room(tmp_path, 256)
     with pytest.raises(OSError, match=r"expected 3.5 GB free, got 3.0; TMPDIR"):
-        commands.require_room(tmp_path, 512)
+        volumes.require_room(tmp_path, 512)
 
 
 class Filled(io.FileIO):
@@ -100,9 +101,9 @@ class Filled(io.FileIO):
 def test_a_disk_that_stores_holes_is_known(tmp_path, monkeypatch):
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(1 << 24)
-    assert commands.has_sparse_files(tmp_path) == ((tmp_path / "hole").stat().st_blocks < 2048)
+    assert volumes.has_sparse_files(tmp_path) == ((tmp_path / "hole").stat().st_blocks < 2048)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: Filled(dir / "filled", "w"))
-    assert not commands.has_sparse_files(tmp_path)
+    assert not volumes.has_sparse_files(tmp_path)
 
 
 def test_the_page_is_what_the_numbers_make():
