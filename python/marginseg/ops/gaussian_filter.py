@@ -119,11 +119,10 @@ def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, A
     if kernel == "sampled":
         weights = np.exp(-0.5 * (k / sigma) ** 2)
     else:
-        # Importing SciPy takes longer than importing this whole package, so it waits for its use.
-        from scipy.special import erf
-
-        edges = (np.arange(radius + 2, dtype=np.float64) - 0.5) / (sigma * math.sqrt(2.0))
-        weights = 0.5 * np.diff(erf(edges))
+        # One by one: they are few, and importing SciPy for them takes a second.
+        scale = sigma * math.sqrt(2.0)
+        edges = [math.erf((edge - 0.5) / scale) for edge in range(radius + 2)]
+        weights = 0.5 * np.diff(edges)
     weights /= weights[0] + 2.0 * weights[1:].sum()
     weights.setflags(write=False)
     return weights
