@@ -94,9 +94,14 @@ def test_the_command_refuses_a_malformed_table_before_it_begins(tmp_path: Path) 
 def test_the_terminal_shows_what_both_tables_have(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     row = next(r for r in summary_table(tmp_path / "study") if r["method"] == "CE(0)")
-    theirs = f"{row['structure']},{row['std']},CE(0),{row['mean'] - 0.125}\nheart,0,CE(0),0.5\n"
-    table = comparison_table(tmp_path / "study", _written(tmp_path, HEAD + theirs))
+    key = f"{row['structure']},{row['std']},CE(0)"
+    theirs = f"{key},{row['mean'] - 0.125},\nheart,0,CE(0),0.5,\n{key},0.5,clean\n"
+    head = "structure,std,method,mean,reference\n"
+    table = comparison_table(tmp_path / "study", _written(tmp_path, head + theirs))
     assert table.row_count == 1
     cells = [next(iter(column.cells)) for column in table.columns]
-    assert cells[:4] == [row["structure"], f"{row['std']:g}", "CE(0)", "noisy"]
-    assert cells[4:] == [f"{row['mean']:.3f}", f"{row['mean'] - 0.125:.3f}", "+0.125"]
+    assert cells[:3] == [row["structure"], f"{row['std']:g}", "CE(0)"]
+    assert cells[3:] == [f"{row['mean']:.3f}", f"{row['mean'] - 0.125:.3f}", "+0.125"]
+    same = f"{key},{row['mean'] + 1e-9},\n"
+    table = comparison_table(tmp_path / "study", _written(tmp_path, head + same))
+    assert [list(column.cells) for column in table.columns][-1] == ["+0.000"]

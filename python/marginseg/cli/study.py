@@ -247,7 +247,7 @@ def _show_comparison(output: Path, compare: Path) -> None:
     else:
         typer.echo(
             f"marginseg: --compare: no row of {compare} has a structure, std and method of this "
-            "study",
+            "study, with Dice against the noisy label",
             err=True,
         )
 

@@ -50,16 +50,20 @@ def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> 
     return table
 
 
-def comparison_table(output_dir: str | os.PathLike[str], compare: str | os.PathLike[str]) -> Table:
+def comparison_table(
+    output_dir: str | os.PathLike[str],
+    compare: str | os.PathLike[str],
+    reference: str = "noisy",
+) -> Table:
     """Return the means that another table has too, beside a study's own.
 
     Args:
         output_dir: A study's folder.
         compare: See :func:`marginseg.report.comparison.read_comparison`.
+        reference: What Dice is taken against; the report has all.
 
     Returns:
-        A row for each structure, std, method and reference that both have; none where there are
-        none.
+        A row for each structure, std and method that both have; none where there are none.
 
     Raises:
         OSError: ``compare`` can't be read.
@@ -67,14 +71,15 @@ def comparison_table(output_dir: str | os.PathLike[str], compare: str | os.PathL
 
     """
     other = read_comparison(compare)
-    table = _titled(f"Beside {other.name}")
+    table = _titled(f"Beside {other.name}: Dice {REFERENCES[reference]}")
     table.add_column("structure", overflow="fold")
-    for name in ("std", "method", "reference", "ours", "theirs", "difference"):
+    for name in ("std", "method", "ours", "theirs", "difference"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in other.rows(summarise(read_results(output_dir))):
-        numbers = (f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{row['difference']:+.3f}")
-        names = (f"{row['std']:g}", row["method"], row["reference"])
-        table.add_row(row["structure"], *names, *numbers)
+    rows = [row for row in summarise(read_results(output_dir)) if row["reference"] == reference]
+    for row in other.rows(rows):
+        difference = round(row["difference"], 3) + 0.0  # no "-0.000"
+        numbers = (f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{difference:+.3f}")
+        table.add_row(row["structure"], f"{row['std']:g}", row["method"], *numbers)
     return table
 
 
