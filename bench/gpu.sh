@@ -90,13 +90,13 @@ build() {
 
 # The files of the tests that a GPU can fail, as far as what they import is installed.
 tests() {
-  local files=() name file missing
-  for name in cuda step augmentation gaussian_filter gaussian_field warp warp_derivatives sample \
-    folded_share dice_threshold dice_threshold_large constants emulation noise threshold; do
-    file=$(find tests -name "test_$name.py")
-    if [[ -z $file ]]; then
-      failed+=("test_$name.py")
-      echo "-- test_$name.py: FAILED, it is not among the tests"
+  local files=() parallel=() file missing
+  for file in tests/test_{noise,threshold}.py tests/training/test_{augmentation,step}.py \
+    tests/ops/test_{constants,cuda,dice_threshold,dice_threshold_large,emulation}.py \
+    tests/ops/test_{folded_share,gaussian_field,gaussian_filter,sample,warp,warp_derivatives}.py; do
+    if [[ ! -e $file ]]; then
+      failed+=("$file")
+      echo "-- $file: FAILED, it is not here"
       continue
     fi
     missing=$("$PYTHON" - "$file" <<'PYTHON_END'
@@ -122,7 +122,11 @@ PYTHON_END
   if [[ -z $rehearse ]]; then
     export MARGINSEG_TEST_KERNELS=cuda
   fi
-  stage tests 135 "$PYTHON" -m pytest -q -p no:cacheprovider -m "not slow" "${files[@]}"
+  if "$PYTHON" -c "import xdist" 2>/dev/null; then
+    parallel=(-n auto --maxprocesses 8)
+  fi
+  stage tests 135 "$PYTHON" -m pytest -q -p no:cacheprovider -m "not slow" "${parallel[@]}" \
+    "${files[@]}"
 }
 
 # Copies what a stage has measured, whether it came to its end or not.
