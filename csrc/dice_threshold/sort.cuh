@@ -126,7 +126,10 @@ __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered
     bits = warp_reduce(bits, KeepLarger{});
     if (lane_number() != 0) return;
   }
-  if (bits != 0 && number < ordered.maps.count) atomicMax(best + number, bits);
+  if (bits == 0 || number >= ordered.maps.count) return;
+  // Few warps find a larger one than is known, and reading takes no turn as the atomics do. A value
+  // that is out of date is too small, and costs an atomic more.
+  if (bits > best[number]) atomicMax(best + number, bits);
 }
 
 template <class C>

@@ -91,7 +91,16 @@ class Filter {
 
   template <class S, class D>
   void planes(const S* const input, D* const output) const {
-    using Part = Tile<C>;
+    if (std::max(axes_[1].radius, axes_[2].radius) <= narrow_radius) {
+      planes<narrow_radius>(input, output);
+    } else {
+      planes<unrolled_radius>(input, output);
+    }
+  }
+
+  template <int widest, class S, class D>
+  void planes(const S* const input, D* const output) const {
+    using Part = Tile<C, widest>;
     const int64_t count = batch_ * axes_[0].size;
     const int64_t height = axes_[1].size;
     const int64_t width = axes_[2].size;
@@ -105,11 +114,11 @@ class Filter {
                         static_cast<int>(down), static_cast<int>(across)};
     constexpr int vector = wide<C>;
     const auto kernel = is_aligned<vector>(input, width) && is_aligned<vector>(output, width)
-                            ? filter_planes<vector, S, D, C>
-                            : filter_planes<1, S, D, C>;
+                            ? filter_planes<vector, widest, S, D, C>
+                            : filter_planes<1, widest, S, D, C>;
     context_.launch(kernel, count * down * across, plane_threads, input, output, planes,
-                    weights_of<C, unrolled_radius>(axes_[1]),
-                    weights_of<C, unrolled_radius>(axes_[2]), border_of(output));
+                    weights_of<C, widest>(axes_[1]), weights_of<C, widest>(axes_[2]),
+                    border_of(output));
   }
 
   template <class S, class D>
@@ -119,6 +128,8 @@ class Filter {
     constexpr int vector = 16 / std::max(sizeof(S), sizeof(D));
     if (!is_aligned<vector>(input, inner) || !is_aligned<vector>(output, inner)) {
       strided<1, longest_radius>(input, output, axis, outer, inner);
+    } else if (axes_[axis].radius <= unrolled_radius) {
+      strided<vector, unrolled_radius>(input, output, axis, outer, inner);
     } else if (axes_[axis].radius <= short_radius) {
       strided<vector, short_radius>(input, output, axis, outer, inner);
     } else {
@@ -130,7 +141,7 @@ class Filter {
   void strided(const S* const input, D* const output, const int axis, const int64_t outer,
                const int64_t inner) const {
     const int64_t size = axes_[axis].size;
-    const int64_t groups = parts(size, neighbours_of<N> * strided_warps);
+    const int64_t groups = parts(size, neighbours_of<N, longest> * strided_warps);
     context_.launch(filter_strided<N, S, D, C, longest>,
                     parts(outer * (inner / N), warp_size) * groups, strided_threads, input, output,
                     Strided{outer, static_cast<int>(size), inner, static_cast<int>(groups)},

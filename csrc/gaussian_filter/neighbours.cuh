@@ -25,6 +25,7 @@ struct Weights {
 // Sums over up to so many neighbours on each side are unrolled in full. The offsets of their
 // weights are then known to the compiler, and a weight is an operand of the multiply-add.
 constexpr int unrolled_radius = 16;
+constexpr int narrow_radius = 8;
 constexpr int short_radius = 63;
 // The parameters of a kernel have up to 32764 bytes.
 constexpr int longest_radius = 3999;

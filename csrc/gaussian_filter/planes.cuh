@@ -17,12 +17,14 @@ namespace marginseg::gaussian_filter {
 constexpr int plane_warps = 4;
 constexpr int plane_threads = plane_warps * warp_size;
 
-// The part of a plane that a block filters, and the same with the surroundings that it reads.
-template <class C>
+// The part of a plane that a block filters, and the same with the surroundings that it reads, up to
+// `widest` voxels on each side. Short kernels get less shared memory, and more blocks share a
+// multiprocessor.
+template <class C, int widest>
 struct Tile {
   static constexpr int rows = 16 * wide<C>;
   static constexpr int columns = 16 * wide<C>;
-  static constexpr int margin = unrolled_radius;
+  static constexpr int margin = widest;
   static constexpr int rows_around = rows + 2 * margin;
   static constexpr int columns_around = columns + 2 * margin;
   // Vectors at one column of eight rows, one below the other, lie in different banks.
@@ -39,29 +41,29 @@ struct Planes {
 };
 
 // Where the voxels outside a plane are found around a tile, for modes other than `constant`.
-template <class C>
+template <class Part>
 struct Sources {
-  int row[Tile<C>::rows_around];
-  int column[Tile<C>::columns_around];
+  int row[Part::rows_around];
+  int column[Part::columns_around];
 };
 
 // Reads rows [y, y + rows) and columns [x - margin, x + columns + margin) of a plane into shared
 // memory. N elements are read at once, of a plane whose width is a multiple of N; so is the margin.
-template <int N, class S, class C>
+template <class Part, int N, class S, class C>
 __device__ __forceinline__ void load_tile(const S* const plane, const int height, const int width,
                                           const int y, const int x, const int rows,
                                           const int margin, const Border<C>& border,
-                                          const Sources<C>& sources,
-                                          C (*const target)[Tile<C>::stride]) {
+                                          const Sources<Part>& sources,
+                                          C (*const target)[Part::stride]) {
   // So many loads are under way in each thread before the first of them is waited for.
-  constexpr int batch = 4;
+  constexpr int batch = 8;
   const int thread = static_cast<int>(threadIdx.x);
-  const int vectors = (Tile<C>::columns + 2 * margin) / N;
+  const int vectors = (Part::columns + 2 * margin) / N;
   const int step = plane_threads / vectors;
   const int begin = thread / vectors;
   if (begin >= step) return;
-  const int offset = Tile<C>::margin - margin + thread % vectors * N;
-  const int column = x - Tile<C>::margin + offset;
+  const int offset = Part::margin - margin + thread % vectors * N;
+  const int column = x - Part::margin + offset;
   const bool inside = column >= 0 && column < width;
   const int top = inside ? max(0, -y) : rows;
   const int bottom = inside ? min(rows, height - y) : rows;
@@ -83,7 +85,7 @@ __device__ __forceinline__ void load_tile(const S* const plane, const int height
 #pragma unroll
       for (int i = 0; i < batch; ++i) {
         if (first + i * step < rows) store<N>(to, values[i]);
-        to += step * Tile<C>::stride;
+        to += step * Part::stride;
       }
     }
   }
@@ -102,14 +104,14 @@ __device__ __forceinline__ void load_tile(const S* const plane, const int height
 }
 
 // Filters both axes of each plane, in shared memory. N elements are read and written at once.
-template <int N, class S, class D, class C>
-__global__ __launch_bounds__(plane_threads, 5) void filter_planes(
+template <int N, int widest, class S, class D, class C>
+__global__ __launch_bounds__(plane_threads, widest < unrolled_radius ? 6 : 5) void filter_planes(
     const S* const input, D* const output, const Planes planes,
-    const __grid_constant__ Weights<C, unrolled_radius> down,
-    const __grid_constant__ Weights<C, unrolled_radius> across, const Border<C> border) {
-  using Part = Tile<C>;
+    const __grid_constant__ Weights<C, widest> down,
+    const __grid_constant__ Weights<C, widest> across, const Border<C> border) {
+  using Part = Tile<C, widest>;
   alignas(16) __shared__ C values[Part::rows_around][Part::stride];
-  __shared__ Sources<C> sources;
+  __shared__ Sources<Part> sources;
   const int warp = warp_number();
   const int lane = lane_number();
 
@@ -129,7 +131,7 @@ __global__ __launch_bounds__(plane_threads, 5) void filter_planes(
     __syncthreads();
   }
   const int margin = (across.radius + wide<C> - 1) / wide<C> * wide<C>;
-  load_tile<N>(input + plane * planes.width, planes.height, planes.width, y0 - down.radius, x0,
+  load_tile<Part, N>(input + plane * planes.width, planes.height, planes.width, y0 - down.radius, x0,
                rows_around, margin, border, sources, values);
   __syncthreads();
 
