@@ -133,10 +133,10 @@ Ordered<computing<V>> order(const Context& context, const V* const values, const
     keys.swap();
     numbers.swap();
   }
-  context.launch(make_masses<C>, blocks_for(total), threads, keys.from, total, masses);
   with_memory(context, [&](void* const memory, size_t& bytes) {
-    return cub::DeviceScan::InclusiveScanByKey(memory, bytes, numbers.from, masses, masses,
-                                               AddSums{}, total, SameMap{}, context.stream());
+    return cub::DeviceScan::InclusiveScanByKey(memory, bytes, numbers.from, Masses<C>(keys.from),
+                                               masses, AddSums{}, total, SameMap{},
+                                               context.stream());
   });
   return {maps, keys.from, numbers.from, masses};
 }

@@ -5,10 +5,12 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <iterator>
 #include <limits>
 
 #include "common/cuda/block.cuh"
 #include "common/cuda/floating.cuh"
+#include "common/host_device.h"
 #include "dice_threshold/bits.cuh"
 #include "dice_threshold/climb.h"
 #include "dice_threshold/cut.h"
@@ -53,12 +55,27 @@ __global__ __launch_bounds__(threads) void make_keys(const V* const values, cons
   numbers[i] = static_cast<unsigned>(maps.containing(i));
 }
 
+// The masses of single values, which the scan adds up, made of the keys when it asks for them: an
+// array of them would be four times as large as that of the keys.
 template <class C>
-__global__ __launch_bounds__(threads) void make_masses(const Key<C>* const keys,
-                                                       const int64_t total, Sum* const masses) {
-  const int64_t i = thread_number();
-  if (i < total) masses[i] = {static_cast<double>(value_of<C>(keys[i])), 0.0};
-}
+class Masses {
+ public:
+  using iterator_category = std::random_access_iterator_tag;
+  using value_type = Sum;
+  using difference_type = int64_t;
+  using pointer = const Sum*;
+  using reference = Sum;
+
+  MARGINSEG_HOST_DEVICE explicit Masses(const Key<C>* const keys) : keys_(keys) {}
+  __device__ Sum operator*() const { return {static_cast<double>(value_of<C>(*keys_)), 0.0}; }
+  __device__ Sum operator[](const int64_t place) const { return *(*this + place); }
+  MARGINSEG_HOST_DEVICE Masses operator+(const int64_t places) const {
+    return Masses(keys_ + places);
+  }
+
+ private:
+  const Key<C>* keys_;
+};
 
 // All values in order: by map, then descending; and the mass of each map up to each of them.
 template <class C>

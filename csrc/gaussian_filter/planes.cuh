@@ -131,8 +131,8 @@ __global__ __launch_bounds__(plane_threads, widest < unrolled_radius ? 6 : 5) vo
     __syncthreads();
   }
   const int margin = (across.radius + wide<C> - 1) / wide<C> * wide<C>;
-  load_tile<Part, N>(input + plane * planes.width, planes.height, planes.width, y0 - down.radius, x0,
-               rows_around, margin, border, sources, values);
+  load_tile<Part, N>(input + plane * planes.width, planes.height, planes.width, y0 - down.radius,
+                     x0, rows_around, margin, border, sources, values);
   __syncthreads();
 
   const auto nothing = [](int) {};

@@ -23,15 +23,17 @@ struct Strided {
 constexpr int strided_warps = 4;
 constexpr int strided_threads = strided_warps * warp_size;
 
-// How many neighbours along the axis a thread computes, of vectors of N. The more they are, the less
-// is read for each; but in a loop over the distances, whose weights and places take registers too,
-// fewer leave room for more warps, and that counts for more.
+// How many neighbours along the axis a thread computes, of vectors of N. The more they are, the
+// less is read for each; but in a loop over the distances, whose weights and places take registers
+// too, fewer leave room for more warps, and that counts for more.
 template <int N, int longest>
 constexpr int neighbours_of = N == 8 || (N > 1 && longest > unrolled_radius) ? 4 : 8;
 
 // The blocks that are to share a multiprocessor: as many as fit without spilling registers.
 template <int N, int longest>
-constexpr int resident_blocks = longest <= unrolled_radius ? 4 : N == 8 ? 3 : 6;
+constexpr int resident_blocks = longest <= unrolled_radius ? 4
+                                : N == 8                   ? 3
+                                                           : 6;
 
 // Filters that axis; a lane takes N neighbours along the inner axes. The lanes of a warp go on from
 // one entry of the outer axes to the next, so that all have work however short the inner axes are.
@@ -51,8 +53,7 @@ __global__ __launch_bounds__(strided_threads, resident_blocks<N, longest>) void 
                strided_threads, sources);
   __syncthreads();
   const int64_t inner = axis.inner / N;
-  const int64_t number =
-      static_cast<int64_t>(block / axis.groups) * warp_size + lane_number();
+  const int64_t number = static_cast<int64_t>(block / axis.groups) * warp_size + lane_number();
   const int64_t entry = number / inner;
   const int run = warp_number() * neighbours;
   const int first = begin + run;

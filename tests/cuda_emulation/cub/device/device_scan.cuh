@@ -8,9 +8,9 @@
 namespace cub {
 
 struct DeviceScan {
-  template <class Key, class Value, class Add, class Equal>
+  template <class Key, class Values, class Value, class Add, class Equal>
   static cudaError_t InclusiveScanByKey(void* const memory, size_t& bytes, const Key* const keys,
-                                        const Value* const values, Value* const sums,
+                                        const Values values, Value* const sums,
                                         const Add add, const int64_t count, const Equal equal,
                                         cudaStream_t) {
     bytes = 1;
