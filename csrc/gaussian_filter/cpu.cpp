@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <vector>
 
 #include "common/huge_pages.h"
@@ -28,10 +29,10 @@ void zero_outside(T* const output, const Filter<T>& filter, const Support& suppo
 
 constexpr int64_t voxels_per_task = 16384;
 
+// Filters the tiles, and zeroes what the support leaves out unless a further step will.
 template <class L, class T>
-void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
-                const Support& support) {
-  const std::vector<Tile> tiles = tiles_of(filter, support);
+void filter_tiles(const Box<L>& input, T* const output, const Filter<T>& filter,
+                  const Support& support, const std::vector<Tile>& tiles, const bool last) {
   const auto count = static_cast<int64_t>(tiles.size());
   const int64_t items = std::max<int64_t>(1, count);
   const int64_t grain = std::max<int64_t>(1, voxels_per_task * items / filter.volume());
@@ -39,9 +40,36 @@ void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
     TileFilter<L, T> tile_filter(input, output, filter, support);
     for (int64_t item = begin; item < end; ++item) {
       if (item < count) tile_filter.run(tiles[item]);
-      zero_outside(output, filter, support, item, items);
+      if (last) zero_outside(output, filter, support, item, items);
     }
   });
+}
+
+template <class T>
+void leave_unfiltered(FullAxis<T>& axis) {
+  axis.radius = 0;
+  axis.weights = {T{1}};
+}
+
+template <class L, class T>
+void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
+                const Support& support) {
+  if (!in_two_steps(filter, support)) {
+    return filter_tiles(input, output, filter, support, tiles_of(filter, support), true);
+  }
+  Filter<T> first = filter;
+  first.ceiling = std::numeric_limits<T>::infinity();
+  leave_unfiltered(first.axes[1]);
+  leave_unfiltered(first.axes[2]);
+  const std::array<Range, 3> between{support.output[0], support.input[1], support.input[2]};
+  filter_tiles(input, output, first, {support.input, between}, deep_tiles_of(between, sizeof(T)),
+               false);
+  // In place: a tile is a whole plane, which is read before it is written.
+  Filter<T> rest = filter;
+  leave_unfiltered(rest.axes[0]);
+  const auto& [z, y, x] = filter.axes;
+  filter_tiles<T>({output, z.whole(), y.whole(), x.whole()}, output, rest,
+                  {between, support.output}, planes_of(support), true);
 }
 
 template <class L, class T>
@@ -55,8 +83,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
                  std::min(filter.axes[2].size, padded(columns.end))};
       const AlignedBuffer<T> lines = filter_runs(input, filter, support);
       Filter<T> rest = filter;
-      rest.axes[2].radius = 0;
-      rest.axes[2].weights = {T{1}};
+      leave_unfiltered(rest.axes[2]);
       const std::array<Range, 3> box{support.input[0], support.input[1], support.output[2]};
       filter_box<T>({lines.data(), box[0], box[1], box[2]}, output, rest, {box, support.output});
       return;

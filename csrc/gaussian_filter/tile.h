@@ -57,6 +57,41 @@ std::vector<Tile> tiles_of(const Filter<T>& filter, const Support& support) {
   return tiles;
 }
 
+// Whether the first axis is filtered on its own, before the others: where the margins of a tile
+// take more than a quarter of its memory, each plane would be read, and each row filtered, again
+// and again.
+template <class T>
+bool in_two_steps(const Filter<T>& filter, const Support& support) {
+  const int64_t row_bytes = support.input[2].size() * static_cast<int64_t>(sizeof(T));
+  const int64_t margins = 2 * filter.axes[1].radius * block * row_bytes;
+  return filter.axes[0].radius > 0 && 4 * margins > tile_bytes && support.output[0].size() > block;
+}
+
+// Tiles for the first axis alone: of few rows, and as many planes as a cache holds of these.
+inline std::vector<Tile> deep_tiles_of(const std::array<Range, 3>& output, const int64_t bytes) {
+  const auto& [planes, rows, columns] = output;
+  std::vector<Tile> tiles;
+  const int64_t row_bytes = std::max<int64_t>(1, columns.size() * bytes);
+  const int64_t depth = std::max(block, std::min(planes.size(), tile_bytes / row_bytes));
+  const int64_t height = std::max<int64_t>(1, tile_bytes / (depth * row_bytes));
+  for (int64_t row = rows.begin; row < rows.end; row += height) {
+    for (int64_t plane = planes.begin; plane < planes.end; plane += depth) {
+      tiles.push_back(
+          {{plane, std::min(planes.end, plane + depth)}, {row, std::min(rows.end, row + height)}});
+    }
+  }
+  return tiles;
+}
+
+// A tile for each plane.
+inline std::vector<Tile> planes_of(const Support& support) {
+  std::vector<Tile> tiles;
+  for (int64_t plane = support.output[0].begin; plane < support.output[0].end; ++plane) {
+    tiles.push_back({{plane, plane + 1}, support.output[1]});
+  }
+  return tiles;
+}
+
 template <class T>
 void across(const T* const* const rows, T* const* const outputs, const int64_t count,
             const Weights<T> weights, const int64_t length, const T ceiling) {

@@ -295,6 +295,23 @@ def test_radii_and_shapes_about_the_sizes_of_tiles(device, mode, dtype, toleranc
         )
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["dense", "sparse", "label"])
+@pytest.mark.parametrize("sigma", [(3.0, 12.0, 2.0), (9.0, 12.0, 0.0)])
+def test_margins_too_large_for_a_tile(mode, kind, sigma):
+    """Then the first axis is filtered before the others, which follow in place."""
+    values = np.random.default_rng(0).uniform(-1, 1, (2, 21, 40, 1100)).astype(np.float32)
+    if kind != "dense":
+        values[:, :4] = values[:, 15:] = values[:, :, 30:] = values[..., :90] = 0
+    if kind == "label":
+        values = (values > 0.2).astype(np.uint8)
+    expected = scipy.ndimage.gaussian_filter(
+        values.astype(np.float64), (0.0, *sigma), mode=mode, cval=0.5
+    )
+    result = gaussian_filter(torch.from_numpy(values), sigma, mode=mode, cval=0.5)
+    np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("radius", range(17))
 def test_every_radius_of_planes(device, radius):
     values = random_values((2, 20, 72), torch.float32)
