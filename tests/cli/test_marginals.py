@@ -6,10 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 import scipy.ndimage
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import ndtr
 
 from command_line import run
+from marginseg import GaussianFieldNoise
 from volume_files import load, sorted_scan
 
 
@@ -58,3 +60,27 @@ def test_marginals_of_several_labels_are_channels(labels: Path, tmp_path: Path) 
     assert_array_equal(load(tmp_path / "one.nii.gz"), channels[..., 1])
     result = run("threshold", tmp_path / "m.nii.gz", "-o", tmp_path / "s.nii.gz")
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("shape", [(50,), (40, 30), (17, 23, 31), (20, 1, 12)])
+@pytest.mark.parametrize("std", [0.0, 0.7, 6.0])
+def test_only_where_it_is_not_0_is_it_computed(
+    tmp_path: Path, shape: tuple[int, ...], std: float
+) -> None:
+    """The same bits as of the whole label, at the border of the volume too."""
+    label = np.zeros(shape, np.uint8)
+    label[tuple(slice(0, max(1, size // 5)) for size in shape)] = 1
+    label[tuple(slice(size // 2, size // 2 + 2) for size in shape)] = 4
+    path = tmp_path / "label.nii"
+    nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), path)
+    for value in (1, 4):
+        output = tmp_path / f"{value}.nii"
+        arguments = ["--std", std, "--units", "voxel", "--label", value, "-o", output]
+        result = run("marginals", path, *arguments)
+        assert result.exit_code == 0, result.output
+        model = GaussianFieldNoise(std, units="voxel")
+        # Axes are filtered in the order in which they lie in memory.
+        mask = torch.from_numpy(np.asfortranarray(label == value)).squeeze()
+        assert_array_equal(load(output).squeeze(), model.marginals(mask).numpy())
+        expected = float(model.expected_volume(mask)) * mask.numel()
+        assert float(result.stdout.splitlines()[1].split()[2]) == pytest.approx(expected, abs=0.06)

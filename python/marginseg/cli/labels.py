@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,13 @@ import typer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from marginseg.files.labels import LabelMap
     from marginseg.files.nifti import VolumeFile
 
 #: Voxels that are compared and counted at a time, in a cache.
 BLOCK = 1 << 18
+
+#: Comparing with each of so many values is faster than counting by them.
+MOST_COMPARED = 8
 
 
 class Units(StrEnum):
@@ -48,31 +51,48 @@ LabelOption = Annotated[
 ]
 
 
-def structures(volume: LabelMap, only: int | None) -> tuple[NDArray[Any], dict[int, int]]:
-    """Return the map as it lies, and the voxels of each label other than 0.
+def structures(path: Path, only: int | None) -> tuple[VolumeFile, NDArray[Any], dict[int, int]]:
+    """Read a label map, as it lies, and count the voxels of each label other than 0.
 
     Args:
-        volume: Its array is changed where only one label is asked for.
-        only: That label.
+        path: The file.
+        only: The one label that is asked for; others stand in the map, and are not counted.
 
     Returns:
-        The values in one axis, in the file's order; and the counts, by label in ascending order.
+        The file; the values in one axis, in its order; and the counts, by label in ascending order.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: See :func:`marginseg.files.labels.read_label`; or there is no such label.
 
     """
+    from marginseg.files.labels import read_label
+
+    volume = read_label(path)
     flat = volume.data.reshape(-1, order="F")
     counts = counts_of(flat)
-    path = volume.file.path
     if not counts:
         raise ValueError(f"{path}: the label map is empty: every voxel is 0")
-    if only is None:
-        return flat, counts
-    if only not in counts:
+    if only is not None and only not in counts:
         raise ValueError(f"{path}: no voxel has label {only}; it has {listed(list(counts))}")
+    return volume.file, flat, counts if only is None else {only: counts[only]}
+
+
+def remove_others(flat: NDArray[Any], label: int) -> None:
+    """Set a map to 0 where it has another label.
+
+    Example:
+        >>> import numpy as np
+        >>> values = np.array([0, 3, 1, 3])
+        >>> remove_others(values, 3)
+        >>> values.tolist()
+        [0, 3, 0, 3]
+
+    """
     for begin in range(0, flat.size, BLOCK):
         part = flat[begin : begin + BLOCK]
-        if len(counts) > 1 and part.any():
-            part[part != only] = 0
-    return flat, {only: counts[only]}
+        if part.any():
+            part *= part == label
 
 
 def counts_of(flat: NDArray[Any]) -> dict[int, int]:
@@ -86,20 +106,24 @@ def counts_of(flat: NDArray[Any]) -> dict[int, int]:
     """
     import numpy as np
 
+    pairs: Iterable[tuple[int, int]]
     counts: dict[int, int] = {}
     for begin in range(0, flat.size, BLOCK):
         part = flat[begin : begin + BLOCK]
         low, high = int(part.min()), int(part.max())
         if low == high == 0:
             continue
-        if high - low < BLOCK:
-            found = np.bincount(part.astype(np.intp) - low)
-            values = np.flatnonzero(found)
-            pairs = zip(values + low, found[values], strict=True)
+        if high - low <= MOST_COMPARED:
+            found = [int(np.count_nonzero(part == value)) for value in range(low, high + 1)]
+            pairs = zip(range(low, high + 1), found, strict=True)
+        elif high - low < BLOCK:
+            pairs = enumerate(np.bincount(part.astype(np.intp) - low).tolist(), low)
         else:
-            pairs = zip(*np.unique(part, return_counts=True), strict=True)
+            values, times = np.unique(part, return_counts=True)
+            pairs = zip(values.tolist(), times.tolist(), strict=True)
         for value, count in pairs:
-            counts[int(value)] = counts.get(int(value), 0) + int(count)
+            if count:
+                counts[value] = counts.get(value, 0) + count
     counts.pop(0, None)
     return dict(sorted(counts.items()))
 

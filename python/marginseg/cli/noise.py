@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marginseg.cli.ahead import begun
 from marginseg.cli.labels import (
     BLOCK,
     LabelFiles,
@@ -20,6 +21,7 @@ from marginseg.cli.labels import (
     deformed_axes,
     listed,
     one_or_several,
+    remove_others,
     structures,
 )
 from marginseg.cli.rows import Rows
@@ -27,6 +29,8 @@ from marginseg.cli.several import Command, Row, Sources, Task, run, stem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from marginseg.files.nifti import VolumeFile
 
 
 class Interpolation(StrEnum):
@@ -130,22 +134,27 @@ def _need(source: Path) -> int:
 
 def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) -> Iterator[Row]:
     """Draw the samples of one label map, and yield the rows of each when it is written."""
-    from marginseg.files import nifti
-    from marginseg.files.labels import read_label
 
-    volume = read_label(task.source)
-    clean, counts = structures(volume, only)
-    if options["interpolation"] == "linear" and len(counts) > 1:
-        raise ValueError(
-            f"--interpolation linear: expected one label, got labels {listed(list(counts))}; "
-            "choose one with --label"
-        )
+    def read() -> tuple[VolumeFile, NDArray[Any], dict[int, int]]:
+        file, clean, counts = structures(task.source, only)
+        if only is not None:
+            remove_others(clean, only)
+        if options["interpolation"] == "linear" and len(counts) > 1:
+            raise ValueError(
+                f"--interpolation linear: expected one label, got labels {listed(list(counts))}; "
+                "choose one with --label"
+            )
+        return file, clean, counts
+
+    reading = begun(read)
 
     import torch
 
+    from marginseg.files import nifti
     from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
 
-    shape, spacing = deformed_axes(volume.file)
+    file, clean, counts = reading()
+    shape, spacing = deformed_axes(file)
     model = GaussianFieldNoise(
         options["std"],
         DEFAULT_LENGTH_SCALE if options["length_scale"] is None else options["length_scale"],
@@ -160,8 +169,8 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
         drawn, folded = model.sample_folded(label, generator=generator)
         noisy = drawn[0].numpy().reshape(-1, order="F")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with nifti.writing(path, volume.file, volume.file.shape, noisy.dtype) as file:
-            file.write(noisy)
+        with nifti.writing(path, file, file.shape, noisy.dtype) as output:
+            output.write(noisy)
         both, noisy_counts = overlap(clean, counts, noisy)
         for value, count in counts.items():
             other = noisy_counts.get(value, 0)

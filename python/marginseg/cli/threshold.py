@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from marginseg.cli.ahead import begun
 from marginseg.cli.rows import Rows
 from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
 
@@ -82,23 +83,28 @@ def _need(source: Path) -> int:
 
 def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
     """Cut one map, and yield a row for each class when all are written."""
+    from marginseg.files.nifti import writing
+    from marginseg.files.probabilities import open_probabilities
+
+    file = open_probabilities(source)
+    channels = file.each(room=available_memory() // 4)
+    reading = begun(lambda: next(channels))
+
+    import itertools
     import math
 
     import numpy as np
     import torch
 
-    from marginseg.files.nifti import writing
-    from marginseg.files.probabilities import open_probabilities
     from marginseg.ops.streamed_dice_threshold import streamed_dice_threshold
     from marginseg.threshold import cut
 
-    file = open_probabilities(source)
     shape = file.volume.shape
     # An image of fewer than 3 axes has no volume in ml.
     millilitres = math.prod(file.volume.spacing) / 1000.0 if len(shape) >= 3 else math.nan
     rows: list[Row] = []
     with writing(target, file.volume, shape, np.uint8) as output:
-        for number, channel in enumerate(file.each(room=available_memory() // 4)):
+        for number, channel in enumerate(itertools.chain([reading()], channels)):
             try:
                 best = streamed_dice_threshold(channel, metric=metric.value)
             except ValueError as error:

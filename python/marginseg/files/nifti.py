@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from marginseg.files.atomic import replacing
 from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
+from marginseg.files.sparse import SparseWriter
 from marginseg.files.voxels import LARGEST_MARGIN, Stored, broken, opened
 
 SUFFIXES: Final = (".nii", ".nii.gz")
@@ -229,7 +230,9 @@ def writing(
                 yield stream
         else:
             file.write(head)
-            yield file
+            plain = SparseWriter(file)
+            yield plain
+            plain.finish()
 
 
 def write(path: str | os.PathLike[str], data: NDArray[Any], like: VolumeFile) -> None:

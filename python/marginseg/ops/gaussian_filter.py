@@ -105,6 +105,17 @@ def _per_axis(sigma: float | Sequence[float], ndim: int) -> tuple[float, ...]:
     return sigmas
 
 
+def kernel_radius(sigma: float, truncate: float) -> int:
+    """Return how many voxels the kernel reaches to each side; 0 for sigma 0.
+
+    Example:
+        >>> kernel_radius(1.5, 4.0)
+        6
+
+    """
+    return int(truncate * sigma + 0.5)
+
+
 @lru_cache(maxsize=256)
 def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, Any]:
     """Return the weights w[0..radius] of the symmetric kernel, in float64, read-only.
@@ -114,7 +125,7 @@ def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, A
         array([0.4519, 0.2741])
 
     """
-    radius = int(truncate * sigma + 0.5)
+    radius = kernel_radius(sigma, truncate)
     k = np.arange(radius + 1, dtype=np.float64)
     if kernel == "sampled":
         weights = np.exp(-0.5 * (k / sigma) ** 2)

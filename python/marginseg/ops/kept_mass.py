@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 #: In float64 a label takes up to eight times its memory: so many voxels are taken at a time.
-VOXELS_AT_ONCE = 1 << 20
+VOXELS_AT_ONCE = 1 << 18
 
 
-def kept_mass(label: Tensor, std: Sequence[float]) -> Tensor:
+def kept_mass(
+    label: Tensor,
+    std: Sequence[float],
+    domain: Sequence[int] | None = None,
+    begin: Sequence[int] | None = None,
+) -> Tensor:
     r"""Return the expected sum of L over the domain, :math:`\sum_j l_j \prod_i k_i(j_i)`.
 
     A voxel's mass stays with a probability that is a product over axes, see :func:`kept_share`.
@@ -20,6 +25,9 @@ def kept_mass(label: Tensor, std: Sequence[float]) -> Tensor:
     Args:
         label: (*leading, *spatial), n spatial axes.
         std: a along each of the n axes, in voxels.
+        domain: The sizes of the domain, of which ``label`` may be a part that holds all its mass;
+            the default is the label's own.
+        begin: Where in the domain that part begins, along each axis.
 
     Returns:
         float64 tensor of the leading shape.
@@ -27,12 +35,18 @@ def kept_mass(label: Tensor, std: Sequence[float]) -> Tensor:
     Example:
         >>> kept_mass(torch.ones(3, 8), [0.0])
         tensor([8., 8., 8.], dtype=torch.float64)
+        >>> one, whole = torch.ones(1), torch.tensor([0.0, 1.0, 0.0, 0.0])
+        >>> kept_mass(one, [2.0], domain=[4], begin=[1]) == kept_mass(whole, [2.0])
+        tensor(True)
 
     """
     first = label.ndim - len(std)
+    sizes = label.shape[first:]
     shares = [
-        kept_share(size, a).to(label.device)
-        for size, a in zip(label.shape[first:], std, strict=True)
+        kept_share(whole, a)[start : start + size].to(label.device)
+        for size, whole, start, a in zip(
+            sizes, domain or sizes, begin or [0] * len(std), std, strict=True
+        )
     ]
     planes = max(1, VOXELS_AT_ONCE * len(shares[0]) // max(1, label.numel()))
     sums = []
