@@ -91,7 +91,7 @@ class CommandRow:
         start_up: Of the same command on a volume of a few voxels: torch's import and all others.
         peer: What it is held against, and its seconds.
         peer_seconds: Without start-up.
-        ratio: (seconds - torch_seconds) / peer_seconds; of what only starts, their quotient.
+        ratio: (seconds - start_up) / peer_seconds; of what only starts, their quotient.
         target: The ratio that is aimed at.
         peak_bytes: Of resident memory, files that are mapped included, above idle.
         anonymous_bytes: Of memory that belongs to no file, above idle.
@@ -144,6 +144,9 @@ class Held:
         output = self.output
         if source is not self.source:
             output = output.with_name(SMALL_OUTPUT + "".join(output.suffixes))
+        # A file that is replaced costs what it takes to forget it.
+        for result in self.results if source is self.source else ():
+            result.unlink(missing_ok=True)
         return run(COMMAND, self.shown.split()[0], source, *self.options, "-o", output)
 
     def run_peer(self, folder: Path) -> dict[str, float]:
@@ -154,7 +157,9 @@ class Held:
             arguments: tuple[object, ...] = (self.source, self.input_bytes + 352)
         else:
             suffix = "".join(self.results[0].suffixes)
-            arguments = (self.source, folder / f"peer{suffix}", *self.results)
+            target = folder / f"peer{suffix}"
+            target.unlink(missing_ok=True)
+            arguments = (self.source, target, *self.results)
         seconds: dict[str, float] = json.loads(run(self.peer, *arguments).output)
         return seconds
 
@@ -310,7 +315,7 @@ def _row(held: Held, folder: Path, idle: list[Process], turns: int) -> CommandRo
     seconds, torch_seconds = _median(ours), _median(idle)
     peak, anonymous = _above(ours, idle)
     peer, peer_seconds = fastest(peers) if held.peer else ("", None)
-    ratio = None if peer_seconds is None else (seconds - torch_seconds) / peer_seconds
+    ratio = None if peer_seconds is None else (seconds - _median(start_ups)) / peer_seconds
     memory_ratio = peak / held.input_bytes
     goals: list[tuple[float | None, float | None]] = [
         (ratio, held.target),
