@@ -104,7 +104,14 @@ def test_it_finds_what_has_changed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"format": 1}', '{"format": 1, "cases": [{"file": "a"}]}', "\x00"],
+    [
+        *("", "{", "[]", '{"format": 1}', '{"format": 1, "cases": [{"file": "a"}]}', "\x00"),
+        "[" * 100_000,
+        '{"format": 1, "cases": []}',
+        '{"format": 1, "structure": 7, "cases": []}',
+        '{"format": 1, "structure": "a", "cases": [{"name": 1, "file": "a", "sha256": "b"}]}',
+        '{"format": 1, "structure": "a", "cases": [{"name": "a", "file": ["a"], "sha256": "b"}]}',
+    ],
 )
 def test_a_damaged_one_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "manifest-a-0.json"
@@ -120,6 +127,7 @@ def test_another_format_or_files_elsewhere_are_refused(tmp_path: Path) -> None:
     path.write_text('{"format": 2, "cases": []}')
     with pytest.raises(ValueError, match="expected a manifest of format 1, got 2"):
         verify(path)
-    path.write_text('{"format": 1, "cases": [{"file": "../secret", "sha256": ""}]}')
+    case = '{"name": "a", "file": "../secret", "sha256": ""}'
+    path.write_text(f'{{"format": 1, "structure": "a", "cases": [{case}]}}')
     with pytest.raises(ValueError, match="names of files beside it"):
         verify(path)

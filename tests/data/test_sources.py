@@ -220,12 +220,26 @@ def test_wrong_folders_are_refused_in_one_line(task: Path, cache: Path, tmp_path
     description = task / "dataset.json"
     assert message(task) == f"directory: expected a JSON object in {description}, got []"
     files = '[{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]'
+    either = '{"0": "background", "1": "liver"} or {"background": 0, "liver": 1}'
     for key, like, wrong in (
-        ("labels", '{"0": "background", "1": "liver"}', 3),
-        ("labels", '{"0": "background", "1": "liver"}', None),
-        ("labels", '{"0": "background", "1": "liver"}', ["background", "liver"]),
-        ("labels", '{"0": "background", "1": "liver"}', {"0": "background"}),
-        ("labels", '{"0": "background", "1": "liver"}', {"one": "liver"}),
+        ("labels", either, 3),
+        ("labels", either, None),
+        ("labels", either, ["background", "liver"]),
+        ("labels", either, {}),
+        ("labels", either, {"0": "background"}),
+        ("labels", either, {"background": 0}),
+        ("labels", either, {"one": "liver"}),
+        ("labels", either, {"1_0": "liver"}),
+        ("labels", either, {"1e400": "liver"}),
+        ("labels", either, {"-1": "liver"}),
+        ("labels", either, {"2147483648": "liver"}),
+        ("labels", either, {"background": 0, "liver": 1.5}),
+        ("labels", either, {"background": 0, "liver": True}),
+        ("labels", either, {"background": 0, "liver": "1"}),
+        ("labels", either, {"background": 0, "liver": [1, 2]}),
+        ("labels", either, {"1": ["liver"]}),
+        ("labels", either, {"1": {"liver": 1}}),
+        ("training", files, [{"image": 3, "label": 4}]),
         ("training", files, 7),
         ("training", files, {"image": "a.nii"}),
         ("training", files, [1]),
@@ -234,6 +248,9 @@ def test_wrong_folders_are_refused_in_one_line(task: Path, cache: Path, tmp_path
         describe(task, **{key: wrong})
         expected = f'directory: expected "{key}" like {like} in {description}, got {wrong}'
         assert message(task) == expected
+    for text in ("[" * 100_000, '{"labels":' * 100_000, "9" * 5000):
+        description.write_text(text)
+        assert message(task).startswith(f"directory: cannot read {description} (")
     # Of many cases, the one that is wrong is named.
     good = {"image": "a.nii", "label": "b.nii"}
     describe(task, training=[good] * 200 + [{"image": "c.nii"}])
@@ -248,6 +265,57 @@ def test_a_cache_folder_that_cannot_be_made_is_refused(task: Path, tmp_path: Pat
     blocked.write_text("")
     with pytest.raises(ValueError, match="cache_dir"):
         decathlon(task, "all", patch_shape=PATCH, cache_dir=blocked / "cache")
+
+
+def test_labels_may_be_written_as_nnunet_writes_them(task: Path, cache: Path) -> None:
+    decathlons = {
+        name: decathlon(task, name, patch_shape=PATCH, cache_dir=cache) for name in ("back", "all")
+    }
+    describe(task, labels={"background": 0, "front": 1, "back": 2})
+    assert structures_of("decathlon", task) == ["front", "back", "all"]
+    for name, expected in decathlons.items():
+        found = decathlon(task, name, patch_shape=PATCH, cache_dir=cache)
+        # The same label values make the same cases, which the cache has already.
+        assert [path.name for path in found.cases.files] == [  # type: ignore[attr-defined]
+            path.name
+            for path in expected.cases.files  # type: ignore[attr-defined]
+        ]
+
+
+def test_what_is_listed_twice_is_refused(task: Path, cache: Path) -> None:
+    """A case that is there twice would be trained on in the fold in which it is tested."""
+
+    def pair(image: str, label: str = "./labelsTr/case_0.nii.gz") -> dict[str, str]:
+        return {"image": image, "label": label}
+
+    (task / "imagesTr/link.nii.gz").symlink_to(task / "imagesTr/case_0.nii.gz")
+    first = pair("./imagesTr/case_0.nii.gz")
+    for again in (
+        first,
+        pair("imagesTr/case_0.nii.gz", "labelsTr/case_1.nii.gz"),
+        pair("other/case_0.nii"),
+        pair("imagesTr/link.nii.gz"),
+    ):
+        describe(task, training=[first, pair("imagesTr/case_2.nii.gz"), again])
+        expected = rf'^directory: expected each once in "training" of .*json, got .*{"case_0"}.* 2 '
+        with pytest.raises(ValueError, match=expected):
+            decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)
+    describe(task, labels={"0": "background", "1": "front", "2": "front"})
+    with pytest.raises(ValueError, match=r'each once in "labels" of .*json, got .front. 2 times$'):
+        decathlon(task, "front", patch_shape=PATCH, cache_dir=cache)
+    assert not cache.exists()
+
+
+def test_a_name_that_no_file_can_have_leaves_the_case_out(task: Path, cache: Path) -> None:
+    listed = [
+        {"image": name, "label": "./labelsTr/case_1.nii.gz"}
+        for name in ("a\0b.nii", "\ud800.nii", "x" * 5000, "./imagesTr/case_1.nii.gz")
+    ]
+    describe(task, training=listed)
+    data = decathlon(task, "all", patch_shape=PATCH, cache_dir=cache)
+    assert [case.name for case in data.cases] == ["case_1"]
+    assert len(data.skipped) == 3
+    assert all(reason.startswith("a file is missing: ") for _, reason in data.skipped)
 
 
 def test_structures_are_listed(task: Path) -> None:

@@ -15,7 +15,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == content
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"\0" * 9, b"\xff\xfe", b'{"a": 1} x'])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"\0" * 9, b"\xff\xfe", b'{"a": 1} x', b"[" * 100_000]
+)
 def test_a_damaged_file_is_none(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(damage)
     assert read_json(tmp_path / "a.json") is None

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,9 @@ import torch
 
 import marginseg.study
 from made_up_study import write_study
+from marginseg.report.results import read_results
 from marginseg.study import StudyConfig
+from marginseg.study.evaluation import METHODS, evaluate
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
 from marginseg.study.run_folder import SLICES, RunFolder
 from marginseg.training.train import Epoch
@@ -120,6 +126,103 @@ def test_a_result_is_whole_or_none(tmp_path: Path) -> None:
         assert old in text
         (place.path / "result.json").write_text(text.replace(old, new, 1))
         assert place.read_result(first) is None, old
+
+
+def leaves(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the place of everything in what JSON says, containers too, but once of a list."""
+    yield place
+    parts = enumerate(content[:1]) if isinstance(content, list) else ()
+    for key, value in content.items() if isinstance(content, dict) else parts:
+        yield from leaves(value, (*place, key))
+
+
+def replaced(content: Any, place: tuple[Any, ...], value: Any) -> Any:
+    if not place:
+        return value
+    changed = copy.copy(content)
+    changed[place[0]] = replaced(content[place[0]], place[1:], value)
+    return changed
+
+
+WRONG = ("0.5", None, True, [], [[]], {}, -1, 1.7e9, 1e308, 10**400, float("nan"))
+
+
+def test_a_result_with_anything_out_of_its_place_is_none(tmp_path: Path) -> None:
+    """Whatever stands in the place of any of its parts, the run counts as not done."""
+    config = StudyConfig(structures=("tube",), std=(0.5,), epochs=2)
+    run = config.runs()[0]
+    label = torch.tensor([1, 0, 1, 0])
+    found = evaluate(
+        torch.tensor([0.9, 0.2, 0.8, 0.1]), run.loss, clean=label, noisy=label, marginal=label / 2
+    )
+    folder = StudyFolder(tmp_path).run(config, run)
+    folder.path.mkdir(parents=True)
+    epochs = [Epoch(n, 0.5, -0.5, 1e-3, 1.0) for n in (1, 2)]
+    cases = [{"name": name, "fold": 0, **found} for name in "ab"]
+    folder.write_result(run, seconds=1.0, epochs=epochs, cases=cases)
+    path = folder.path / "result.json"
+    whole = json.loads(path.read_text())
+    assert folder.read_result(run) == whole
+    allowed = []
+    for place in leaves(whole):
+        for value in WRONG:
+            path.write_text(json.dumps(replaced(whole, place, value)))
+            if folder.read_result(run) is not None:
+                allowed.append((" ".join(map(str, place[-2:])), value))
+    # How large a segmentation is, how many voxels a bin has and how long a training took may be
+    # any size that exists; the loss is what it is. The fold of a case is told by its run.
+    sizes = {"CE(0) volume_ratio", "CE(*) volume_ratio", "count 0", "0 seconds", "seconds"}
+    loss = {"0 loss", "0 metric", "0 learning_rate"}
+    assert {name for name, value in allowed if value == 1.7e9} == {*sizes, *loss, "0 fold"}
+    assert {name for name, value in allowed if value in (-1, 1e308)} == {*loss, "0 fold"}
+    # Any text is a name; whether there are as many epochs as there should be asks another method.
+    others = {name for name, value in allowed if value not in (-1, 1.7e9, 1e308)}
+    assert others == {"0 fold", "0 name", "epochs"}
+    path.write_text("[" * 100_000)
+    assert folder.read_result(run) is None
+    # A case that is there twice, and a curve of fewer bins than the others'.
+    for wrong in ([cases[0]] * 2, [replaced(cases[0], ("calibration", "held"), [1.0])]):
+        folder.write_result(run, seconds=1.0, epochs=epochs, cases=wrong)
+        assert folder.read_result(run) is None
+
+
+@pytest.mark.parametrize("score", ["dice_noisy", "dice_clean", "dice_marginal", "threshold"])
+def test_a_score_beyond_1_is_none_and_the_report_names_the_run(tmp_path: Path, score: str) -> None:
+    written = write_study(tmp_path / "study")
+    folder = StudyFolder(tmp_path / "study")
+    config = folder.config()
+    run, result = next(iter(written.items()))
+    path = folder.run(config, run).path / "result.json"
+    method = METHODS[run.loss][0]
+    for value in (1.7, -0.1, float("nan"), float("inf"), "0.5"):
+        path.write_text(json.dumps(replaced(result, ("cases", 0, "methods", method, score), value)))
+        assert read_results(tmp_path / "study").unreadable == (run.id,)
+    path.write_text(json.dumps(replaced(result, ("cases", 0, "methods", method, score), 1 + 1e-9)))
+    assert read_results(tmp_path / "study").unreadable == ()
+
+
+def test_of_a_log_the_epochs_before_the_first_that_is_wrong_are_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    epochs = [Epoch(n, 0.5, -0.5, 1e-3, 1.0) for n in (1, 2)]
+    folder.write_epochs(epochs)
+    log = tmp_path / "log.jsonl"
+    text = log.read_text()
+    for line in (
+        *("7", "null", "{", "[" * 100_000, '{"epoch": 3}'),
+        text.splitlines()[0],  # epoch 1 again
+        text.splitlines()[0].replace('"epoch": 1', '"epoch": 3').replace("1.0", '"1.0"'),
+        text.splitlines()[0].replace('"epoch": 1', '"epoch": 3').replace("0.5", "NaN"),
+    ):
+        log.write_text(f"{text}{line}\n")
+        assert folder.read_epochs() == epochs
+
+
+def test_of_the_noise_only_whole_records_are_read(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    good = {"structure": "tube", "std": 0.1, "folded_share": 0.0, "volume_loss": 0.5}
+    wrong = [{**good, name: value} for name in good for value in (None, [], float("nan"), -1, True)]
+    folder.write_noise([*wrong, good, {**good, "std": "0.1"}, {**good, "volume_loss": 10**400}])
+    assert folder.read_noise() == [good]
 
 
 def test_the_names_of_its_files_stand_in_one_place() -> None:

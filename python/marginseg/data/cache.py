@@ -64,10 +64,9 @@ class Source:
         for path in self.files:
             try:
                 status = path.stat()
-            except OSError as error:
-                raise UnusableCaseError(
-                    "a file is missing", f"{path.name} ({error.strerror or error})"
-                ) from error
+            except (OSError, ValueError) as error:  # ValueError: no file can have this name
+                reason = getattr(error, "strerror", None) or error
+                raise UnusableCaseError("a file is missing", f"{path.name} ({reason})") from error
             found.append(FoundFile(path, status.st_size, status.st_mtime_ns))
         return tuple(found)
 

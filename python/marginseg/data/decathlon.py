@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marginseg.data.dataset import CaseProgress, Dataset
 from marginseg.data.pairs import Pair, prepare_pairs
+from marginseg.files.numbers import is_number, parse_integer
+from marginseg.files.records import parse_json
 
 #: The file that describes a task, in its folder.
 DESCRIPTION = "dataset.json"
+
+#: Of a label map's values; those of more than 32 bits can't be read.
+LARGEST_LABEL = 2**31 - 1
 
 #: The structure that unites every foreground label.
 ALL = "all"
@@ -54,7 +59,7 @@ def decathlon(
         EmptyDatasetError: No case can be used.
 
     Example:
-        >>> import nibabel, numpy as np, tempfile
+        >>> import json, nibabel, numpy as np, tempfile
         >>> label = np.zeros((9, 9, 9), np.uint8); label[3:6, 3:6, 3:6] = 1
         >>> task = {
         ...     "modality": {"0": "MRI"},
@@ -105,7 +110,7 @@ def decathlon_structures(directory: str | os.PathLike[str]) -> list[str]:
         ValueError: Folder or ``dataset.json`` is missing or wrong.
 
     Example:
-        >>> import tempfile
+        >>> import json, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     labels = {"0": "background", "2": "tumour", "1": "liver"}
         ...     _ = Path(folder, "dataset.json").write_text(json.dumps({"labels": labels}))
@@ -124,7 +129,7 @@ def _read_description(root: Path) -> dict[str, Any]:
         raise ValueError(f"directory: expected an existing folder, got {root}")
     path = root / DESCRIPTION
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"directory: expected a {DESCRIPTION} in {root}, got none") from error
     except (OSError, ValueError) as error:
@@ -139,16 +144,40 @@ def _read_description(root: Path) -> dict[str, Any]:
 
 
 def _label_values(root: Path, content: dict[str, Any]) -> dict[str, int]:
-    """Return the foreground's names and values of ``{"0": "background", "1": name, …}``."""
+    """Return the foreground's names and values.
+
+    The decathlon writes ``{"0": "background", "1": "liver"}``, nnU-Net writes
+    ``{"background": 0, "liver": 1}``.
+    """
     labels = content.get("labels")
+    example = '{"0": "background", "1": "liver"} or {"background": 0, "liver": 1}'
     try:
-        values = {str(name): int(value) for value, name in labels.items()}  # type: ignore[union-attr]
-    except (AttributeError, TypeError, ValueError):
-        values = {}
-    foreground = {name: value for name, value in values.items() if value != 0}
+        named = _named_values(labels)
+    except ValueError as error:
+        raise _unlike(root, "labels", example, labels) from error
+    foreground = [(name, value) for name, value in named if value != 0]
     if not foreground:
-        raise _unlike(root, "labels", '{"0": "background", "1": "liver"}', labels)
-    return foreground
+        raise _unlike(root, "labels", example, labels)
+    _each_once(root, "labels", [name for name, _ in foreground])
+    return dict(foreground)
+
+
+def _named_values(labels: object) -> list[tuple[str, int]]:
+    """Return names with values, in whichever direction they are written.
+
+    Raises:
+        ValueError: They are written in neither.
+
+    """
+    if not isinstance(labels, dict):
+        raise ValueError("no object")
+    if all(isinstance(name, str) for name in labels.values()):
+        named = [(name, parse_integer(value)) for value, name in labels.items()]
+    else:
+        named = list(labels.items())
+    if not all(isinstance(v, int) and is_number(v, 0, LARGEST_LABEL) for _, v in named):
+        raise ValueError("a value is none of a label map")
+    return named
 
 
 def _training_pairs(root: Path, content: dict[str, Any]) -> list[Pair]:
@@ -163,7 +192,28 @@ def _training_pairs(root: Path, content: dict[str, Any]) -> list[Pair]:
         except (KeyError, TypeError) as error:
             raise _unlike(root, "training", example, [item]) from error
         pairs.append(Pair(image.name.removesuffix(".gz").removesuffix(".nii"), image, label))
+    # A case that is listed twice would be trained on in one fold and tested in the same.
+    _each_once(root, "training", [pair.name for pair in pairs])
+    _each_once(root, "training", [_place(pair.image) for pair in pairs])
     return pairs
+
+
+def _place(path: Path) -> str:
+    """Return where a file is, links followed; of what can't be a file's name, the name."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return str(path)
+
+
+def _each_once(root: Path, key: str, names: Sequence[str]) -> None:
+    """Refuse a part of the description that names something twice."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(
+                f'directory: expected each once in "{key}" of {root / DESCRIPTION}, '
+                f"got {reprlib.repr(name)} {count} times"
+            )
 
 
 def _first_modality(content: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from marginseg.data.entries import as_file_name, read_entry, sha256
 from marginseg.files.atomic import replacing
+from marginseg.files.records import parse_json
 
 #: Of the file's content; a later version of the package can tell what it reads.
 FORMAT = 1
@@ -175,14 +176,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         known = content["format"] == FORMAT
-        entries = [(str(case["file"]), str(case["sha256"])) for case in content["cases"]]
+        texts = [content["structure"]] if known else []
+        texts += [case[key] for case in content["cases"] for key in ("name", "file", "sha256")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name is no text")
+        files = [case["file"] for case in content["cases"]]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected a manifest, got a damaged or another file") from error
     if not known:
         raise ValueError(f"{path}: expected a manifest of format {FORMAT}, got {content['format']}")
-    for file, _ in entries:
+    for file in files:
         if Path(file).name != file:
             raise ValueError(f"{path}: expected names of files beside it, got {file!r}")
     return dict(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -55,6 +56,20 @@ def replacing(path: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def refuse_circle(path: Path) -> None:
+    """Refuse to write where a link leads round in a circle.
+
+    Raises:
+        OSError: It does; the error names the path.
+
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -21,7 +21,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.files.atomic import replacing
+from marginseg.files.atomic import refuse_circle, replacing
 from marginseg.files.gzipped import DAMAGED, LARGEST_EXPANSION, MAGIC, GzipWriter, open_gzip
 from marginseg.files.sparse import SparseWriter
 from marginseg.files.voxels import LARGEST_MARGIN, Stored, broken, opened
@@ -31,7 +31,8 @@ SUFFIXES: Final = (".nii", ".nii.gz")
 #: A NIfTI header begins with its own size, which tells the two versions of the format apart.
 HEADER_SIZES: Final = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
-MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+#: Of a header's unit of length, by its code; 0 says that the unit is not known.
+MILLIMETRES: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 class Sink(Protocol):
@@ -61,7 +62,7 @@ class VolumeFile(Stored):
     def spacing(self) -> tuple[float, ...]:
         """Voxel size in millimetres along the first axes, up to three of them."""
         zooms = self.header.get_zooms()[:3]
-        millimetres = MILLIMETRES[self.header.get_xyzt_units()[0]]
+        millimetres = MILLIMETRES[_unit_code(self.header)]
         return tuple(float(zoom) * millimetres for zoom in zooms)
 
     @property
@@ -143,7 +144,8 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
 
     Raises:
         OSError: There is no such file, or it cannot be read.
-        ValueError: It is truncated, damaged, no NIfTI file, or does not hold real numbers.
+        ValueError: It is truncated, damaged, no NIfTI file, or does not hold real numbers; or its
+            header doesn't say where and how large its voxels are.
 
     """
     path = Path(path)
@@ -158,6 +160,7 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
         offset = int(header.get_data_offset())
         slope, intercept = header.get_slope_inter()
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+        geometry = _geometry(header)
     except OSError as error:
         if isinstance(error, DAMAGED):
             raise broken(path, error) from error
@@ -165,6 +168,12 @@ def open_volume(path: str | os.PathLike[str]) -> VolumeFile:
     except Exception as error:
         # nibabel and NumPy have a dozen ways to say that bytes are no NIfTI header.
         raise broken(path, error) from error
+    for name, numbers in geometry.items():
+        if not np.isfinite(numbers).all():
+            found = "NaN" if np.isnan(numbers).any() else "infinity"
+            raise ValueError(f"{path}: expected finite numbers in its {name}, got {found}")
+    if _unit_code(header) not in MILLIMETRES:
+        raise ValueError(f"{path}: expected a unit of length, got the code {_unit_code(header)}")
     if slope == 1 and not intercept:
         slope = intercept = None
     if stored.kind not in "buif":
@@ -183,12 +192,14 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: The name does not end in ``.nii`` or ``.nii.gz``.
-        OSError: The folder is missing or not writable, or ``path`` is a folder.
+        OSError: The folder is missing or not writable, or ``path`` is a folder, or a link that
+            leads round in a circle.
 
     """
     path = Path(path)
     if not path.name.endswith(SUFFIXES) or path.name in SUFFIXES:
         raise ValueError(f"{path}: expected an output name that ends in .nii or .nii.gz")
+    refuse_circle(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: expected a file to write, got a folder")
     if not path.parent.is_dir():
@@ -263,6 +274,25 @@ def _read_header(stream: BinaryIO) -> Any:
         raise ValueError(f"its header puts the first voxel at byte {offset}")
     head += stream.read(max(0, int(offset) - len(head)))
     return header_class.from_fileobj(io.BytesIO(head))
+
+
+def _geometry(header: Any) -> dict[str, NDArray[np.float64]]:
+    """Return all that a header says of where and how large the voxels are.
+
+    What a reader makes of NaN is a matter of chance, and whatever is written with such a header has
+    it too.
+    """
+    parts = {
+        "sform": header.get_sform(coded=True)[0],
+        "qform": header.get_qform(coded=True)[0],
+        "voxel size": header.get_zooms()[:3],
+    }
+    return {name: np.asarray(part, float) for name, part in parts.items() if part is not None}
+
+
+def _unit_code(header: Any) -> int:
+    """Return the code of the unit of length; the unit of time stands in the same byte."""
+    return int(header["xyzt_units"]) & 7
 
 
 def _header_bytes(like: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

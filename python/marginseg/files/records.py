@@ -15,10 +15,27 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def parse_json(text: str) -> Any:
+    """Return what a text in JSON says.
+
+    Raises:
+        ValueError: It is none, or nested more deeply than anything that means something.
+
+    Example:
+        >>> parse_json('{"a": [1]}')
+        {'a': [1]}
+
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json(path: Path) -> Any:
     """Return the content; None where there is no such file, or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

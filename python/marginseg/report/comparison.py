@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marginseg.files.numbers import parse_number
+from marginseg.report.summary import REFERENCES
+
+#: What no mean of a study comes near; those of Dice lie within 0 and 1.
+LARGEST = 1_000_000
+
 _REQUIRED = ("structure", "std", "method", "mean")
 
 
@@ -106,6 +112,9 @@ def read_comparison(compare: str | os.PathLike[str]) -> Comparison:
         std = _number(cells["std"], f"{where}: std")
         mean = _number(cells["mean"], f"{where}: mean")
         key = _key(cells["structure"], std, cells["method"], cells["reference"] or "noisy")
+        low, high = (0, 1) if key[3] in REFERENCES else (-LARGEST, LARGEST)
+        if not low <= mean <= high:
+            raise ValueError(f"{where}: mean: expected {low} to {high}, got {cells['mean']}")
         if key in means:
             raise ValueError(f"{where}: expected each row once, got {', '.join(key)} again")
         means[key] = mean
@@ -121,7 +130,7 @@ def _key(structure: str, std: float, method: str, reference: str) -> tuple[str, 
 
 def _number(text: str, where: str) -> float:
     try:
-        number = float(text)
+        number = parse_number(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from marginseg.files.numbers import is_number
 from marginseg.metrics import calibration_curve, dice, volume_ratio
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.dice_threshold import dice_threshold
@@ -26,6 +28,18 @@ SCORES = ("dice_noisy", "dice_clean", "dice_marginal", "volume_ratio", "threshol
 
 #: The fields of a calibration curve.
 CALIBRATION = ("count", "promised", "held")
+
+#: The bins of each.
+BINS = 15
+
+#: More than any volume has; sums of such numbers are finite.
+MOST_VOXELS = 1e15
+
+#: Between which bounds each score lies; rounding may carry it past one by `ROUNDING`.
+BOUNDS = dict.fromkeys(SCORES, (0.0, 1.0)) | {"volume_ratio": (0.0, MOST_VOXELS)}
+
+#: What the last bits of a float32 are worth, and a little more.
+ROUNDING = 1e-6
 
 
 def noisy_label(
@@ -107,7 +121,7 @@ def evaluate(
         for method, segmentation in segmentations.items()
     }
     best = dice_threshold(marginal, spatial_dims=marginal.ndim).dice
-    curve = calibration_curve(probabilities, marginal)
+    curve = calibration_curve(probabilities, marginal, bins=BINS)
     return {
         "methods": methods,
         "sup_dice": float(best),
@@ -116,7 +130,7 @@ def evaluate(
 
 
 def is_whole_score(case: Mapping[str, Any], loss: str) -> bool:
-    """Return whether a test case has its name and all that :func:`evaluate` says of it.
+    """Return whether a test case has its name and all that :func:`evaluate` says of it, in range.
 
     Args:
         case: As it was read from a file.
@@ -124,11 +138,32 @@ def is_whole_score(case: Mapping[str, Any], loss: str) -> bool:
 
     """
     try:
-        numbers = [case["sup_dice"]]
+        scores = [("sup_dice", case["sup_dice"])]
         for method in METHODS[loss]:
-            numbers += [case["methods"][method][score] for score in SCORES]
-        for field in CALIBRATION:
-            numbers += case["calibration"][field]
-        return isinstance(case["name"], str) and all(isinstance(n, int | float) for n in numbers)
+            scores += [(score, case["methods"][method][score]) for score in SCORES]
+        return (
+            isinstance(case["name"], str)
+            and all(_is_score(*score) for score in scores)
+            and _is_whole_curve([case["calibration"][field] for field in CALIBRATION])
+        )
     except (KeyError, TypeError):
         return False
+
+
+def _is_score(name: str, value: Any) -> bool:
+    # A ratio to the volume of a label that has none is infinite.
+    low, high = BOUNDS.get(name, (0.0, 1.0))
+    return is_number(value, low - ROUNDING, high + ROUNDING) or (
+        name == "volume_ratio" and value == math.inf
+    )
+
+
+def _is_whole_curve(fields: Sequence[Any]) -> bool:
+    """Return whether lists are those of a calibration curve: no bin has more than its voxels."""
+    if not all(isinstance(field, list) and len(field) == BINS for field in fields):
+        return False
+    return all(
+        is_number(count, 0, MOST_VOXELS)
+        and all(is_number(n, -ROUNDING, count * (1 + ROUNDING)) for n in (promised, held))
+        for count, promised, held in zip(*fields, strict=True)
+    )

@@ -19,6 +19,7 @@ disk, so whoever reads gets nothing from a damaged file, as from one that is not
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 from marginseg.files.atomic import remove_leftovers, write_text
 from marginseg.files.locks import LOCK, is_locked, locked
+from marginseg.files.numbers import is_number
 from marginseg.files.records import read_json, read_records, write_json
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.run_folder import RunFolder
@@ -224,8 +226,13 @@ class StudyFolder:
         write_json(self._noise, statistics)
 
     def read_noise(self) -> list[dict[str, Any]]:
-        """Return the records that :meth:`write_noise` wrote."""
-        return read_records(self._noise, NOISE_FIELDS)
+        """Return the records that :meth:`write_noise` wrote, those that are whole."""
+        return [
+            record
+            for record in read_records(self._noise, NOISE_FIELDS)
+            if isinstance(record["structure"], str)
+            and all(is_number(record[name], 0, sys.float_info.max) for name in NOISE_FIELDS[1:])
+        ]
 
     # what became of the runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,10 +17,14 @@ from numpy.typing import NDArray
 
 from marginseg.files.atomic import remove_leftovers, replacing, write_text
 from marginseg.files.locks import LOCK, is_locked, locked
-from marginseg.files.records import read_json
+from marginseg.files.numbers import is_number
+from marginseg.files.records import parse_json, read_json
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.evaluation import is_whole_score
 from marginseg.training.train import Epoch
+
+#: Seconds that no run takes: thirty thousand years.
+LONGEST: Final = 1e12
 
 #: Arrays of ``slices.npz``.
 SLICES: Final = ("image", "clean", "noisy", "marginal", "probability")
@@ -107,7 +112,7 @@ class RunFolder:
         epochs: list[Epoch] = []
         with suppress(OSError, ValueError, TypeError):
             for line in self._log.read_text().splitlines():
-                epochs.append(Epoch(**json.loads(line)))
+                epochs.append(_epoch(parse_json(line), len(epochs) + 1))
         return epochs
 
     def write_error(self, details: str) -> Path | None:
@@ -180,12 +185,15 @@ class RunFolder:
         """Return what :meth:`write_result` wrote of this run, if it is all there."""
         result = read_json(self._result)
         try:
+            cases, epochs = result["cases"], result["epochs"]
             whole = (
                 all(result[key] == value for key, value in asdict(run).items())
-                and float(result["seconds"]) >= 0
-                and isinstance(result["epochs"], list)
-                and len(result["cases"]) > 0
-                and all(is_whole_score(case, run.loss) for case in result["cases"])
+                and is_number(result["seconds"], 0, LONGEST)
+                and isinstance(epochs, list)
+                and all(_epoch(epoch, place) for place, epoch in enumerate(epochs, start=1))
+                and isinstance(cases, list)
+                and all(is_whole_score(case, run.loss) for case in cases)
+                and 0 < len({case["name"] for case in cases}) == len(cases)
             )
         except (KeyError, TypeError, ValueError):
             return None
@@ -201,6 +209,25 @@ class RunFolder:
         archives = [self._slices, *([self._model] if self._model.exists() else [])]
         done = result is not None and len(result["epochs"]) == config.epochs
         return result if done and all(map(zipfile.is_zipfile, archives)) else None
+
+
+def _epoch(record: Any, number: int) -> Epoch:
+    """Return the epoch of that number, as it was read from a file.
+
+    Raises:
+        TypeError: It has not the fields of one.
+        ValueError: A field is of the wrong type or out of its range, or the number is another.
+
+    """
+    epoch = Epoch(**record)
+    numbers = (epoch.loss, epoch.metric, epoch.learning_rate)
+    if not (
+        is_number(epoch.epoch, number, number)
+        and is_number(epoch.seconds, 0, LONGEST)
+        and all(is_number(n, -sys.float_info.max, sys.float_info.max) for n in numbers)
+    ):
+        raise ValueError(f"expected epoch {number}, got {record}")
+    return epoch
 
 
 def _time(path: Path) -> int | None:
