@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -36,9 +37,8 @@ def test_noise_is_the_library_s(label: Path, tmp_path: Path) -> None:
         folded = (np.linalg.det(jacobian) <= 0).mean()
         voxels = str(np.count_nonzero(noisy))
         assert rows[index].split() == [str(index + 1), "1", f"{dice:.4f}", voxels, f"{folded:.2%}"]
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"a label_noisy{index:03d}.nii.gz" for index in (1, 2, 3)
-    ]
+    names = [f"a label_noisy{index:03d}.nii.gz" for index in (1, 2, 3)]
+    assert {path.name for path in folder.iterdir()} == {*names, "a label_noisy.json"}
 
 
 def test_noise_in_millimetres_takes_the_file_s_spacing(label: Path, tmp_path: Path) -> None:
@@ -105,3 +105,85 @@ def test_every_label_has_a_row_for_each_sample(labels: Path, tmp_path: Path) -> 
         assert float(dice) == pytest.approx(
             2 * (noisy & before).sum() / (noisy.sum() + before.sum()), abs=6e-5
         )
+
+
+def test_samples_of_one_call_stand_together_and_tell_how_they_were_drawn(
+    label: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "drawn"
+    options = ["--std", 2, "--units", "voxel", "--length-scale", 9, "--seed", 3]
+    assert run("noise", label, *options, "--samples", 5, "-o", folder).exit_code == 0
+    kept = folder / "another label_noisy001.nii.gz"
+    kept.write_bytes(b"not ours")
+    assert run("noise", label, "--std", 0.02, "--samples", 2, "-o", folder).exit_code == 0
+    names = ["a label_noisy001.nii.gz", "a label_noisy002.nii.gz"]
+    assert {p.name for p in folder.iterdir()} == {*names, "a label_noisy.json", kept.name}
+    record = json.loads((folder / "a label_noisy.json").read_text())
+    assert record["samples"] == names
+    assert (record["std"], record["units"], record["seed"]) == (0.02, "extent", 0)
+    assert record["length_scale"] == pytest.approx(0.15 * 2**0.5)
+    header = nibabel.load(folder / names[1]).header
+    said = header["descrip"].item().decode()
+    assert said == "marginseg noise 2, std 0.02, b 0.212132 extent, seed 0"
+    # A sample that no record knows is nobody's to remove.
+    strange = folder / "a label_noisy009.nii.gz"
+    strange.write_bytes(b"not ours")
+    refused(run("noise", label, "--std", 0.02, "-o", folder), strange.name, "another call")
+    assert strange.read_bytes() == b"not ours"
+    assert json.loads((folder / "a label_noisy.json").read_text()) == record
+
+
+def test_std_without_units_that_leaves_the_volume_is_a_slip(label: Path, tmp_path: Path) -> None:
+    for command in ("noise", "marginals"):
+        output = tmp_path / "out.nii.gz"
+        refused(run(command, label, "--std", 2, "-o", output), "--std: 2 of the extent", "--units")
+        said = run(command, label, "--std", 2, "--units", "extent", "-o", output)
+        assert said.exit_code == 0, said.output
+        assert run(command, label, "--std", 0.5, "-o", tmp_path / "n.nii").exit_code == 0
+
+
+def test_a_warning_where_more_than_a_hundredth_folds(label: Path, tmp_path: Path) -> None:
+    short = ["--length-scale", 2, "--units", "voxel"]
+    for std, warned in ((2.0, True), (0.2, False)):
+        result = run("noise", label, "--std", std, *short, "-o", tmp_path / str(std))
+        assert result.exit_code == 0
+        share = float(result.stdout.splitlines()[1].split()[-1].rstrip("%"))
+        assert (share > 1) == warned
+        assert ("fold over" in result.stderr) == warned
+        assert result.stderr.count("\n") == warned
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.int32, np.uint8])
+def test_the_label_s_data_type_and_meaning_are_kept(dtype: type, tmp_path: Path) -> None:
+    values = np.zeros((12, 12, 12), dtype)
+    values[4:8, 3:9, 2:9] = 3
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    image.header.set_intent("label", name="organs")
+    image.header["aux_file"] = b"colours.txt"
+    image.header["descrip"] = b"drawn by hand"
+    nibabel.save(image, tmp_path / "label.nii")
+    path = tmp_path / "label.nii"
+    result = run("noise", path, "--std", 0.05, "-o", tmp_path / "n")
+    assert result.exit_code == 0, result.output
+    noisy = nibabel.load(tmp_path / "n" / "label_noisy001.nii.gz")
+    assert noisy.get_data_dtype() == dtype
+    assert set(np.unique(noisy.dataobj)) == {0, 3}
+    assert noisy.header.get_intent()[0] == "label"
+    assert noisy.header["aux_file"].item() == b"colours.txt"
+    # Probabilities are no labels any more.
+    run("marginals", path, "--std", 0.05, "-o", tmp_path / "m.nii")
+    header = nibabel.load(tmp_path / "m.nii").header
+    assert header.get_intent() == ("none", (), "")
+    assert header["aux_file"].item() == b""
+    assert header["descrip"].item() == b"marginseg marginals, std 0.05 extent"
+
+
+def test_the_name_that_was_asked_for_says_how_it_is_stored(label: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.txt"
+    target.write_text("replaced")
+    link = tmp_path / "m.nii.gz"
+    link.symlink_to(target)
+    assert run("marginals", label, "--std", 0.02, "-o", link).exit_code == 0
+    assert link.is_symlink()
+    assert target.read_bytes()[:2] == b"\x1f\x8b"
+    assert load(link).shape == load(label).shape

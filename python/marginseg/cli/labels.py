@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Voxels that are compared and counted at a time, in a cache.
 BLOCK = 1 << 18
 
+#: Above this fraction of the extent, a number was most likely meant in other units.
+LARGEST_UNNAMED = 0.5
+
 #: Comparing with each of so many values is faster than counting by them.
 MOST_COMPARED = 8
 
@@ -45,10 +48,32 @@ Std = Annotated[
         "One number, or one for each axis: `--std 2 2 4`.",
     ),
 ]
+UnitsOption = Annotated[
+    Units | None,
+    typer.Option(
+        "--units",
+        help="Of lengths: extent (fractions of that along each axis, the default), mm, or voxel.",
+    ),
+]
 LabelOption = Annotated[
     int | None,
     typer.Option("--label", metavar="N", help="Use this label only, as a binary mask."),
 ]
+
+
+def checked_units(units: Units | None, std: list[float]) -> Units:
+    """Return the units; none that were named are those of the extent, where that can be meant.
+
+    Raises:
+        ValueError: By such a standard deviation borders would leave the volume.
+
+    """
+    if units is None and max(std) > LARGEST_UNNAMED:
+        raise ValueError(
+            f"--std: {max(std):g} of the extent moves borders out of the volume; "
+            "say --units voxel or mm, or --units extent if that is meant"
+        )
+    return units or Units.extent
 
 
 def structures(path: Path, only: int | None) -> tuple[VolumeFile, NDArray[Any], dict[int, int]]:
@@ -143,3 +168,15 @@ def listed(values: list[int]) -> str:
     """Name labels, up to eight of them."""
     shown = ", ".join(map(str, values[:8]))
     return shown if len(values) <= 8 else f"{shown}, ... ({len(values)} labels)"
+
+
+def listed_numbers(numbers: float | list[float]) -> str:
+    """Write one number, or several.
+
+    Example:
+        >>> listed_numbers(0.02), listed_numbers([2.0, 2.0, 4.5])
+        ('0.02', '2, 2, 4.5')
+
+    """
+    several = numbers if isinstance(numbers, list) else [numbers]
+    return ", ".join(f"{number:g}" for number in several)

@@ -14,7 +14,10 @@ from marginseg.cli.labels import (
     LabelOption,
     Std,
     Units,
+    UnitsOption,
+    checked_units,
     deformed_axes,
+    listed_numbers,
     one_or_several,
     structures,
 )
@@ -40,9 +43,7 @@ def marginals(
             "in which each has its label map's name.",
         ),
     ],
-    units: Annotated[
-        Units, typer.Option(help="Of --std: fractions of the extent, mm, or voxels.")
-    ] = Units.extent,
+    units: UnitsOption = None,
     only: LabelOption = None,
 ) -> None:
     """Write the probability of every voxel under the noise: the mean of infinitely many samples.
@@ -57,15 +58,16 @@ def marginals(
     Of several label maps, those that are done already are not done again, a file that fails gets a
     line on stderr, and the exit status is then 1.
     """
+    unit = checked_units(units, std)
     sources = Sources.of(label)
     targets = sources.targets(output)
     stds = one_or_several(std)
 
     def work(task: Task) -> Iterator[Row]:
-        return marginals_of_file(task.source, task.outputs[0], stds, units, only)
+        return marginals_of_file(task.source, task.outputs[0], stds, unit, only)
 
     columns = ("label", "voxels", "expected voxels", "best Dice", "at threshold")
-    options = {"command": "marginals", "std": stds, "units": units.value, "label": only}
+    options = {"command": "marginals", "std": stds, "units": unit.value, "label": only}
     run(
         Command(work, _need, options),
         [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
@@ -108,7 +110,8 @@ def marginals_of_file(
     if len(counts) > 1:
         written = (*(*written, 1, 1)[:3], len(counts))
     rows: list[Row] = []
-    with nifti.writing(target, file, written, np.float32) as output:
+    said = f"marginseg marginals, std {listed_numbers(std)} {units.value}"
+    with nifti.writing(target, file, written, np.float32, description=said) as output:
         for value, voxels in counts.items():
             inner = box_of(labels, value)
             mask = torch.from_numpy(labels[inner] == value)

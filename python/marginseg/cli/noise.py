@@ -17,20 +17,31 @@ from marginseg.cli.labels import (
     LabelOption,
     Std,
     Units,
+    UnitsOption,
+    checked_units,
     counts_of,
     deformed_axes,
     listed,
+    listed_numbers,
     one_or_several,
     remove_others,
     structures,
 )
 from marginseg.cli.rows import Rows
+from marginseg.cli.sample_set import SampleSet
 from marginseg.cli.several import Command, Row, Sources, Task, run, stem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from marginseg.files.nifti import VolumeFile
+
+
+#: Voxels that are written at a time, in the file's data type.
+PIECE = 1 << 22
+
+#: A deformation of which more folds over is no longer a redrawn border.
+MUCH_FOLDED = 0.01
 
 
 class Interpolation(StrEnum):
@@ -58,10 +69,7 @@ def noise(
             "one for each axis. Default: 0.15·√2 of the extent; needed with mm and voxel.",
         ),
     ] = None,
-    units: Annotated[
-        Units,
-        typer.Option(help="Of --std and --length-scale: fractions of the extent, mm, or voxels."),
-    ] = Units.extent,
+    units: UnitsOption = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -82,22 +90,24 @@ def noise(
 
     A Gaussian random field deforms the whole map, all its labels together; what comes from outside
     the volume is 0. Axes of one voxel are not deformed. Writes `DIR/NAME_noisy001.nii.gz` and so
-    on, in the label's data type. Prints, for each sample and label, its Dice with the label as it
-    was, its voxels, and the share of all voxels where the deformation folds over (a deformation
-    that folds is no longer a redrawn border; a larger length scale avoids it).
+    on, in the label's data type, and `DIR/NAME_noisy.json`, which tells how they were drawn; the
+    samples of an earlier call are replaced. Prints, for each sample and label, its Dice with the
+    label as it was, its voxels, and the share of all voxels where the deformation folds over (a
+    deformation that folds is no longer a redrawn border; a larger length scale avoids it).
 
     Of several label maps, those that are done already are not done again, a file that fails gets a
     line on stderr, and the exit status is then 1.
     """
-    if length_scale is None and units is not Units.extent:
-        raise ValueError(f"--length-scale: needed with --units {units.value}")
+    unit = checked_units(units, std)
+    if length_scale is None and unit is not Units.extent:
+        raise ValueError(f"--length-scale: needed with --units {unit.value}")
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"--seed: expected an integer of 64 bits, got {seed}")
     sources = Sources.of(label)
     options: dict[str, Any] = {
         "std": one_or_several(std),
         "length_scale": None if length_scale is None else one_or_several(length_scale),
-        "units": units.value,
+        "units": unit.value,
         "interpolation": interpolation.value,
     }
 
@@ -106,8 +116,7 @@ def noise(
         return draw_file(task, options, own, only)
 
     tasks = [
-        Task(path, [output / f"{stem(path)}_noisy{n:03d}.nii.gz" for n in range(1, samples + 1)])
-        for path in sources.paths
+        Task(path, SampleSet.of(output, stem(path), samples).samples) for path in sources.paths
     ]
     if sources.several:
         sources.make_folder(output)
@@ -146,18 +155,22 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
             )
         return file, clean, counts
 
+    drawn_set = SampleSet.of(task.outputs[0].parent, stem(task.source), len(task.outputs))
+    replaced = drawn_set.replaced()
     reading = begun(read)
 
     import torch
 
+    from marginseg import __version__
     from marginseg.files import nifti
     from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
 
     file, clean, counts = reading()
     shape, spacing = deformed_axes(file)
+    scale = DEFAULT_LENGTH_SCALE if options["length_scale"] is None else options["length_scale"]
     model = GaussianFieldNoise(
         options["std"],
-        DEFAULT_LENGTH_SCALE if options["length_scale"] is None else options["length_scale"],
+        scale,
         options["units"],
         spacing=spacing,
         spatial_dims=len(shape),
@@ -165,17 +178,33 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
     )
     label = torch.from_numpy(clean.reshape(shape, order="F"))
     generator = torch.Generator().manual_seed(seed)
+    of_the_file = file.stored.kind in "iu" and file.slope is None
+    dtype = file.dtype if of_the_file else clean.dtype
+    numbers = f"std {listed_numbers(options['std'])}, b {listed_numbers(scale)}"
     for index, path in enumerate(task.outputs, 1):
         drawn, folded = model.sample_folded(label, generator=generator)
         noisy = drawn[0].numpy().reshape(-1, order="F")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with nifti.writing(path, file, file.shape, noisy.dtype) as output:
-            output.write(noisy)
+        said = f"marginseg noise {index}, {numbers} {options['units']}, seed {seed}"
+        with nifti.writing(
+            path, file, file.shape, dtype, description=said, same_kind=True
+        ) as output:
+            for begin in range(0, noisy.size, PIECE):
+                output.write(noisy[begin : begin + PIECE].astype(dtype, copy=False))
+        share = float(folded[0])
+        if share > MUCH_FOLDED:
+            typer.echo(
+                f"marginseg: warning: {path.name}: {share:.1%} of the voxels fold over; "
+                "a larger --length-scale or a smaller --std avoids it",
+                err=True,
+            )
         both, noisy_counts = overlap(clean, counts, noisy)
         for value, count in counts.items():
             other = noisy_counts.get(value, 0)
             dice = 2 * both.get(value, 0) / (count + other)
-            yield [str(index), str(value), f"{dice:.4f}", str(other), f"{float(folded[0]):.2%}"]
+            yield [str(index), str(value), f"{dice:.4f}", str(other), f"{share:.2%}"]
+    settings = {"marginseg": __version__, "source": task.source.name, "label": only, "seed": seed}
+    drawn_set.finish(replaced, {**settings, **options, "length_scale": scale})
 
 
 def overlap(

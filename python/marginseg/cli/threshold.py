@@ -103,7 +103,8 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
     # An image of fewer than 3 axes has no volume in ml.
     millilitres = math.prod(file.volume.spacing) / 1000.0 if len(shape) >= 3 else math.nan
     rows: list[Row] = []
-    with writing(target, file.volume, shape, np.uint8) as output:
+    said = f"marginseg threshold, metric {metric.value}"
+    with writing(target, file.volume, shape, np.uint8, description=said) as output:
         for number, channel in enumerate(itertools.chain([reading()], channels)):
             try:
                 best = streamed_dice_threshold(channel, metric=metric.value)

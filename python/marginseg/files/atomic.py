@@ -51,8 +51,9 @@ def replacing(path: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that the caller knows
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            # The name that the caller knows: a disk that is full names no file at all.
+            error.filename = str(path)
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -211,7 +211,13 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def writing(
-    path: str | os.PathLike[str], like: VolumeFile, shape: tuple[int, ...], dtype: Any
+    path: str | os.PathLike[str],
+    like: VolumeFile,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    description: str | None = None,
+    same_kind: bool = False,
 ) -> Iterator[Sink]:
     """Write a file with the affine, spacing, header and extensions of ``like`` as its voxels come.
 
@@ -222,6 +228,10 @@ def writing(
         like: Where the geometry comes from.
         shape: The spatial shape is that of ``like``; a channel axis may follow it.
         dtype: uint8, int16, int32, float32 or float64: the header's data type, unscaled.
+        description: What the header says of the file, of which it has room for 79 characters; the
+            default is what it says of ``like``.
+        same_kind: Whether the voxels mean what those of ``like`` do: then the header keeps its
+            intent and the name of its lookup table, which are of labels.
 
     Yields:
         What takes the voxels, in the file's order.
@@ -232,9 +242,16 @@ def writing(
 
     """
     path = check_output(path)
-    path = path.resolve()  # a link stays, its target is replaced
-    head = _header_bytes(like.header, shape, np.dtype(dtype))
-    with replacing(path, fsync=False) as file:
+    header = like.header.as_byteswapped(sys.byteorder)
+    header.extensions = like.header.extensions
+    if description is not None:
+        header["descrip"] = description.encode("ascii", "replace")[:79]
+    if not same_kind:
+        header["intent_code"] = header["intent_p1"] = header["intent_p2"] = header["intent_p3"] = 0
+        header["intent_name"] = header["aux_file"] = b""
+    head = _header_bytes(header, shape, np.dtype(dtype))
+    # A link stays, and its target is replaced; the name that was asked for says what it is.
+    with replacing(path.resolve(), fsync=False) as file:
         if path.name.endswith(".gz"):
             with GzipWriter(file) as stream:
                 stream.write(head)
@@ -295,10 +312,8 @@ def _unit_code(header: Any) -> int:
     return int(header["xyzt_units"]) & 7
 
 
-def _header_bytes(like: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """Return what stands before voxels of that shape and dtype, in this machine's byte order."""
-    header = like.as_byteswapped(sys.byteorder)
-    header.extensions = like.extensions
+def _header_bytes(header: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return what stands before voxels of that shape and dtype; the header is changed."""
     header.set_data_dtype(dtype)
     header["cal_min"] = header["cal_max"] = 0  # display range of the values that were there
     header["scl_slope"], header["scl_inter"] = 1, 0
