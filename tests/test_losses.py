@@ -139,3 +139,11 @@ def test_bad_arguments_are_named(loss):
         loss(torch.zeros(2, dtype=torch.int64), torch.zeros(2))
     with pytest.raises(ValueError, match="^spatial_dims"):
         soft_dice(torch.zeros(2), torch.zeros(2), spatial_dims=3)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, soft_dice])
+def test_what_is_no_tensor_is_named(loss):
+    with pytest.raises(TypeError, match="^prediction: expected a torch.Tensor, got list"):
+        loss([0.5], torch.ones(1))
+    with pytest.raises(TypeError, match="^marginal: expected a torch.Tensor, got float"):
+        loss(torch.ones(1), 0.5)

@@ -79,3 +79,12 @@ def test_bad_arguments_are_named():
         expected_calibration_error(torch.tensor([1.5]), torch.zeros(1))
     with pytest.raises(ValueError, match="^bins"):
         expected_calibration_error(torch.zeros(1), torch.zeros(1), bins=0)
+
+
+def test_what_is_no_tensor_is_named():
+    a, b = np.ones(3), torch.ones(3)
+    for function, second in ((accuracy, "marginal"), (dice, "marginal"), (volume_ratio, "label")):
+        with pytest.raises(TypeError, match="^segmentation: expected a torch.Tensor, got ndarray"):
+            function(a, b)
+        with pytest.raises(TypeError, match=f"^{second}: expected a torch.Tensor, got ndarray"):
+            function(b, a)

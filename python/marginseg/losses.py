@@ -26,6 +26,7 @@ def cross_entropy(
         where they are wrong, as in torch, so that the gradient stays finite.
 
     Raises:
+        TypeError: An argument is no tensor, or ``prediction`` is not floating.
         ValueError: The shapes differ, or ``reduction`` is unknown.
 
     Example:
@@ -73,6 +74,7 @@ def soft_dice(
         gradient 0.
 
     Raises:
+        TypeError: An argument is no tensor, or ``prediction`` is not floating.
         ValueError: The shapes differ, or an option is out of its range.
 
     Example:
@@ -147,6 +149,9 @@ class SoftDice(nn.Module):
 
 
 def _checked(prediction: Tensor, marginal: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    for name, value in (("prediction", prediction), ("marginal", marginal)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if prediction.shape != marginal.shape:
         raise ValueError(
             f"marginal: expected the prediction's shape {tuple(prediction.shape)}, "

@@ -28,7 +28,7 @@ def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None
         0.75
 
     """
-    s, m, axes = _checked(segmentation, marginal, spatial_dims)
+    s, m, axes = _checked(segmentation, marginal, spatial_dims, names="segmentation marginal")
     return (s * m + (1.0 - s) * (1.0 - m)).mean(dim=axes)
 
 
@@ -54,7 +54,7 @@ def dice(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = N
         1.0
 
     """
-    s, m, axes = _checked(segmentation, marginal, spatial_dims)
+    s, m, axes = _checked(segmentation, marginal, spatial_dims, names="segmentation marginal")
     volume = s.sum(dim=axes) + m.sum(dim=axes)
     empty = volume == 0
     overlap = 2.0 * (s * m).sum(dim=axes)
@@ -81,7 +81,7 @@ def volume_ratio(segmentation: Tensor, label: Tensor, *, spatial_dims: int | Non
         2.0
 
     """
-    s, m, axes = _checked(segmentation, label, spatial_dims, name="label")
+    s, m, axes = _checked(segmentation, label, spatial_dims, names="segmentation label")
     ratio = s.sum(dim=axes) / m.sum(dim=axes)
     return torch.where(ratio.isnan(), 1.0, ratio)
 
@@ -106,7 +106,7 @@ def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None
         0.25
 
     """
-    s, m, axes = _checked(segmentation, label, spatial_dims, name="label")
+    s, m, axes = _checked(segmentation, label, spatial_dims, names="segmentation label")
     return (s - m).mean(dim=axes)
 
 
@@ -152,7 +152,7 @@ def calibration_curve(
     """
     if bins < 1:
         raise ValueError(f"bins: expected at least 1, got {bins}")
-    c, m, _ = _checked(probabilities, marginal, None)
+    c, m, _ = _checked(probabilities, marginal, None, names="probabilities marginal")
     if not bool(((c >= 0) & (c <= 1)).all()):
         raise ValueError("probabilities: expected values within [0, 1]")
     place = (c.flatten() * bins).long().clamp_max(bins - 1)
@@ -196,11 +196,15 @@ def expected_calibration_error(
 
 
 def _checked(
-    first: Tensor, second: Tensor, spatial_dims: int | None, *, name: str = "marginal"
+    first: Tensor, second: Tensor, spatial_dims: int | None, *, names: str
 ) -> tuple[Tensor, Tensor, list[int]]:
+    """Return both as float64, and the spatial axes; ``names`` are those of the arguments."""
+    for name, value in zip(names.split(), (first, second), strict=True):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
     if first.shape != second.shape:
         raise ValueError(
-            f"{name}: expected the first argument's shape {tuple(first.shape)}, "
+            f"{names.split()[1]}: expected the first argument's shape {tuple(first.shape)}, "
             f"got {tuple(second.shape)}"
         )
     n = first.ndim if spatial_dims is None else spatial_dims
