@@ -38,6 +38,7 @@ TINY = StudyConfig(
         ({"data": "decathlon"}, "directory"),
         ({"directory": "somewhere"}, "directory"),
         ({"structures": ("liver",)}, "structures"),
+        ({"data": "decathlon", "directory": "x", "structures": ("a", " ")}, "structures"),
         ({"data": "totalsegmentator", "directory": "x", "structures": ()}, "structures"),
         ({"losses": ("dice",)}, "losses"),
         ({"folds": 1}, "folds"),

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from marginseg.files.names import printable
+
 #: Exit statuses: a study with failed runs, bad input or usage, Ctrl-C (128 + SIGINT).
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -159,5 +161,5 @@ def _continues(argument: str, *, numeric: bool) -> bool:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"marginseg: {' '.join(message.split())}", err=True)
+    typer.echo(f"marginseg: {printable(' '.join(message.split()))}", err=True)
     sys.exit(status)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from marginseg.data import (
     structures_of,
     totalsegmentator,
 )
+from marginseg.files.names import as_file_name
 from marginseg.noise import DEFAULT_LENGTH_SCALE
 from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, TrainingSettings
 
@@ -66,8 +66,7 @@ class Run:
             'tube-std0.03-fold1-soft_dice'
 
         """
-        structure = re.sub(r"[^\w.-]+", "_", self.structure)
-        return f"{structure}-std{self.std:g}-fold{self.fold}-{self.loss}"
+        return f"{as_file_name(self.structure)}-std{self.std:g}-fold{self.fold}-{self.loss}"
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,8 @@ class StudyConfig:
                 raise ValueError(f"{name}: expected each once, got {_listed(values)}")
             if not values and name != "structures":
                 raise ValueError(f"{name}: expected at least one, got none")
+        if not all(name.strip() for name in self.structures):
+            raise ValueError("structures: expected names, got one without a letter")
         if (self.directory is None) != (self.data == "phantom"):
             wanted = "none" if self.data == "phantom" else "the data set's folder"
             raise ValueError(
