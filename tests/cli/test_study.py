@@ -35,6 +35,17 @@ from command_line import refused, run
         ("--dir .", "--dir"),
         ("--data mars", "--data"),
         ("--preset slow", "--preset"),
+        ("--features 8_16", "8_16"),
+        ("--features 8-1e1", "8-1e1"),
+        ("--patch 3_2x32x32", "3_2x32x32"),
+        ("--patch 100000x100000x100000", "--patch: expected at most 1073741824 voxels"),
+        ("--spacing 1_0x1x1", "1_0x1x1"),
+        ("--folds 1_0", "--folds"),
+        ("--folds=1_0", "--folds"),
+        ("--std 0 0_1", "'0_1' is no number"),
+        ("--folds 100000000000000000000000", "--folds: expected at most"),
+        ("--seed 99999999999999999999", "--seed: expected at most"),
+        ("--seed 18446744073709551615", "--seed: expected at most"),
     ],
 )
 def test_bad_studies(arguments: str, word: str, tmp_path: Path) -> None:

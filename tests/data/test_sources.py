@@ -238,6 +238,7 @@ def test_wrong_folders_are_refused_in_one_line(task: Path, cache: Path, tmp_path
         ("labels", either, {"background": 0, "liver": "1"}),
         ("labels", either, {"background": 0, "liver": [1, 2]}),
         ("labels", either, {"1": ["liver"]}),
+        ("labels", either, {"1": " "}),
         ("labels", either, {"1": {"liver": 1}}),
         ("training", files, [{"image": 3, "label": 4}]),
         ("training", files, 7),

@@ -8,8 +8,11 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
+from marginseg.data import folds
 from marginseg.study import PRESETS, Run, StudyConfig
+from marginseg.study.configuration import LARGEST_SEED, MOST_RUNS
 
 TINY = StudyConfig(
     structures=("tube",),
@@ -35,6 +38,7 @@ TINY = StudyConfig(
         ({"data": "decathlon"}, "directory"),
         ({"directory": "somewhere"}, "directory"),
         ({"structures": ("liver",)}, "structures"),
+        ({"data": "decathlon", "directory": "x", "structures": ("a", " ")}, "structures"),
         ({"data": "totalsegmentator", "directory": "x", "structures": ()}, "structures"),
         ({"losses": ("dice",)}, "losses"),
         ({"folds": 1}, "folds"),
@@ -58,6 +62,24 @@ TINY = StudyConfig(
         ({"epochs": 0}, "epochs"),
         ({"workers": 0}, "workers"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 2**64 - 1}, "seed"),
+        ({"std": (1e308,)}, "std"),
+        ({"std": (10**400,)}, "std"),
+        ({"std": (1e3,)}, "std"),
+        ({"length_scale": 1e-300}, "length_scale"),
+        ({"learning_rate": 1e308}, "learning_rate"),
+        ({"spacing": (1e-300,)}, "spacing"),
+        ({"folds": 10**23}, "folds"),
+        ({"data": "decathlon", "directory": "x", "structures": (), "folds": 10**23}, "folds"),
+        ({"data": "decathlon", "directory": "x", "structures": (), "folds": 90_000}, "folds"),
+        ({"max_cases": 10**23}, "max_cases"),
+        ({"epochs": 10**400}, "epochs"),
+        ({"workers": 10**23}, "workers"),
+        ({"patch_shape": (100_000, 100_000, 100_000)}, "patch_shape"),
+        ({"patch_shape": (2, 2, 10**400)}, "patch_shape"),
+        ({"features": (2,) * 100_000}, "features"),
+        ({"features": (2, 10**23)}, "features"),
     ],
 )
 def test_bad_settings_are_named_in_one_line(settings: dict[str, Any], named: str) -> None:
@@ -72,6 +94,16 @@ def test_bad_settings_are_named_in_one_line(settings: dict[str, Any], named: str
 def test_wrong_types_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=f"^{next(iter(settings))}: "):
         dataclasses.replace(TINY, **settings)
+
+
+def test_all_generators_take_the_largest_seed() -> None:
+    """NumPy's, and torch's with the seed of the last fold that a study can have."""
+    config = dataclasses.replace(TINY, seed=LARGEST_SEED)
+    last = Run("tube", 0.0, MOST_RUNS, "soft_dice")
+    seed = config.training_settings(last).seed
+    assert torch.Generator().manual_seed(seed).initial_seed() == LARGEST_SEED + MOST_RUNS
+    torch.Generator().manual_seed(config.seed)
+    assert len(folds(4, 2, config.seed)) == 2
 
 
 @pytest.mark.parametrize("config", [TINY, *PRESETS.values()])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ import pytest
 from marginseg.data import EmptyDatasetError
 from marginseg.study import Progress, Run, StudyConfig, run_study
 from marginseg.study.executors import ProcessExecutor
+from marginseg.study.folder import StudyFolder
 from studies import without_times
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -145,6 +147,35 @@ def test_another_configuration_is_refused(finished: Path) -> None:
         run_study(dataclasses.replace(TINY, std=(0.0,)), finished)
     # How runs are executed is free to change.
     assert len(run_study(dataclasses.replace(TINY, workers=2), finished).runs) == 8
+
+
+def test_until_an_epoch_is_trained_the_settings_may_change(tmp_path: Path) -> None:
+    def stop(kind: str) -> Callable[[Progress], None]:
+        def at(event: Progress) -> None:
+            if event.kind == kind:
+                raise KeyboardInterrupt
+
+        return at
+
+    folder = tmp_path / "study"
+    for kind, seed in (("preparing", 1), ("prepared", 2), ("started", 3)):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(dataclasses.replace(TINY, seed=seed), folder, progress=stop(kind))
+        assert json.loads((folder / "config.json").read_text())["seed"] == seed
+    # What was known of other settings is not told of these.
+    (folder / "skipped.json").write_text('[{"structure": "tube", "name": "a", "reason": "b"}]')
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, folder, progress=stop("preparing"))
+    assert StudyFolder(folder).read_skipped() == []
+    assert not StudyFolder(folder).is_prepared
+    # Settings that no study can have any more may be replaced, too.
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "seed": 10**20}))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, folder, progress=stop("epoch"))
+    for changed in (dataclasses.replace(TINY, seed=1), dataclasses.replace(TINY, epochs=3)):
+        with pytest.raises(ValueError, match="holds a study with other settings"):
+            run_study(changed, folder)
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from marginseg.files.names import printable
 
 #: Exit statuses: a study with failed runs, bad input or usage, Ctrl-C (128 + SIGINT).
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -66,7 +69,11 @@ class SeveralValues(TyperCommand):
             if getattr(param, "multiple", False)
             for name in param.opts
         }
-        return super().parse_args(ctx, _repeat_names(args, several))
+        args = _repeat_names(args, several)
+        numeric = _takes_numbers(self.callback)
+        options = {name for param in self.params if param.name in numeric for name in param.opts}
+        _refuse_underscores(args, options, ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run it, and let messages name its options."""
@@ -92,6 +99,34 @@ def named_by_option(message: str) -> str:
         if parameter.name == name and options:
             return options[0] + message[found.end() :]
     return message
+
+
+def _takes_numbers(callback: Any) -> set[str]:
+    """Return which parameters of a command are numbers, or lists of them."""
+
+    def kinds(hint: Any) -> Iterator[Any]:
+        yield hint
+        for part in get_args(hint):
+            yield from kinds(part)
+
+    hints = get_type_hints(inspect.unwrap(callback))
+    return {
+        name
+        for name, hint in hints.items()
+        if any(kind is int or kind is float for kind in kinds(hint))
+    }
+
+
+def _refuse_underscores(args: Sequence[str], options: set[str], ctx: Any) -> None:
+    """Refuse ``--folds 1_0``: Python reads 10, and whoever mistyped it did not mean that."""
+    for place, argument in enumerate(args):
+        if argument == "--":
+            return
+        name, given, value = argument.partition("=")
+        if name in options:
+            value = value if given else "".join(args[place + 1 : place + 2])
+            if "_" in value:
+                raise typer.BadParameter(f"{value!r} is no number.", ctx=ctx, param_hint=name)
 
 
 def _repeat_names(args: Sequence[str], several: dict[str, bool]) -> list[str]:
@@ -126,5 +161,5 @@ def _continues(argument: str, *, numeric: bool) -> bool:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"marginseg: {' '.join(message.split())}", err=True)
+    typer.echo(f"marginseg: {printable(' '.join(message.split()))}", err=True)
     sys.exit(status)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from marginseg.files.numbers import parse_integer, parse_number
+
 if TYPE_CHECKING:
     from marginseg.study.configuration import StudyConfig
 
@@ -97,7 +99,7 @@ def check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
         raise NotADirectoryError(f"--dir: expected a folder, {directory} is none")
     if data is Data.totalsegmentator and not settings["structures"]:
         raise ValueError("--structure: needed with --data totalsegmentator, such as kidney_right")
-    for name, least in (("folds", 2), ("epochs", 1), ("max_cases", 1), ("workers", 1), ("seed", 0)):
+    for name, least in (("folds", 2), ("epochs", 1), ("max_cases", 1), ("workers", 1)):
         if settings.get(name) is not None and settings[name] < least:
             option = name.replace("_", "-")
             raise ValueError(f"--{option}: expected at least {least}, got {settings[name]}")
@@ -122,7 +124,7 @@ def numbers(option: str, text: str | None, separator: str) -> tuple[float, ...] 
     if text is None:
         return None
     try:
-        found = tuple(float(part) for part in text.split(separator))
+        found = tuple(parse_number(part) for part in text.split(separator))
     except ValueError:
         found = ()
     if not found or not all(0 < number < float("inf") for number in found):
@@ -132,9 +134,12 @@ def numbers(option: str, text: str | None, separator: str) -> tuple[float, ...] 
 
 def integers(option: str, text: str | None, separator: str) -> tuple[int, ...] | None:
     """Parse ``8-16-32-64`` or ``32x48x32``."""
-    found = numbers(option, text, separator)
-    if found is None:
+    if text is None:
         return None
-    if any(number != int(number) for number in found):
-        raise ValueError(f"{option}: expected integers joined by {separator}, got {text!r}")
-    return tuple(int(number) for number in found)
+    try:
+        found = tuple(parse_integer(part) for part in text.split(separator))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise ValueError(f"{option}: expected integers > 0 joined by {separator}, got {text!r}")
+    return found

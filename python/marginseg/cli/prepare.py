@@ -25,6 +25,7 @@ from marginseg.cli.options import (
     integers,
     numbers,
 )
+from marginseg.files.names import printable, shortened
 
 if TYPE_CHECKING:
     from marginseg.data import CaseProgress
@@ -128,14 +129,14 @@ def _report(structure: str, count: int, skipped: list[tuple[str, str]], wanted: 
     fewer = f" ({wanted} wanted)" if wanted is not None and count < wanted else ""
     left_out = f", {len(skipped)} left out" if skipped else ""
     cases_are = "case is" if count == 1 else "cases are"
-    typer.echo(f"{structure}: {count} {cases_are} usable{fewer}{left_out}")
+    typer.echo(f"{printable(structure)}: {count} {cases_are} usable{fewer}{left_out}")
     for what, cases in by_reason(skipped).items():
         if len(cases) == 1:
             shown = ": ".join(cases[0])
         else:
             shown = ", ".join(name for name, _ in cases[:NAMED])
             shown += ", ..." if len(cases) > NAMED else ""
-        typer.echo(f"  {len(cases)} x {what} ({shown})")
+        typer.echo(printable(f"  {len(cases)} x {what} ({shown})"))
 
 
 def _verify(cache: Path, structures: list[str]) -> None:
@@ -156,7 +157,8 @@ def _verify(cache: Path, structures: list[str]) -> None:
             continue
         wrong = verify(path)
         for name, problem in wrong:
-            typer.echo(f"marginseg: {content['structure']}: {name}: {problem}", err=True)
+            line = f"marginseg: {content['structure']}: {name}: {problem}"
+            typer.echo(printable(line), err=True)
         count = len(content["cases"])
         typer.echo(f"{path.name}: {count - len(wrong)} of {count} cases are as they were written")
         failed = failed or bool(wrong)
@@ -174,18 +176,19 @@ def _bar(structure: str) -> Iterator[CaseProgress | None]:
     if not console.is_terminal:
         yield None
         return
+    name = shortened(printable(structure), 40)
     columns = (BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[seen]}"))
     with Progress(
         TextColumn("{task.description}", markup=False), *columns, console=console, transient=True
     ) as bar:
-        task = bar.add_task(f"preparing {structure}", total=None, seen="")
+        task = bar.add_task(f"preparing {name}", total=None, seen="")
 
         def show(seen: int, usable: int, wanted: int) -> None:
             bar.update(
                 task,
                 completed=usable,
                 total=wanted,
-                description=f"preparing {structure} {usable}/{wanted}",
+                description=f"preparing {name} {usable}/{wanted}",
                 seen=f"{seen} looked at",
             )
 

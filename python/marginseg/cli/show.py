@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from marginseg.files.atomic import refuse_circle
+from marginseg.files.pictures import format_of
+
 
 def figure1(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Picture to write; its suffix tells the format."
+            "--output", "-o", metavar="FILE", help="Picture to write: .png, .pdf or .svg."
         ),
     ],
 ) -> None:
@@ -21,6 +24,8 @@ def figure1(
     Samples, the marginal, and the segmentations that are optimal for accuracy (cut at 1/2) and for
     Dice (cut at t*).
     """
+    format_of(output)
+    refuse_circle(output)
     if output.is_dir():
         raise IsADirectoryError(f"{output}: expected a file to write, got a folder")
     if not output.parent.is_dir():

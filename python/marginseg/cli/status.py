@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from marginseg.cli.tables import show, table
+from marginseg.files.names import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ def show_status(folder: Path) -> None:
     if failed:
         typer.echo("\nfailed; the study's command tries them again")
         for run in failed[:SHOWN]:
-            typer.echo(f" {run.run.id}: {run.error}")
+            typer.echo(printable(f" {run.run.id}: {run.error}"))
             if run.log is not None:
                 typer.echo(f"   {run.log}")
         _more(len(failed))
@@ -90,7 +91,7 @@ def _groups(status: StudyStatus) -> Table:
         others = [str(states.count(s) or "–") for s in ("running", "waiting", "failed")]
         share = sum(run.epochs for run in runs) / (status.config.epochs * len(runs))
         # Only what is done is 100 %.
-        found.add_row(structure, f"{std:g}", done, *others, f"{int(100 * share)} %")
+        found.add_row(printable(structure), f"{std:g}", done, *others, f"{int(100 * share)} %")
     return found
 
 

@@ -27,12 +27,16 @@ from marginseg.cli.options import (
 )
 from marginseg.cli.status import show_status
 from marginseg.cli.tables import show
+from marginseg.files.names import printable, shortened
 
 if TYPE_CHECKING:
     from marginseg.study.configuration import StudyConfig
     from marginseg.study.grid import Progress
     from marginseg.study.task import Executor
 
+
+#: Letters of a name beside the bar.
+NAME_SHOWN = 60
 
 #: Cases that are named one by one.
 SKIPPED_SHOWN = 30
@@ -224,13 +228,13 @@ def study(
     if compare is not None:
         _show_comparison(output, compare)
     for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
-        typer.echo(f"skipped: {structure_name}: {name}: {reason}")
+        typer.echo(printable(f"skipped: {structure_name}: {name}: {reason}"))
     if len(result.skipped) > SKIPPED_SHOWN:
         more = len(result.skipped) - SKIPPED_SHOWN
         typer.echo(f"skipped: {more} more, see {StudyFolder(output).skipped_file}")
     for failed in result.failed:
         log = f" ({failed.log})" if failed.log else ""
-        typer.echo(f"marginseg: run {failed.run} failed: {failed.error}{log}", err=True)
+        typer.echo(printable(f"marginseg: run {failed.run} failed: {failed.error}{log}"), err=True)
     typer.echo(str(page))
     if result.failed:
         raise typer.Exit(1)
@@ -298,10 +302,13 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         def report(event: Progress) -> None:
             if event.kind in ("finished", "failed") and event.run is not None:
                 line = f"[{event.done}/{event.total}] {event.run.id} {event.kind}"
-                typer.echo(f"{line} {event.error}".rstrip(), err=True)
+                typer.echo(printable(f"{line} {event.error}".rstrip()), err=True)
 
         yield report
         return
+
+    def shown(name: str) -> str:
+        return shortened(printable(name), NAME_SHOWN)
 
     columns = (BarColumn(24), TimeElapsedColumn(), TimeRemainingColumn())
     with Bar(TextColumn("{task.description}", markup=False), *columns, console=console) as bar:
@@ -313,10 +320,11 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
                     task,
                     completed=event.cases,
                     total=event.wanted or None,
-                    description=f"preparing {event.structure} {event.cases}/{event.wanted or '?'}",
+                    description=f"preparing {shown(event.structure)} "
+                    f"{event.cases}/{event.wanted or '?'}",
                 )
                 return
-            what = event.structure if event.run is None else event.run.id
+            what = shown(event.structure if event.run is None else event.run.id)
             bar.update(
                 task,
                 completed=event.work,

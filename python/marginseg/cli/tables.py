@@ -58,7 +58,7 @@ def show(table: Table, *, file: TextIO | None = None) -> None:
     file = sys.stdout if file is None else file
     # Of a console's width and the one that it is asked for, print() takes the smaller; what is no
     # terminal has 80 columns. And where numbers do not fit, it cuts them. So the table tells.
-    console = Console(file=file, highlight=False, markup=False)
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
     endless = console.options.update(width=sys.maxsize)
     whole = least = (len(table.columns) - 1) * (table.padding[1] + table.padding[3])
     for column in table.columns:

@@ -28,9 +28,10 @@ from marginseg.data.dataset import (
     RejectedCaseError,
     UnusableCaseError,
 )
-from marginseg.data.entries import CachedCases, as_file_name, is_intact, write_entry
+from marginseg.data.entries import CachedCases, is_intact, write_entry
 from marginseg.data.manifest import FoundFile, Prepared, write_manifest
 from marginseg.files.atomic import remove_leftovers, replacing
+from marginseg.files.names import as_file_name
 
 #: Part of every key. Raise it when the preparation of a case changes its arrays or its reasons.
 FORMAT = 2

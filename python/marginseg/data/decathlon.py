@@ -156,7 +156,7 @@ def _label_values(root: Path, content: dict[str, Any]) -> dict[str, int]:
     except ValueError as error:
         raise _unlike(root, "labels", example, labels) from error
     foreground = [(name, value) for name, value in named if value != 0]
-    if not foreground:
+    if not foreground or not all(name.strip() for name, _ in foreground):
         raise _unlike(root, "labels", example, labels)
     _each_once(root, "labels", [name for name, _ in foreground])
     return dict(foreground)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -121,17 +120,6 @@ def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
         )
     except Exception:  # a damaged header raises whatever Python's tokenizer and parser raise
         return False
-
-
-def as_file_name(text: str) -> str:
-    """Return the text as a part of a file's name.
-
-    Example:
-        >>> as_file_name("left kidney/2")
-        'left_kidney_2'
-
-    """
-    return re.sub(r"[^\w.-]+", "_", text)
 
 
 def sha256(path: Path) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marginseg.data.entries import as_file_name, read_entry, sha256
+from marginseg.data.entries import read_entry, sha256
 from marginseg.files.atomic import replacing
+from marginseg.files.names import as_file_name
 from marginseg.files.records import parse_json
 
 #: Of the file's content; a later version of the package can tell what it reads.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from marginseg.files.names import printable
 from marginseg.files.numbers import parse_number
 from marginseg.report.summary import REFERENCES
 
@@ -125,7 +126,8 @@ def read_comparison(compare: str | os.PathLike[str]) -> Comparison:
 
 
 def _key(structure: str, std: float, method: str, reference: str) -> tuple[str, str, str, str]:
-    return structure, f"{std:g}", method, reference
+    # As a table has it, which a study writes with what is unseen escaped.
+    return printable(structure).strip(), f"{std:g}", method, reference
 
 
 def _number(text: str, where: str) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marginseg.files.names import printable
 from marginseg.report.comparison import Comparison
 from marginseg.report.summary import CEILING, TABLE_1
 
@@ -23,6 +24,10 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    # After the end of a row or a rule a bracket or a star would be its argument.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
 }
 
 
@@ -34,7 +39,7 @@ def escape(text: str) -> str:
         thin\_tube \& 5 \%
 
     """
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in printable(text))
 
 
 def latex_table(

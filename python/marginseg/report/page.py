@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from marginseg.files.names import printable_lines
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
@@ -27,7 +28,7 @@ def page(
 
     """
     rows = content["table"]
-    return str(
+    return printable_lines(
         _template().render(
             **content,
             config=content["configuration"],

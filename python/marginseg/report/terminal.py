@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from marginseg.files.names import printable, printable_lines
 from marginseg.report.claims import CLAIMS, judge
 from marginseg.report.comparison import read_comparison
 from marginseg.report.results import read_results
@@ -46,7 +47,7 @@ def rich_table(output_dir: str | os.PathLike[str], reference: str = "noisy") -> 
             for row in rows
             if (row["structure"], row["std"]) == (structure, std)
         }
-        table.add_row(structure, f"{std:g}", *(cells.get(method, "–") for method in methods))
+        table.add_row(_name(structure), f"{std:g}", *(cells.get(method, "–") for method in methods))
     return table
 
 
@@ -79,19 +80,24 @@ def comparison_table(
     for row in other.rows(rows):
         difference = round(row["difference"], 3) + 0.0  # no "-0.000"
         numbers = (f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{difference:+.3f}")
-        table.add_row(row["structure"], f"{row['std']:g}", row["method"], *numbers)
+        table.add_row(_name(row["structure"]), f"{row['std']:g}", row["method"], *numbers)
     return table
 
 
 def _titled(title: str) -> Table:
     return Table(
-        title=title,
+        title=Text(printable_lines(title), style="table.title"),
         title_justify="left",
         caption_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+
+
+def _name(structure: str) -> Text:
+    """Return a name as text: in a string Rich would take brackets for markup, and run colours."""
+    return Text(printable(structure))
 
 
 def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:

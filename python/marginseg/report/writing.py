@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from marginseg.files.atomic import replacing
+from marginseg.files.names import printable
 from marginseg.report.comparison import Comparison, read_comparison
 from marginseg.report.content import finite, report_content
 from marginseg.report.figures.cases import case_figure, extreme_cases, figure2, noise_cases
@@ -160,7 +161,7 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def _written(name: str, value: Any) -> str:
     if not isinstance(value, float):
-        return str(value)
+        return printable(str(value))
     if math.isnan(value):
         return ""
     return f"{value:g}" if name == "std" else f"{value:.6f}"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from marginseg.data import (
     structures_of,
     totalsegmentator,
 )
+from marginseg.files.names import as_file_name
 from marginseg.noise import DEFAULT_LENGTH_SCALE
 from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, TrainingSettings
 
@@ -30,6 +30,19 @@ EXECUTION_ONLY = frozenset({"device", "workers"})
 
 #: Settings that say which runs there are; a run has its own value of each.
 GRID = frozenset({"structures", "std", "losses"})
+
+#: The largest seed. torch's generators take 64 bits, and the folds have the seeds that follow it.
+LARGEST_SEED = 2**63 - 1
+
+#: More than any study has: with more its plan would take hours, or more memory than there is.
+MOST_RUNS, MOST_CASES, MOST_EPOCHS, MOST_WORKERS = 100_000, 1_000_000, 10_000_000, 10_000
+MOST_CHANNELS, MOST_LEVELS, MOST_VOXELS = 65_536, 16, 2**30
+
+#: No fraction of an extent, rate or number of millimetres is larger, or below its inverse.
+LARGEST_NUMBER = 1e9
+
+#: With a hundred times the extent nothing of a structure is left.
+LARGEST_STD = 100.0
 
 #: Part of every run's name. Raise it when a run of the same settings would give other results.
 RUN_FORMAT = 2
@@ -53,8 +66,7 @@ class Run:
             'tube-std0.03-fold1-soft_dice'
 
         """
-        structure = re.sub(r"[^\w.-]+", "_", self.structure)
-        return f"{structure}-std{self.std:g}-fold{self.fold}-{self.loss}"
+        return f"{as_file_name(self.structure)}-std{self.std:g}-fold{self.fold}-{self.loss}"
 
 
 @dataclass(frozen=True)
@@ -132,10 +144,11 @@ class StudyConfig:
             object.__setattr__(self, "directory", os.fspath(self.directory))
         for name in ("structures", "losses"):
             self._keep(name, self._sequence(name, str))
-        self._keep("std", tuple(self._number("std", a) for a in self._sequence("std", float)))
+        self._keep("std", tuple(map(self._level, self._sequence("std", float))))
         for name in ("patch_shape", "features"):
             values = self._sequence(name, int)
-            self._keep(name, tuple(self._integer(name, value, 1) for value in values))
+            most = MOST_VOXELS if name == "patch_shape" else MOST_CHANNELS
+            self._keep(name, tuple(self._integer(name, value, 1, most) for value in values))
         if self.spacing is not None:
             values = self._sequence("spacing", float)
             self._keep("spacing", tuple(self._number("spacing", v, above=True) for v in values))
@@ -145,18 +158,18 @@ class StudyConfig:
             self._keep(name, self._number(name, getattr(self, name)))
         if self.largest_cut is not None:
             self._keep("largest_cut", self._number("largest_cut", self.largest_cut))
-        for name, least in (
-            ("folds", 2),
-            ("max_cases", 1),
-            ("phantom_cases", 1),
-            ("epochs", 1),
-            ("plateau_patience", 0),
-            ("seed", 0),
-            ("workers", 1),
+        for name, least, most in (
+            ("folds", 2, MOST_RUNS),
+            ("max_cases", 1, MOST_CASES),
+            ("phantom_cases", 1, MOST_CASES),
+            ("epochs", 1, MOST_EPOCHS),
+            ("plateau_patience", 0, MOST_EPOCHS),
+            ("seed", 0, LARGEST_SEED),
+            ("workers", 1, MOST_WORKERS),
         ):
             value = getattr(self, name)
             if value is not None or name not in ("max_cases", "workers"):
-                self._keep(name, self._integer(name, value, least))
+                self._keep(name, self._integer(name, value, least, most))
         self._check()
 
     def _check(self) -> None:
@@ -171,6 +184,8 @@ class StudyConfig:
                 raise ValueError(f"{name}: expected each once, got {_listed(values)}")
             if not values and name != "structures":
                 raise ValueError(f"{name}: expected at least one, got none")
+        if not all(name.strip() for name in self.structures):
+            raise ValueError("structures: expected names, got one without a letter")
         if (self.directory is None) != (self.data == "phantom"):
             wanted = "none" if self.data == "phantom" else "the data set's folder"
             raise ValueError(
@@ -189,8 +204,9 @@ class StudyConfig:
             raise ValueError(f"augmentation: expected a probability, got {self.augmentation:g}")
         if self.largest_cut is not None and self.largest_cut > 1:
             raise ValueError(f"largest_cut: expected a share, at most 1, got {self.largest_cut:g}")
-        if len(self.features) < 2:
-            raise ValueError(f"features: expected two levels or more, got {_listed(self.features)}")
+        if not 2 <= len(self.features) <= MOST_LEVELS:
+            levels = "two levels or more" if len(self.features) < 2 else f"{MOST_LEVELS} at most"
+            raise ValueError(f"features: expected {levels}, got {_listed(self.features[:99])}")
         if len(self.patch_shape) != 3:
             raise ValueError(f"patch_shape: expected 3 sizes, got {_listed(self.patch_shape)}")
         if self.spacing is not None and len(self.spacing) not in (1, 3):
@@ -202,6 +218,13 @@ class StudyConfig:
                 f"patch_shape: expected multiples of {factor} for {len(self.features)} levels, "
                 f"and more than {factor} somewhere, got {_listed(sizes)}"
             )
+        if math.prod(sizes) > MOST_VOXELS:
+            raise ValueError(
+                f"patch_shape: expected at most {MOST_VOXELS} voxels, got {_listed(sizes)}"
+            )
+        runs = len(self.structures or "1") * len(self.std) * len(self.losses) * self.folds
+        if runs > MOST_RUNS:
+            raise ValueError(f"folds: expected at most {MOST_RUNS} runs in all, got {runs}")
         cases = self.number_of_phantoms
         if self.data == "phantom" and self.folds > cases:
             raise ValueError(f"folds: expected at most the {cases} cases, got {self.folds}")
@@ -364,18 +387,30 @@ class StudyConfig:
     def _number(name: str, value: Any, *, above: bool = False) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name}: expected a number, got {value!r}")
-        if not (math.isfinite(value) and (value > 0 if above else value >= 0)):
-            raise ValueError(
-                f"{name}: expected a finite number {'> 0' if above else '>= 0'}, got {value:g}"
+        if not (value > 0 if above else value >= 0) or value == math.inf:
+            wanted = "> 0" if above else ">= 0"
+            raise ValueError(f"{name}: expected a finite number {wanted}, got {value}")
+        if value and not 1 / LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+            bound = (
+                f"at most {LARGEST_NUMBER:g}" if value > 1 else f"at least {1 / LARGEST_NUMBER:g}"
             )
+            raise ValueError(f"{name}: expected {bound}, got {value}")
         return float(value)
 
+    def _level(self, value: Any) -> float:
+        level = self._number("std", value)
+        if level > LARGEST_STD:
+            raise ValueError(f"std: expected at most {LARGEST_STD:g}, got {value}")
+        return level
+
     @staticmethod
-    def _integer(name: str, value: Any, least: int) -> int:
+    def _integer(name: str, value: Any, least: int, most: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name}: expected an integer, got {value!r}")
         if value < least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
+        if value > most:
+            raise ValueError(f"{name}: expected at most {most}, got {value}")
         return value
 
 

@@ -154,6 +154,11 @@ class StudyFolder:
         """Whether there is a study here."""
         return self._config.exists()
 
+    @property
+    def has_epochs(self) -> bool:
+        """Whether a network has been trained here, were it for one epoch."""
+        return any(RunFolder(path).has_epochs for path in self.path.glob("runs/*"))
+
     def write_config(self, config: StudyConfig) -> None:
         """Write the settings: from then on there is a study here."""
         write_json(self._config, config.to_dict())
@@ -161,6 +166,11 @@ class StudyFolder:
     def remove_config(self) -> None:
         """Take the settings back, where the study could not begin."""
         self._config.unlink(missing_ok=True)
+
+    def remove_records(self) -> None:
+        """Remove what is known of a study with other settings."""
+        for path in (self.skipped_file, self._environment, self._noise, self._runs, self._failed):
+            path.unlink(missing_ok=True)
 
     def read_config(self) -> StudyConfig | None:
         """Return the settings, None where there are none or the file is damaged.

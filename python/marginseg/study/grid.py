@@ -122,9 +122,9 @@ def run_study(
             :class:`marginseg.study.executors.RayExecutor` for a cluster.
 
     Raises:
-        ValueError: The folder holds a study with other settings (they are named), or another
-            process works in it; there are more folds than cases; the data set is not as the
-            settings say.
+        ValueError: The folder holds a study with other settings (they are named) that has trained
+            an epoch, or another process works in it; there are more folds than cases; the data set
+            is not as the settings say.
         EmptyDatasetError: Of no structure a case can be used.
         OSError: The folder cannot be written.
 
@@ -156,6 +156,8 @@ def run_study(
     study = _Study(config, folder, cache, progress or (lambda _: None), executor)
     try:
         with folder.locked(patience=PATIENCE):
+            # Whoever left the folder meanwhile may have trained something.
+            _check_same_study(config, folder)
             study.execute()
     except ValueError:
         if not folder.has_begun:
@@ -208,6 +210,8 @@ class _Study:
     def prepare(self) -> None:
         """Make the cases of every structure ready; the study has begun if that succeeds."""
         begins = not self.folder.has_begun
+        if not self.folder.has_epochs:
+            self.folder.remove_records()
         # The settings are written first: who asks for the study's status learns what is prepared.
         self.folder.write_config(self.config)
         try:
@@ -346,7 +350,8 @@ class _Study:
 def _check_same_study(config: StudyConfig, folder: StudyFolder) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise ValueError(f"output_dir: expected a folder, {folder.path} is a file")
-    earlier = folder.read_config()
+    # What has trained nothing yet may change its settings.
+    earlier = folder.read_config() if folder.has_epochs else None
     if earlier is None:
         return
     changed = [

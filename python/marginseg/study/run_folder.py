@@ -96,6 +96,11 @@ class RunFolder:
         """Return when the lock was renewed and the log written, in ns; None where they are not."""
         return _time(self.path / LOCK), _time(self._log)
 
+    @property
+    def has_epochs(self) -> bool:
+        """Whether an epoch has been trained here."""
+        return any(path.exists() for path in (self.checkpoint, self._log, self._result))
+
     # while it is under way
 
     def clear(self) -> None:

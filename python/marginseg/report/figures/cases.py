@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from marginseg.report.figures.style import STYLES, save
+from marginseg.report.figures.style import STYLES, drawn_name, save
 from marginseg.report.results import Results
 from marginseg.study.configuration import Run
 from marginseg.study.evaluation import METHODS
@@ -132,7 +132,7 @@ def noise_cases(results: Results) -> list[dict[str, Any]]:
                 arrays = {key: slices[key][place] for key in ("image", "clean", "noisy")}
                 levels[run.std] = {"std": run.std, **arrays}
         if levels:
-            title = f"{structure.replace('_', ' ')}\n{chosen}"
+            title = f"{drawn_name(structure)}\n{drawn_name(chosen or '')}"
             cases.append({"title": title, "levels": [levels[std] for std in sorted(levels)]})
     return cases
 
@@ -163,11 +163,11 @@ def extreme_cases(results: Results) -> list[dict[str, Any]]:
                 continue
             found.sort(key=lambda case: (case["dice"], case["name"]))
             worst, best = found[0], found[-1]
-            where = f"{structure.replace('_', ' ')}, a = {std:g}"
+            where = f"{drawn_name(structure)}, a = {std:g}"
             for kind, case in (("worst", worst), ("best", best))[: len(found)]:
                 half, optimum = case["methods"]
                 case["title"] = (
-                    f"{where}\n{kind}: {case['name']}\n"
+                    f"{where}\n{kind}: {drawn_name(case['name'])}\n"
                     f"{optimum} {case['dice']:.3f}, {half} {case['dice_half']:.3f}"
                 )
                 chosen.append(case)

@@ -37,7 +37,7 @@ def figure1(
     label's outline.
 
     Args:
-        path: PNG file to write; its folder must exist.
+        path: File to write: ``.png``, ``.pdf`` or ``.svg``; its folder must exist.
         std: Noise levels a, fractions of the extent.
         size: Pixels along each axis.
         samples: Noisy labels a row.

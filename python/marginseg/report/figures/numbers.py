@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from marginseg.report.claims import CLAIMS
-from marginseg.report.figures.style import LINES, STYLES, save
+from marginseg.report.figures.style import LINES, STYLES, drawn_name, save
 from marginseg.report.results import CaseScore
 from marginseg.report.summary import CEILING
 from marginseg.study.evaluation import METHOD_ORDER, METHODS
@@ -108,7 +108,7 @@ def differences_figure(
         axis.grid(axis="x", alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.locator_params(axis="x", nbins=6)
-    names = [f"{structure.replace('_', ' ')}, a = {std:g}" for structure, std in places]
+    names = [f"{drawn_name(structure)}, a = {std:g}" for structure, std in places]
     axes[0].set_yticks(range(len(places)), names)
     axes[0].set_ylim(len(places) - 0.4, -0.6)
     return save(figure, path)
@@ -135,7 +135,7 @@ def thresholds_figure(path: str | os.PathLike[str], scores: Iterable[CaseScore])
     methods = [m for m in METHOD_ORDER if any(key[2] == m for key in cells)]
     figure, panels = _panels(len(structures))
     for axis, structure in zip(panels, structures, strict=True):
-        levels = sorted({std for name, std, _ in cells if name == structure})
+        levels = sorted({std for place, std, _ in cells if place == structure})
         for side, method in enumerate(methods):
             colour = STYLES[method][0]
             shift = 0.36 * (side - (len(methods) - 1) / 2)
@@ -214,8 +214,7 @@ def calibration_figure(path: str | os.PathLike[str], curves: Sequence[Mapping[st
             label=text.partition(",")[0],
         )
     for place, structure in enumerate(structures):
-        name = structure.replace("_", " ")
-        axes[place][0].set_ylabel(f"{name}\nmean of the marginals")
+        axes[place][0].set_ylabel(f"{drawn_name(structure)}\nmean of the marginals")
         for axis, std in zip(axes[place], levels, strict=True):
             axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", zorder=0)
             axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -309,7 +308,7 @@ def _panels(count: int) -> tuple[Figure, list[Any]]:
 
 
 def _finish(axis: Any, structure: str) -> None:
-    axis.set_title(structure.replace("_", " "), fontsize=11)
+    axis.set_title(drawn_name(structure), fontsize=11)
     axis.grid(axis="y", alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 

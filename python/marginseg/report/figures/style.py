@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from marginseg.files.atomic import replacing
+from marginseg.files.names import printable, shortened
+from marginseg.files.pictures import format_of
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart, each with a marker.
 STYLES: Mapping[str, tuple[str, str, str]] = {
@@ -29,12 +32,45 @@ LINES: Mapping[str, Any] = {
 }
 
 
+#: Without the time of writing the same figure gives the same bytes.
+TIMELESS: Mapping[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+#: The most letters of a name that a figure has room for.
+LETTERS = 36
+
+
+def drawn_name(text: str) -> str:
+    r"""Return the name of a structure or a case as Matplotlib draws it: no mathematics, no markup.
+
+    Example:
+        >>> print(drawn_name(r"$\alpha$"), drawn_name("thin_tube"))
+        \$\alpha\$ thin tube
+
+    """
+    return shortened(printable(text.replace("_", " ")), LETTERS).replace("$", r"\$")
+
+
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> Path:
-    """Write a figure as PNG, whole or not at all."""
-    FigureCanvasAgg(figure)
+    """Write a figure in the format that the path's suffix tells, whole or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
+        ValueError: The suffix is none of a picture's.
+
+    """
     target = Path(path)
-    with replacing(target) as file:
+    kind = format_of(target)
+    FigureCanvasAgg(figure)
+    # A name may have letters that the font lacks: they are drawn as boxes.
+    with warnings.catch_warnings(), replacing(target) as file:
+        warnings.filterwarnings("ignore", "Glyph")
         figure.savefig(
-            file, format="png", dpi=dpi, facecolor="white", bbox_inches="tight", pad_inches=0.12
+            file,
+            format=kind,
+            dpi=dpi,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.12,
+            metadata=TIMELESS.get(kind),
         )
     return target
