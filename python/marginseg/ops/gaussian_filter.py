@@ -22,8 +22,13 @@ from marginseg.ops.boundary import (
     core_of,
 )
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.numbers import number, numbers
+from marginseg.ops.transforms import Arguments, batched, differentiable, leading_batch
 
 KERNELS = ("sampled", "integrated")
+
+#: So many voxels a kernel reaches at most. Its weights are half a gigabyte then.
+LONGEST_RADIUS = 1 << 26
 
 
 def gaussian_filter(
@@ -74,35 +79,41 @@ def gaussian_filter(
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
-    if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
-        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
-    sigmas = _per_axis(sigma, input.ndim)
-    if not (math.isfinite(truncate) and truncate > 0):
-        raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
-    arguments = (sigmas, checked_mode(mode), float(cval), float(truncate), kernel, float(ceiling))
+    sigmas = numbers("sigma", sigma)
+    if not isinstance(sigmas, tuple):
+        sigmas = (sigmas,) * input.ndim
+    reach = number("truncate", truncate)
+    _check(input, sigmas, mode, reach, kernel)
+    arguments = (sigmas, mode, number("cval", cval), reach, kernel, number("ceiling", ceiling))
     if undispatched(input):
-        return _forward(input, *arguments)
+        return _run(input, *arguments)
     result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
     return result
 
 
-def _per_axis(sigma: float | Sequence[float], ndim: int) -> tuple[float, ...]:
-    if isinstance(sigma, int | float):
-        sigmas: tuple[float, ...] = (float(sigma),) * ndim
-    else:
-        sigmas = tuple([float(s) for s in sigma])
-    if not 1 <= len(sigmas) <= 3:
+def _check(input: Tensor, sigma: Sequence[float], mode: str, truncate: float, kernel: str) -> None:
+    """Refuse what the core cannot filter. The ops call it too: nothing else guards its memory."""
+    if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
+        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
+    if not 1 <= len(sigma) <= 3 or len(sigma) > input.ndim:
         raise ValueError(
             f"sigma: expected one number for 1 to 3 axes or a sequence of 1 to 3 numbers, got "
-            f"{len(sigmas)} for an input of {ndim} axes"
+            f"{len(sigma)} for an input of {input.ndim} axes"
         )
-    if len(sigmas) > ndim:
-        raise ValueError(f"sigma: {len(sigmas)} numbers for an input of {ndim} axes")
-    if not all(math.isfinite(s) and s >= 0 for s in sigmas):
-        raise ValueError(f"sigma: expected finite numbers >= 0, got {list(sigmas)}")
-    return sigmas
+    # Comparisons alone: a compiler that follows them goes on, where math.isfinite would stop it.
+    if not 0 < truncate < math.inf:
+        raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
+    for s in sigma:
+        if not 0 <= s < math.inf:
+            raise ValueError(f"sigma: expected finite numbers >= 0, got {list(sigma)}")
+        if s * truncate > LONGEST_RADIUS:
+            raise ValueError(
+                f"sigma: expected kernels of up to {LONGEST_RADIUS} voxels to each side, got "
+                f"{list(sigma)} with truncate {truncate}"
+            )
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+    checked_mode(mode)
 
 
 def kernel_radius(sigma: float, truncate: float) -> int:
@@ -188,6 +199,19 @@ def _forward(
     kernel: str,
     ceiling: float,
 ) -> Tensor:
+    _check(input, sigma, mode, truncate, kernel)
+    return _run(input, sigma, mode, cval, truncate, kernel, ceiling)
+
+
+def _run(
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    cval: float,
+    truncate: float,
+    kernel: str,
+    ceiling: float,
+) -> Tensor:
     core = core_of(input)
     if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
         source, dtype = input.contiguous(), torch.float32
@@ -224,15 +248,16 @@ def _adjoint(
     The kernel is symmetric, so with zeros outside it is the filter itself. For other modes, filter
     onto the extended array and add what lands beyond the ends to the voxels it was copied from.
     """
-    if mode == "constant":
-        return _forward(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+    _check(input, sigma, mode, truncate, kernel)
+    if mode == "constant" or not input.numel():
+        return _run(input, sigma, mode, 0.0, truncate, kernel, math.inf)
     radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
     padding = [width for radius in reversed(radii) for width in (radius, radius)]
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
-    spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
+    spread = _run(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
     for axis, radius in enumerate(radii, start=-len(radii)):
         spread = _folded(spread, axis, input.shape[axis], radius, mode)
-    return spread.to(input.dtype)
+    return spread.to(_result_dtype(input.dtype))
 
 
 def _folded(spread: Tensor, axis: int, size: int, radius: int, mode: str) -> Tensor:
@@ -286,20 +311,48 @@ def _result_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.float32
 
 
-def _fake(input: Tensor, *_: object) -> Tensor:
+def _fake(
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    cval: float,
+    truncate: float,
+    kernel: str,
+    ceiling: float,
+) -> Tensor:
+    _check(input, sigma, mode, truncate, kernel)
     return input.new_empty(input.shape, dtype=_result_dtype(input.dtype))
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    # gaussian_filter has the arguments (input, sigma, mode, cval, truncate, kernel, ceiling), its
-    # adjoint the same without cval and ceiling.
-    options = inputs[4:6] if len(inputs) == 7 else inputs[3:5]
-    ctx.arguments = (*inputs[1:3], *options)
+def _adjoint_fake(
+    input: Tensor, sigma: Sequence[float], mode: str, truncate: float, kernel: str
+) -> Tensor:
+    return _fake(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+
+
+# The filter is linear but for what cval adds, and so are its derivatives.
+
+
+def _remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+    _, sigma, mode, _, truncate, kernel, _ = arguments
+    ctx.arguments = sigma, mode, truncate, kernel
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     filtered = torch.ops.marginseg.gaussian_filter_adjoint(gradient, *ctx.arguments)
     return filtered, None, None, None, None, None, None
+
+
+def _tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
+    _, sigma, mode, _, truncate, kernel, _ = arguments
+    filtered: Tensor = torch.ops.marginseg.gaussian_filter(
+        tangents[0], sigma, mode, 0.0, truncate, kernel, math.inf
+    )
+    return filtered
+
+
+def _adjoint_remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+    ctx.arguments = arguments[1:]
 
 
 def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -310,13 +363,22 @@ def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return filtered, None, None, None, None
 
 
+def _adjoint_tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
+    filtered: Tensor = torch.ops.marginseg.gaussian_filter_adjoint(tangents[0], *arguments[1:])
+    return filtered
+
+
 implement("gaussian_filter", _forward)
+torch.library.register_fake("marginseg::gaussian_filter", _fake, lib=library)
+differentiable("gaussian_filter", backward=_backward, remember=_remember, tangent=_tangent)
+batched("gaussian_filter", leading_batch("gaussian_filter"))
+
 implement("gaussian_filter_adjoint", _adjoint)
-for _name, _derivative in (
-    ("gaussian_filter", _backward),
-    ("gaussian_filter_adjoint", _adjoint_backward),
-):
-    torch.library.register_fake(f"marginseg::{_name}", _fake, lib=library)
-    torch.library.register_autograd(
-        f"marginseg::{_name}", _derivative, setup_context=_remember, lib=library
-    )
+torch.library.register_fake("marginseg::gaussian_filter_adjoint", _adjoint_fake, lib=library)
+differentiable(
+    "gaussian_filter_adjoint",
+    backward=_adjoint_backward,
+    remember=_adjoint_remember,
+    tangent=_adjoint_tangent,
+)
+batched("gaussian_filter_adjoint", leading_batch("gaussian_filter_adjoint"))

@@ -46,7 +46,15 @@ def undispatched(*tensors: Tensor) -> bool:
     for tensor in tensors:
         if type(tensor) is not Tensor or not tensor.is_cpu or (recording and tensor.requires_grad):
             return False
+        # Their memory does not hold their values: torch negates or fills it on the way.
+        if tensor.is_neg() or tensor._is_zerotensor():
+            return False
     return True
+
+
+def transformed() -> bool:
+    """Whether one of ``torch.func``'s transforms (grad, jvp, vmap) is at work."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def followed() -> bool:
