@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.ops.axis_factor import TOLERANCE, axis_factor, made_axis_factor
 from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
 from marginseg.ops.constants import Constants
 from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
@@ -25,9 +24,6 @@ from marginseg.ops.transforms import (
 )
 
 METHODS = ("exact", "convolution")
-
-#: The share of the variance that the low-rank factors may miss at any voxel, by dtype.
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
 def gaussian_field(
@@ -154,7 +150,8 @@ def draw_coefficients(
     amplitude, *factors = _constants(where, tuple(shape), std, length_scale, dtype)
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
     if coefficients is None:
-        if len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
+        one = not torch.compiler.is_compiling() and len(set(std)) == 1
+        if one and math.prod(expected) >= _FILLED_BY_VECTORS:
             drawn = torch.empty(expected, dtype=dtype, device=where)
             return drawn.normal_(0.0, std[0], generator=generator), factors
         drawn = torch.randn(expected, generator=generator, dtype=dtype, device=where)
@@ -182,7 +179,7 @@ def _made_constants(
         )
     amplitude = torch.tensor(std, dtype=dtype, device=device).reshape(-1, *(1,) * len(std))
     factors = [
-        torch.from_numpy(axis_factor(size, scale, TOLERANCE[dtype])).to(device, dtype)
+        made_axis_factor(size, scale, dtype, device)
         for size, scale in zip(shape, length_scale, strict=True)
     ]
     return amplitude, *factors
@@ -223,49 +220,9 @@ def gaussian_field_ranks(
     )
 
 
-@lru_cache(maxsize=64)
-def axis_factor(size: int, length_scale: float, tolerance: float) -> np.ndarray[Any, Any]:
-    """Return F of shape (size, rank) with F Fᵀ ≈ exp(-(i - j)² / 2b²), in float64.
-
-    A pivoted Cholesky factorisation stops where no voxel misses any variance above rounding; its
-    singular vectors, ordered, are cut at the smallest rank that misses at most ``tolerance`` of
-    the variance at each voxel. The rows are then scaled to norm 1: the variance is exact.
-
-    Example:
-        >>> factor = axis_factor(64, 13.6, 1e-6)
-        >>> factor.shape
-        (64, 11)
-        >>> bool(np.allclose((factor**2).sum(axis=1), 1.0, atol=1e-15))
-        True
-
-    """
-    positions = np.arange(size, dtype=np.float64)
-    residual = np.ones(size)
-    columns: list[np.ndarray[Any, Any]] = []
-    while len(columns) < size:
-        pivot = int(residual.argmax())
-        if residual[pivot] <= 1e-15:
-            break
-        column = np.exp(-0.5 * ((positions - positions[pivot]) / length_scale) ** 2)
-        for previous in columns:
-            column -= previous[pivot] * previous
-        column /= math.sqrt(residual[pivot])
-        columns.append(column)
-        residual = np.maximum(residual - column**2, 0.0)
-        residual[pivot] = 0.0
-    u, s, _ = np.linalg.svd(np.stack(columns, axis=1), full_matrices=False)
-    factor = u * s
-    missing = 1.0 - np.cumsum(factor**2, axis=1)
-    enough = np.nonzero(missing.max(axis=0) <= max(tolerance, 1e-14))[0]
-    rank = int(enough[0]) + 1 if len(enough) else factor.shape[1]
-    factor = np.ascontiguousarray(factor[:, :rank])
-    factor /= np.linalg.norm(factor, axis=1, keepdims=True)
-    return factor
-
-
 def _checked_shape(shape: Sequence[int]) -> list[int]:
     sizes = integers("shape", shape)
-    if not 1 <= len(sizes) <= 3 or min(sizes, default=0) < 1:
+    if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):
         raise ValueError(f"shape: expected 1 to 3 sizes >= 1, got {sizes}")
     return list(sizes)
 
