@@ -52,35 +52,40 @@ def differentiable(
 
     class Recorded(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, keyset: Any, lengths: list[int | None], *flat: Any) -> Any:
-            arguments = _nested(flat, lengths)
-            output = below(keyset, arguments)
-            remember(ctx, tuple(arguments), output)
+        def forward(
+            ctx: Any, keyset: Any, kept: Arguments, lengths: list[int | None], *flat: Any
+        ) -> Any:
+            output = below(keyset, _nested(flat, lengths))
+            remember(ctx, tuple(kept), output)
             return output
 
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:
             flat, _ = _flat(backward(ctx, *gradients))
-            return None, None, *flat
+            return None, None, None, *flat
 
     Recorded.__name__ = Recorded.__qualname__ = name
 
-    def kernel(keyset: Any, *arguments: Any) -> Any:
-        if forward_ad._current_level >= 0:
-            primals, tangents = _unpacked(arguments)
-            if any(map(_moves, tangents)):
-                output = op(*primals)
-                return _dual(output, tangent(primals, tangents))
+    def recorded(keyset: Any, arguments: Arguments, kept: Arguments) -> Any:
         if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)):
             with torch._C._AutoDispatchBelowAutograd():
                 return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
         flat, lengths = _flat(arguments)
         if not transformed():
-            return Recorded.apply(keyset, lengths, *flat)
+            return Recorded.apply(keyset, kept, lengths, *flat)
         # This kernel is called for one level of torch.func's transforms already. The common
         # `apply` would begin with their stack again.
         with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, Recorded).apply(keyset, lengths, *flat)
+            return super(torch.autograd.Function, Recorded).apply(keyset, kept, lengths, *flat)
+
+    def kernel(keyset: Any, *arguments: Any) -> Any:
+        if forward_ad._current_level >= 0:
+            primals, tangents = _unpacked(arguments)
+            if any(map(_moves, tangents)):
+                # What is kept has its tangents still: they move the gradient that is made of it.
+                output = recorded(keyset, primals, arguments)
+                return _dual(output, tangent(primals, tangents))
+        return recorded(keyset, arguments, arguments)
 
     library.impl(name, kernel, "Autograd", with_keyset=True)
 
@@ -115,7 +120,10 @@ def one_by_one(name: str, info: Any, in_dims: Arguments, arguments: Arguments) -
     """Call an op of one output for each entry of the batch, where no kernel takes them together."""
     op = getattr(torch.ops.marginseg, name)
     flat, lengths = _flat(arguments)
-    dims, _ = _flat(in_dims)
+    dims: list[int | None] = []
+    for dim, length in zip(in_dims, lengths, strict=True):
+        # Of a list of numbers the dims are a list too, of None.
+        dims.extend(dim if length is not None else [None if isinstance(dim, list) else dim])
     outputs = [
         op(
             *_nested(
