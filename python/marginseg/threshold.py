@@ -139,11 +139,12 @@ def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
 
 def _cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
     dtype = probabilities.dtype
-    if isinstance(threshold, Tensor):
-        if threshold.ndim > 0 or not threshold.is_cpu or not readable(threshold):
-            spatial = (1,) * (probabilities.ndim - threshold.ndim)
-            bounds = _rounded_up(threshold.double(), dtype).to(probabilities.device)
-            return probabilities >= bounds.reshape((*threshold.shape, *spatial))
+    if isinstance(threshold, Tensor) and (
+        threshold.ndim > 0 or not threshold.is_cpu or not readable(threshold)
+    ):
+        spatial = (1,) * (probabilities.ndim - threshold.ndim)
+        bounds = _rounded_up(threshold.double(), dtype).to(probabilities.device)
+        return probabilities >= bounds.reshape((*threshold.shape, *spatial))
     # A number needs no tensor: on a GPU nothing has to be copied there.
     return probabilities >= _rounded_up_number(number("threshold", threshold), dtype)
 

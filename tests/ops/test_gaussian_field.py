@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chi2
 
 from marginseg import _cpu, gaussian_field, gaussian_field_ranks
+from marginseg.ops.axis_factor import axis_factor
 from marginseg.ops.boundary import DTYPE_CODES
-from marginseg.ops.gaussian_field import axis_factor
 
 
 @pytest.mark.parametrize("size", [1, 2, 17, 64, 257])

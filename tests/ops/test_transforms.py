@@ -166,11 +166,11 @@ def test_second_derivatives_backwards_through_forwards(name):
     def loss(*given: torch.Tensor) -> torch.Tensor:
         return (run(*given) ** 3).sum()
 
-    _, expected = torch.autograd.functional.hvp(loss, tuple(values), directions)
+    _, expected = torch.autograd.functional.vhp(loss, tuple(values), directions)
     leaves = [value.clone().requires_grad_() for value in values]
     with forward_ad.dual_level():
         slope = forward_ad.unpack_dual(loss(*map(forward_ad.make_dual, leaves, directions))).tangent
-    found = torch.autograd.grad(slope, leaves)
+        found = torch.autograd.grad(slope, leaves)
     torch.testing.assert_close(found, expected)
 
 
@@ -300,8 +300,8 @@ def test_vmap_of_public_functions():
     for call in (
         lambda m: marginseg.gaussian_filter(m, 1.2),
         lambda m: marginseg.warp(m, displacement),
-        lambda m: marginseg.optimal_segmentation(m),
-        lambda m: marginseg.optimal_threshold(m),
+        marginseg.optimal_segmentation,
+        marginseg.optimal_threshold,
         noise.marginals,
     ):
         expected = torch.stack([call(m) for m in PROBABILITIES])

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES, computing_dtype, core_of
+from marginseg.ops.boundary import (
+    DTYPE_CODES,
+    FLOATING_DTYPES,
+    check_devices,
+    computing_dtype,
+    core_of,
+)
 from marginseg.ops.library import implement, library, transformed, undispatched
 from marginseg.ops.numbers import integer
 from marginseg.ops.transforms import (
@@ -188,6 +194,7 @@ def _check_segments(values: Tensor, offsets: Tensor, method: str) -> None:
         raise TypeError(f"offsets: expected an int64 tensor, got {kind}")
     if offsets.ndim != 1 or offsets.shape[0] < 1:
         raise ValueError(f"offsets: expected one axis of at least 1, got {tuple(offsets.shape)}")
+    check_devices(values, offsets=offsets)
 
 
 def _detached(values: Tensor) -> Tensor:
@@ -247,9 +254,7 @@ def _solve(
     return threshold, dice, volume
 
 
-def _kernel(
-    probabilities: Tensor, spatial_dims: int, method: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _kernel(probabilities: Tensor, spatial_dims: int, method: str) -> tuple[Tensor, Tensor, Tensor]:
     _check_map(probabilities, spatial_dims, method)
     return _regular(probabilities, spatial_dims, method)
 
@@ -264,7 +269,6 @@ def _regular(
 
 def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
     _check_segments(values, offsets, method)
-    core_of(values, offsets=offsets)
     if values.is_cpu:
         increasing = bool((offsets[1:] >= offsets[:-1]).all())
         if not increasing or int(offsets[0]) < 0 or int(offsets[-1]) > len(values):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, core_of
+from marginseg.ops.boundary import DTYPE_CODES, check_devices, core_of
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.transforms import Arguments, batched, not_differentiable, one_by_one
 
@@ -115,6 +115,8 @@ def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
             f"coefficients: expected shape (*leading, {n}, *ranks) for factors {shapes}, "
             f"got {given}"
         )
+    for factor in factors:
+        check_devices(coefficients, factors=factor)
 
 
 library.define("folded_share(Tensor coefficients, Tensor[] factors) -> Tensor")
@@ -122,8 +124,6 @@ library.define("folded_share(Tensor coefficients, Tensor[] factors) -> Tensor")
 
 def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     _check(coefficients, factors)
-    for factor in factors:
-        core_of(coefficients, factors=factor)
     drawn = coefficients.contiguous()
     matrices = [factor.contiguous() for factor in factors]
     shares = _shares(drawn, len(factors))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from marginseg.ops.axis_factor import TOLERANCE, axis_factor, made_axis_factor
-from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
+from marginseg.ops.boundary import DTYPE_CODES, check_devices, computing_dtype, core_of
 from marginseg.ops.constants import Constants
 from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
 from marginseg.ops.library import implement, library, undispatched
@@ -272,8 +272,6 @@ def _field_shape(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[int, 
 
 def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     _check(coefficients, factors)
-    for factor in factors:
-        core_of(coefficients, factors=factor)
     return _run(coefficients.contiguous(), [factor.contiguous() for factor in factors])
 
 
@@ -297,6 +295,8 @@ def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
             f"factors: expected the coefficients' dtype, float32 or float64, got "
             f"{[factor.dtype for factor in factors]} with {coefficients.dtype}"
         )
+    for factor in factors:
+        check_devices(coefficients, factors=factor)
 
 
 def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
@@ -67,8 +67,10 @@ def integer(name: str, value: Any) -> int:
         (3, 3)
 
     """
-    if isinstance(value, int | torch.SymInt):
+    if isinstance(value, int):
         return value
+    if isinstance(value, torch.SymInt):
+        return cast("int", value)  # a size that a compiler does not know yet
     if isinstance(value, SupportsIndex) and not _axes(value):
         try:
             return operator.index(value)
@@ -118,5 +120,3 @@ def _described(value: Any) -> str:
     if isinstance(value, str | bytes | int | float | complex | None):
         return repr(value)
     return type(value).__name__
-
-

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, core_of
+from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, check_devices, core_of
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.transforms import Arguments, batched, in_front, one_by_one
 
@@ -83,6 +83,9 @@ def _check(
             f"{tuple(shape)} and factors {[tuple(factor.shape) for factor in factors]}, "
             f"got {tuple(given)}"
         )
+    check_devices(label, coefficients=coefficients)
+    for factor in factors:
+        check_devices(label, factors=factor)
 
 
 library.define(
@@ -94,9 +97,7 @@ def _forward(
     label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
 ) -> Tensor:
     _check(label, coefficients, factors, interpolation)
-    core = core_of(label, coefficients=coefficients)
-    for factor in factors:
-        core_of(label, factors=factor)
+    core = core_of(label)
     n = len(factors)
     shape = label.shape
     batch = coefficients.ndim - n - 2

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from marginseg.ops.library import library, transformed
+
+_functorch: Any = import_module("torch._functorch.autograd_function")
 
 #: The arguments of an op, or something for each of them; a ``Tensor[]`` is a list.
 Arguments: TypeAlias = Sequence[Any]
@@ -65,6 +67,7 @@ def differentiable(
             return None, None, None, *flat
 
     Recorded.__name__ = Recorded.__qualname__ = name
+    apply: Callable[..., Any] = Recorded.apply
 
     def recorded(keyset: Any, arguments: Arguments, kept: Arguments) -> Any:
         if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)):
@@ -72,11 +75,12 @@ def differentiable(
                 return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
         flat, lengths = _flat(arguments)
         if not transformed():
-            return Recorded.apply(keyset, kept, lengths, *flat)
+            return apply(keyset, kept, lengths, *flat)
         # This kernel is called for one level of torch.func's transforms already. The common
         # `apply` would begin with their stack again.
-        with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, Recorded).apply(keyset, kept, lengths, *flat)
+        with _functorch.enable_single_level_autograd_function():
+            single_level: Any = super(torch.autograd.Function, Recorded)
+            return single_level.apply(keyset, kept, lengths, *flat)
 
     def kernel(keyset: Any, *arguments: Any) -> Any:
         if forward_ad._current_level >= 0:

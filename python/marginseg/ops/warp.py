@@ -15,6 +15,7 @@ from marginseg.ops.boundary import (
     FLOATING_DTYPES,
     LABEL_DTYPES,
     MODES,
+    check_devices,
     checked_mode,
     computing_dtype,
     core_of,
@@ -92,16 +93,12 @@ def warp(
             raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims}")
     if not isinstance(cval, int | float):
         cval = _one_value(cval)
-    if input.device != displacement.device:
-        raise ValueError(
-            f"displacement: expected the input's device {input.device}, got {displacement.device}"
-        )
     n = _spatial_dims(input.shape, displacement.shape, spatial_dims)
     _check(input, displacement, n, interpolation, mode, cval)
-    value = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
+    outside = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
     if undispatched(input, displacement):
-        return _run(input, displacement, n, interpolation, mode, value)
-    return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, value)
+        return _run(input, displacement, n, interpolation, mode, outside)
+    return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, outside)
 
 
 def _one_value(cval: Any) -> float:
@@ -160,6 +157,7 @@ def _check(
             f"displacement: expected shape (*batch, {n}, *spatial), {n} spatial axes, for an input "
             f"of shape {tuple(input.shape)}, got {tuple(displacement.shape)}"
         )
+    check_devices(input, displacement=displacement)
 
 
 def _check_derivative(name: str, tensor: Tensor, like: Tensor) -> None:
@@ -168,6 +166,7 @@ def _check_derivative(name: str, tensor: Tensor, like: Tensor) -> None:
             raise TypeError(f"{of}: expected a floating dtype, got {dtype}")
     if tensor.shape != like.shape:
         raise ValueError(f"{name}: expected shape {tuple(like.shape)}, got {tuple(tensor.shape)}")
+    check_devices(like, **{name: tensor})
 
 
 def _range(dtype: torch.dtype) -> tuple[int, int]:
@@ -218,7 +217,7 @@ def _forward(
 def _run(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
 ) -> Tensor:
-    core = core_of(input, displacement=displacement)
+    core = core_of(input)
     label = input.dtype in LABEL_DTYPES
     computing = computing_dtype(displacement.dtype if label else input.dtype)
     field = displacement.to(computing).contiguous()
@@ -248,7 +247,7 @@ def _backward_kernel(
 ) -> tuple[Tensor, Tensor]:
     _check(input, displacement, n, interpolation, mode, cval)
     _check_derivative("gradient", gradient, input)
-    core = core_of(input, displacement=displacement, gradient=gradient)
+    core = core_of(input)
     computing = computing_dtype(input.dtype)
     field = displacement.to(computing).contiguous()
     source = gradient.to(computing).contiguous()
@@ -286,13 +285,7 @@ def _double_backward_kernel(
     _check_derivative("gradient", gradient, input)
     _check_derivative("input_weight", input_weight, input)
     _check_derivative("displacement_weight", displacement_weight, displacement)
-    core = core_of(
-        input,
-        displacement=displacement,
-        gradient=gradient,
-        input_weight=input_weight,
-        displacement_weight=displacement_weight,
-    )
+    core = core_of(input)
     computing = computing_dtype(input.dtype)
     across, along, source, field = (
         tensor.to(computing).contiguous()
@@ -404,7 +397,7 @@ def _double_backward(
 
 
 def _backward_tangent(arguments: Arguments, tangents: Arguments) -> tuple[Tensor, ...]:
-    gradient, input, displacement, *options = arguments
+    input, displacement, *options = arguments[1:]
     moved = tangents[0]
     terms = []
     if moved is not None:
