@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from marginseg.ops.axis_factor import takes_kernels
 from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
 from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.kept_mass import kept_mass
 from marginseg.ops.layout import as_it_lies, reverse_axes
+from marginseg.ops.library import readable
+from marginseg.ops.numbers import integer, integers, numbers
+from marginseg.ops.root_kernel import takes_kernels
 from marginseg.ops.sample import sample
 from marginseg.ops.warp import warp
 
@@ -81,8 +84,10 @@ class GaussianFieldNoise:
             raise ValueError(f"units: expected one of {', '.join(UNITS)}, got {units!r}")
         if interpolation not in ("nearest", "linear"):
             raise ValueError(f"interpolation: expected nearest or linear, got {interpolation!r}")
-        if spatial_dims not in (None, 1, 2, 3):
-            raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims}")
+        if spatial_dims is not None:
+            spatial_dims = integer("spatial_dims", spatial_dims)
+            if not 1 <= spatial_dims <= 3:
+                raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims}")
         if units == "mm" and spacing is None:
             raise ValueError('spacing: needed with units="mm"')
         self.std = _numbers("std", std, positive=False)
@@ -156,13 +161,14 @@ class GaussianFieldNoise:
         """
         if self.spatial_dims is not None and len(shape) != self.spatial_dims:
             raise ValueError(f"shape: expected {self.spatial_dims} sizes, got {tuple(shape)}")
+        shape = integers("shape", shape)
         return gaussian_field(
             shape,
             self.std_in_voxels(shape),
             self.length_scale_in_voxels(shape),
             generator=generator,
             method=method,
-            batch_shape=() if n is None else (n,),
+            batch_shape=() if n is None else (integer("n", n),),
             dtype=dtype,
             device=device,
         )
@@ -261,8 +267,8 @@ class GaussianFieldNoise:
 
         Raises:
             ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given.
-                On a GPU the host waits to look at the values, unless they are bools; while a CUDA
-                graph is captured it does not look.
+                On a GPU the host waits to look at the values, unless they are bools; in a compiled
+                function, under vmap and while a CUDA graph is captured it does not look.
 
         Example:
             >>> import torch
@@ -348,6 +354,7 @@ class GaussianFieldNoise:
         spatial = self._spatial_shape(label)
         if label.dtype not in LABEL_DTYPES:
             raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
+        n, batch_dims = integer("n", n), integer("batch_dims", batch_dims)
         if n < 1:
             raise ValueError(f"n: expected at least 1, got {n}")
         leading = label.ndim - len(spatial)
@@ -426,10 +433,8 @@ class GaussianFieldNoise:
 
     @staticmethod
     def _check_range(label: Tensor) -> None:
-        if label.dtype is torch.bool or not label.numel():
+        if label.dtype is torch.bool or not readable(label) or not label.numel():
             return
-        if label.is_cuda and torch.cuda.is_current_stream_capturing():
-            return  # the host can't read it
         low, high = torch.stack(torch.aminmax(label.detach())).tolist()
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise ValueError(
@@ -437,13 +442,12 @@ class GaussianFieldNoise:
             )
 
 
-def _numbers(
-    name: str, value: float | Sequence[float], *, positive: bool
-) -> float | tuple[float, ...]:
-    numbers = (float(value),) if isinstance(value, int | float) else tuple(map(float, value))
-    if not 1 <= len(numbers) <= 3:
-        raise ValueError(f"{name}: expected one number or up to three, got {len(numbers)}")
-    if not all(math.isfinite(v) and (v > 0 if positive else v >= 0) for v in numbers):
+def _numbers(name: str, value: Any, *, positive: bool) -> float | tuple[float, ...]:
+    given = numbers(name, value)
+    several = given if isinstance(given, tuple) else (given,)
+    if not 1 <= len(several) <= 3:
+        raise ValueError(f"{name}: expected one number or up to three, got {len(several)}")
+    if not all(0 <= v < math.inf and (v > 0 or not positive) for v in several):
         bound = "> 0" if positive else ">= 0"
         raise ValueError(f"{name}: expected finite numbers {bound}, got {value}")
-    return numbers[0] if isinstance(value, int | float) else numbers
+    return given

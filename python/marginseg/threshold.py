@@ -10,6 +10,8 @@ from torch import Tensor
 
 from marginseg.ops.boundary import FLOATING_DTYPES
 from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.ops.library import readable, transformed
+from marginseg.ops.numbers import integer, number
 
 METRICS = ("dice", "accuracy")
 
@@ -33,8 +35,8 @@ def optimal_threshold(
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
         ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
-            GPU the host waits to look at the values; while a CUDA graph is captured it does not
-            look.
+            GPU the host waits to look at the values; in a compiled function, under vmap and while
+            a CUDA graph is captured it does not look.
 
     Example:
         >>> import torch
@@ -65,8 +67,8 @@ def optimal_segmentation(
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
         ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
-            GPU the host waits to look at the values; while a CUDA graph is captured it does not
-            look.
+            GPU the host waits to look at the values; in a compiled function, under vmap and while
+            a CUDA graph is captured it does not look.
 
     Example:
         >>> import torch
@@ -78,7 +80,9 @@ def optimal_segmentation(
 
     """
     n = _checked(probabilities, metric, spatial_dims)
-    return _cut(probabilities, _threshold(probabilities, metric, n))
+    # Bools: their derivative is 0 wherever there is one.
+    values = probabilities.detach() if transformed() else probabilities
+    return _cut(values, _threshold(values, metric, n))
 
 
 def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
@@ -135,14 +139,14 @@ def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
 
 def _cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
     dtype = probabilities.dtype
-    if isinstance(threshold, Tensor):
-        if threshold.ndim > 0 or not threshold.is_cpu:
-            spatial = (1,) * (probabilities.ndim - threshold.ndim)
-            bounds = _rounded_up(threshold.double(), dtype).to(probabilities.device)
-            return probabilities >= bounds.reshape((*threshold.shape, *spatial))
-        threshold = threshold.item()
+    if isinstance(threshold, Tensor) and (
+        threshold.ndim > 0 or not threshold.is_cpu or not readable(threshold)
+    ):
+        spatial = (1,) * (probabilities.ndim - threshold.ndim)
+        bounds = _rounded_up(threshold.double(), dtype).to(probabilities.device)
+        return probabilities >= bounds.reshape((*threshold.shape, *spatial))
     # A number needs no tensor: on a GPU nothing has to be copied there.
-    return probabilities >= _rounded_up_number(threshold, dtype)
+    return probabilities >= _rounded_up_number(number("threshold", threshold), dtype)
 
 
 def _rounded_up(threshold: Tensor, dtype: torch.dtype) -> Tensor:
@@ -170,12 +174,12 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
     _check_floating(probabilities)
     if metric not in METRICS:
         raise ValueError(f"metric: expected dice or accuracy, got {metric!r}")
-    n = probabilities.ndim if spatial_dims is None else spatial_dims
+    n = probabilities.ndim
+    if spatial_dims is not None:
+        n = integer("spatial_dims", spatial_dims)
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
-    # The host can't read values while a CUDA graph is captured.
-    captured = probabilities.is_cuda and torch.cuda.is_current_stream_capturing()
-    if probabilities.numel() and not captured:
+    if readable(probabilities) and probabilities.numel():
         low, high = torch.stack(torch.aminmax(probabilities.detach())).tolist()
         if not (low >= 0.0 and high <= 1.0):  # NaN fails too
             raise ValueError(

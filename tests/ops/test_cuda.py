@@ -217,8 +217,7 @@ def test_same_threshold_as_on_the_cpu(device, dtype):
 
 
 def _factors(shape, scale):
-    from marginseg.ops.axis_factor import axis_factor
-    from marginseg.ops.gaussian_field import TOLERANCE
+    from marginseg.ops.axis_factor import TOLERANCE, axis_factor
 
     return [
         axis_factor(size, length, TOLERANCE[torch.float32])

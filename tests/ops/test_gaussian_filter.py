@@ -295,6 +295,31 @@ def test_radii_and_shapes_about_the_sizes_of_tiles(device, mode, dtype, toleranc
         )
 
 
+@pytest.mark.parametrize("kernel", ["sampled", "integrated"])
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 40.0, 3e4, 1e9])
+def test_of_kernels_longer_than_the_volume_only_the_middle_counts(device, kernel, size, sigma):
+    values = torch.rand(size, dtype=torch.float64, device=device)
+    result = gaussian_filter(values, sigma, kernel=kernel, truncate=5.5).cpu().numpy()
+    lags = np.subtract.outer(np.arange(size), np.arange(size))
+    if kernel == "integrated":
+        weights = norm.cdf(lags + 0.5, scale=sigma) - norm.cdf(lags - 0.5, scale=sigma)
+        total = 1.0 - 2.0 * norm.sf(int(5.5 * sigma + 0.5) + 0.5, scale=sigma)
+    else:
+        weights = np.exp(-0.5 * (lags / sigma) ** 2)
+        radius = int(5.5 * sigma + 0.5)
+        total = math.sqrt(2 * math.pi) * sigma * (1.0 - 2.0 * norm.sf(5.5))
+        if radius < 10**6:
+            total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).sum()
+    weights[np.abs(lags) > int(5.5 * sigma + 0.5)] = 0.0
+    expected = weights @ values.cpu().numpy() / total
+    np.testing.assert_allclose(result, expected, rtol=1e-7, atol=1e-15)
+    with pytest.raises(ValueError, match="sigma: expected kernels of up to"):
+        gaussian_filter(values, 1e9, mode="reflect")
+    with pytest.raises(ValueError, match="sigma: expected kernels of up to"):
+        gaussian_filter(values, 1e9, cval=1.0)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["dense", "sparse", "label"])
 @pytest.mark.parametrize("sigma", [(3.0, 12.0, 2.0), (9.0, 12.0, 0.0)])

@@ -105,12 +105,17 @@ def core_of(input: Tensor, **others: Tensor) -> Core:
         RuntimeError: There are no kernels for the device.
 
     """
+    check_devices(input, **others)
+    return cores.get(input.device.type) or _loaded(input.device.type)
+
+
+def check_devices(input: Tensor, **others: Tensor) -> None:
+    """Raise ``ValueError`` if one of ``others`` is on another device; the message names it."""
     for name, other in others.items():
         if other.device != input.device:
             raise ValueError(
                 f"{name}: expected the first argument's device {input.device}, got {other.device}"
             )
-    return cores.get(input.device.type) or _loaded(input.device.type)
 
 
 def _loaded(kind: str) -> Core:

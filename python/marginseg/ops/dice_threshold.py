@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES, computing_dtype, core_of
-from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.boundary import (
+    DTYPE_CODES,
+    FLOATING_DTYPES,
+    check_devices,
+    computing_dtype,
+    core_of,
+)
+from marginseg.ops.library import implement, library, transformed, undispatched
+from marginseg.ops.numbers import integer
+from marginseg.ops.transforms import (
+    Arguments,
+    batched,
+    leading_batch,
+    not_differentiable,
+    one_by_one,
+)
 
 METHODS = ("iterate", "sort")
 
@@ -87,7 +101,7 @@ def dice_threshold(
     """
     _check("probabilities", probabilities, method)
     n = _checked_spatial_dims(probabilities, spatial_dims)
-    values = probabilities.detach() if probabilities.requires_grad else probabilities
+    values = _detached(probabilities)
     if undispatched(values):
         return DiceThreshold(*_regular(values, n, method))
     return DiceThreshold(*torch.ops.marginseg.dice_threshold(values, n, method))
@@ -119,16 +133,9 @@ def segment_dice_threshold(
         [3, 2]
 
     """
-    _check("values", values, method)
-    if values.ndim != 1:
-        raise ValueError(f"values: expected one axis, got shape {tuple(values.shape)}")
-    if not isinstance(offsets, Tensor) or offsets.dtype is not torch.int64:
-        kind = offsets.dtype if isinstance(offsets, Tensor) else type(offsets).__name__
-        raise TypeError(f"offsets: expected an int64 tensor, got {kind}")
-    if offsets.ndim != 1 or len(offsets) < 1:
-        raise ValueError(f"offsets: expected one axis of at least 1, got {tuple(offsets.shape)}")
+    _check_segments(values, offsets, method)
     return DiceThreshold(
-        *torch.ops.marginseg.segment_dice_threshold(values.detach(), offsets, method)
+        *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method)
     )
 
 
@@ -161,7 +168,7 @@ def dice_curve(probabilities: Tensor, *, spatial_dims: int | None = None) -> Dic
         spatial_dims = max(1, probabilities.ndim)
         probabilities = torch.atleast_1d(probabilities)
     n = _checked_spatial_dims(probabilities, spatial_dims)
-    return DiceCurve(*torch.ops.marginseg.dice_curve(probabilities.detach(), n))
+    return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n))
 
 
 def _check(name: str, values: Tensor, method: str) -> None:
@@ -173,7 +180,33 @@ def _check(name: str, values: Tensor, method: str) -> None:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
 
 
+def _check_map(probabilities: Tensor, spatial_dims: int, method: str = "sort") -> None:
+    _check("probabilities", probabilities, method)
+    _checked_spatial_dims(probabilities, spatial_dims)
+
+
+def _check_segments(values: Tensor, offsets: Tensor, method: str) -> None:
+    _check("values", values, method)
+    if values.ndim != 1:
+        raise ValueError(f"values: expected one axis, got shape {tuple(values.shape)}")
+    if not isinstance(offsets, Tensor) or offsets.dtype is not torch.int64:
+        kind = offsets.dtype if isinstance(offsets, Tensor) else type(offsets).__name__
+        raise TypeError(f"offsets: expected an int64 tensor, got {kind}")
+    if offsets.ndim != 1 or offsets.shape[0] < 1:
+        raise ValueError(f"offsets: expected one axis of at least 1, got {tuple(offsets.shape)}")
+    check_devices(values, offsets=offsets)
+
+
+def _detached(values: Tensor) -> Tensor:
+    """Return the values without their history, in silence: the results have no derivative.
+
+    But who asks ``torch.func`` for one would get zeros without a word. The op refuses it.
+    """
+    return values.detach() if values.requires_grad and not transformed() else values
+
+
 def _checked_spatial_dims(probabilities: Tensor, spatial_dims: int) -> int:
+    spatial_dims = integer("spatial_dims", spatial_dims)
     if not 1 <= spatial_dims <= probabilities.ndim:
         raise ValueError(
             f"spatial_dims: expected 1 to {probabilities.ndim} for shape "
@@ -221,6 +254,11 @@ def _solve(
     return threshold, dice, volume
 
 
+def _kernel(probabilities: Tensor, spatial_dims: int, method: str) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims, method)
+    return _regular(probabilities, spatial_dims, method)
+
+
 def _regular(
     probabilities: Tensor, spatial_dims: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,7 +268,7 @@ def _regular(
 
 
 def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    core_of(values, offsets=offsets)
+    _check_segments(values, offsets, method)
     if values.is_cpu:
         increasing = bool((offsets[1:] >= offsets[:-1]).all())
         if not increasing or int(offsets[0]) < 0 or int(offsets[-1]) > len(values):
@@ -243,6 +281,7 @@ def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Te
 
 
 def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims)
     leading = probabilities.shape[: probabilities.ndim - spatial_dims]
     size = math.prod(probabilities.shape[probabilities.ndim - spatial_dims :])
     core = core_of(probabilities)
@@ -276,24 +315,33 @@ def _results(values: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Te
 def _regular_fake(
     probabilities: Tensor, spatial_dims: int, method: str
 ) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims, method)
     return _results(probabilities, probabilities.shape[: probabilities.ndim - spatial_dims])
 
 
 def _segmented_fake(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
+    _check_segments(values, offsets, method)
     return _results(values, (offsets.shape[0] - 1,))
 
 
 def _curve_fake(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims)
     split = probabilities.ndim - spatial_dims
     shape = (*probabilities.shape[:split], math.prod(probabilities.shape[split:]))
     _, dice, volume = _results(probabilities, shape)
     return probabilities.new_empty(shape), dice, volume
 
 
-for _name, _kernel, _fake in (
-    ("dice_threshold", _regular, _regular_fake),
-    ("segment_dice_threshold", _segmented, _segmented_fake),
-    ("dice_curve", _curve, _curve_fake),
+def _segmented_batch(info: Any, in_dims: Arguments, *arguments: Any) -> tuple[Any, Any]:
+    return one_by_one("segment_dice_threshold", info, in_dims, arguments)
+
+
+for _name, _implementation, _fake, _batch in (
+    ("dice_threshold", _kernel, _regular_fake, leading_batch("dice_threshold")),
+    ("segment_dice_threshold", _segmented, _segmented_fake, _segmented_batch),
+    ("dice_curve", _curve, _curve_fake, leading_batch("dice_curve")),
 ):
-    implement(_name, _kernel)
+    implement(_name, _implementation)
     torch.library.register_fake(f"marginseg::{_name}", _fake, lib=library)
+    not_differentiable(_name)
+    batched(_name, _batch)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, core_of
+from marginseg.ops.boundary import DTYPE_CODES, check_devices, core_of
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.transforms import Arguments, batched, not_differentiable, one_by_one
 
 #: Values of the displacement that are differentiated at a time.
 VOXELS_AT_ONCE = 1 << 21
@@ -103,7 +105,7 @@ def folded_share_from_coefficients(coefficients: Tensor, factors: Sequence[Tenso
 
     Args:
         coefficients: ξ, (*leading, n, *ranks), float32 or float64, in voxels, n = 1, 2 or 3.
-        factors: The n matrices F_i, (size, rank), of the coefficients' dtype, size >= 1.
+        factors: The n matrices F_i, (size, rank), of the coefficients' dtype, not empty.
 
     Returns:
         float64 tensor of the leading shape, within [0, 1]; not differentiable.
@@ -137,8 +139,8 @@ def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
             f"{coefficients.dtype} and {[factor.dtype for factor in factors]}"
         )
     shapes = [tuple(factor.shape) for factor in factors]
-    if any(len(shape) != 2 or shape[0] < 1 for shape in shapes):
-        raise ValueError(f"factors: expected matrices (size, rank), size >= 1, got {shapes}")
+    if any(len(shape) != 2 or 0 in shape for shape in shapes):
+        raise ValueError(f"factors: expected matrices (size, rank), both >= 1, got {shapes}")
     given = tuple(coefficients.shape)
     if given[-n - 1 :] != (n, *(rank for _, rank in shapes)):
         raise ValueError(
@@ -146,7 +148,7 @@ def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
             f"got {given}"
         )
     for factor in factors:
-        core_of(coefficients, factors=factor)
+        check_devices(coefficients, factors=factor)
 
 
 library.define("folded_share(Tensor coefficients, Tensor[] factors) -> Tensor")
@@ -156,7 +158,7 @@ def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     _check(coefficients, factors)
     drawn = coefficients.contiguous()
     matrices = [factor.contiguous() for factor in factors]
-    shares = _fake(drawn, factors)
+    shares = _shares(drawn, len(factors))
     if shares.numel():
         core = core_of(drawn)
         core.run(
@@ -173,10 +175,25 @@ def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     return shares
 
 
-def _fake(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    leading = coefficients.shape[: coefficients.ndim - len(factors) - 1]
+def _shares(coefficients: Tensor, n: int) -> Tensor:
+    leading = coefficients.shape[: coefficients.ndim - n - 1]
     return coefficients.new_empty(leading, dtype=torch.float64)
+
+
+def _fake(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    _check(coefficients, factors)
+    return _shares(coefficients, len(factors))
+
+
+def _batch(
+    info: Any, in_dims: Arguments, coefficients: Tensor, factors: Sequence[Tensor]
+) -> tuple[Tensor, int]:
+    if any(dim is not None for dim in in_dims[1]):
+        return one_by_one("folded_share", info, in_dims, (coefficients, factors))
+    return torch.ops.marginseg.folded_share(coefficients.movedim(in_dims[0], 0), factors), 0
 
 
 implement("folded_share", _forward)
 torch.library.register_fake("marginseg::folded_share", _fake, lib=library)
+not_differentiable("folded_share")
+batched("folded_share", _batch)

@@ -11,16 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg.ops.axis_factor import axis_factor, takes_kernels
-from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
+from marginseg.ops.axis_factor import TOLERANCE, axis_factor, made_axis_factor
+from marginseg.ops.boundary import DTYPE_CODES, check_devices, computing_dtype, core_of
 from marginseg.ops.constants import Constants
 from marginseg.ops.gaussian_filter import half_kernel
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.numbers import integers, numbers
+from marginseg.ops.root_kernel import takes_kernels
+from marginseg.ops.transforms import (
+    Arguments,
+    batched,
+    differentiable,
+    leading_size,
+    one_by_one,
+)
 
 METHODS = ("exact", "convolution")
-
-#: The share of the variance that the low-rank factors may miss at any voxel, by dtype.
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
 def gaussian_field(
@@ -156,7 +162,8 @@ def draw_coefficients(
     where = torch.device(device)
     amplitude, *factors = _constants(where, tuple(shape), std, length_scale, dtype)
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
-    if coefficients is None and len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
+    one = not torch.compiler.is_compiling() and len(set(std)) == 1
+    if coefficients is None and one and math.prod(expected) >= _FILLED_BY_VECTORS:
         drawn = torch.empty(expected, dtype=dtype, device=where)
         return drawn.normal_(0.0, std[0], generator=generator), factors
     return _normals(expected, coefficients, generator, dtype, where) * amplitude, factors
@@ -192,7 +199,7 @@ def _made_constants(
         )
     amplitude = torch.tensor(std, dtype=dtype, device=device).reshape(-1, *(1,) * len(std))
     factors = [
-        torch.from_numpy(axis_factor(size, scale, TOLERANCE[dtype])).to(device, dtype)
+        made_axis_factor(size, scale, dtype, device)
         for size, scale in zip(shape, length_scale, strict=True)
     ]
     return amplitude, *factors
@@ -236,22 +243,22 @@ def gaussian_field_ranks(
 
 
 def _checked_shape(shape: Sequence[int]) -> list[int]:
-    sizes = [int(size) for size in shape]
-    if not 1 <= len(sizes) <= 3 or min(sizes, default=0) < 1:
-        raise ValueError(f"shape: expected 1 to 3 sizes >= 1, got {tuple(shape)}")
-    return sizes
+    sizes = integers("shape", shape)
+    if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):
+        raise ValueError(f"shape: expected 1 to 3 sizes >= 1, got {sizes}")
+    return list(sizes)
 
 
 def _per_axis(
     name: str, value: float | Sequence[float], n: int, *, positive: bool
 ) -> tuple[float, ...]:
-    values: tuple[float, ...]
-    if isinstance(value, float) and math.isfinite(value) and value > 0:
+    if isinstance(value, float) and 0 < value < math.inf:
         return (value,) * n
-    values = (float(value),) * n if isinstance(value, int | float) else tuple(map(float, value))
+    given = numbers(name, value)
+    values = given if isinstance(given, tuple) else (given,) * n
     if len(values) != n:
         raise ValueError(f"{name}: expected one number or {n}, got {len(values)}")
-    if not all(math.isfinite(v) and (v > 0 if positive else v >= 0) for v in values):
+    if not all(0 <= v < math.inf and (v > 0 or not positive) for v in values):
         bound = "> 0" if positive else ">= 0"
         raise ValueError(f"{name}: expected finite numbers {bound}, got {value}")
     return values
@@ -302,14 +309,20 @@ def _field_shape(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[int, 
 
 
 def _forward(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
-    if not 1 <= len(factors) <= 3:
-        raise ValueError(f"factors: expected 1 to 3 matrices, got {len(factors)}")
-    return _run(*_checked(coefficients, factors))
+    _check(coefficients, factors)
+    return _run(coefficients.contiguous(), [factor.contiguous() for factor in factors])
 
 
-def _checked(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+def _check(coefficients: Tensor, factors: Sequence[Tensor]) -> None:
+    """Refuse what the core cannot expand."""
+    n = len(factors)
+    if not 1 <= n <= 3:
+        raise ValueError(f"factors: expected 1 to 3 matrices, got {n}")
+    if any(factor.ndim != 2 for factor in factors):
+        shapes = [tuple(factor.shape) for factor in factors]
+        raise ValueError(f"factors: expected matrices (size, rank), got shapes {shapes}")
     ranks = [factor.shape[1] for factor in factors]
-    if list(coefficients.shape[-len(ranks) :]) != ranks:
+    if list(coefficients.shape[-n:]) != ranks:
         raise ValueError(
             f"coefficients: expected the last sizes to be {ranks}, got {tuple(coefficients.shape)}"
         )
@@ -321,12 +334,13 @@ def _checked(coefficients: Tensor, factors: Sequence[Tensor]) -> tuple[Tensor, S
             f"{[factor.dtype for factor in factors]} with {coefficients.dtype}"
         )
     for factor in factors:
-        core_of(coefficients, factors=factor)
-    return coefficients.contiguous(), [factor.contiguous() for factor in factors]
+        check_devices(coefficients, factors=factor)
 
 
 def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
     shape = _field_shape(coefficients, factors)
+    if not coefficients.numel():  # a sum of nothing
+        return torch.zeros(shape, dtype=coefficients.dtype, device=coefficients.device)
     output = torch.empty(shape, dtype=coefficients.dtype, device=coefficients.device)
     if output.numel():
         n = len(factors)
@@ -346,21 +360,66 @@ def _run(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
 
 
 def _fake(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    _check(coefficients, factors)
     return coefficients.new_empty(_field_shape(coefficients, factors))
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[1])
+# X is linear in the coefficients, and in each of the factors.
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, list[None]]:
-    # X is linear in the coefficients: the adjoint is the same expansion by the transposed factors.
-    transposed = [factor.t() for factor in ctx.saved_tensors]
-    return torch.ops.marginseg.gaussian_field(gradient, transposed), [None] * len(transposed)
+def _remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+    coefficients, factors = arguments
+    ctx.save_for_backward(coefficients, *factors)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+    coefficients, *factors = ctx.saved_tensors
+    # The adjoint is the same expansion by the transposed factors.
+    transposed = [factor.t() for factor in factors]
+    return torch.ops.marginseg.gaussian_field(gradient, transposed), [
+        _factor_gradient(gradient, coefficients, factors, axis) if factor.requires_grad else None
+        for axis, factor in enumerate(factors)
+    ]
+
+
+def _factor_gradient(
+    gradient: Tensor, coefficients: Tensor, factors: Sequence[Tensor], axis: int
+) -> Tensor:
+    """Contract the gradient with what the coefficients are when all other axes are expanded."""
+    rank = factors[axis].shape[1]
+    unchanged = torch.eye(rank, dtype=gradient.dtype, device=gradient.device)
+    others = [*factors[:axis], unchanged, *factors[axis + 1 :]]
+    expanded = torch.ops.marginseg.gaussian_field(coefficients, others)
+
+    def rows(values: Tensor) -> Tensor:
+        last = values.movedim(axis - len(factors), -1)
+        return last.reshape(leading_size(last, 1), last.shape[-1])
+
+    return rows(gradient).t() @ rows(expanded)
+
+
+def _tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
+    coefficients, factors = arguments
+    expand = torch.ops.marginseg.gaussian_field
+    terms = [] if tangents[0] is None else [expand(tangents[0], factors)]
+    terms += [
+        expand(coefficients, [*factors[:axis], moved, *factors[axis + 1 :]])
+        for axis, moved in enumerate(tangents[1])
+        if moved is not None
+    ]
+    total: Tensor = sum(terms[1:], start=terms[0])
+    return total
+
+
+def _batch(
+    info: Any, in_dims: Arguments, coefficients: Tensor, factors: Sequence[Tensor]
+) -> tuple[Tensor, int]:
+    if any(dim is not None for dim in in_dims[1]):
+        return one_by_one("gaussian_field", info, in_dims, (coefficients, factors))
+    return torch.ops.marginseg.gaussian_field(coefficients.movedim(in_dims[0], 0), factors), 0
 
 
 implement("gaussian_field", _forward)
 torch.library.register_fake("marginseg::gaussian_field", _fake, lib=library)
-torch.library.register_autograd(
-    "marginseg::gaussian_field", _backward, setup_context=_remember, lib=library
-)
+differentiable("gaussian_field", backward=_backward, remember=_remember, tangent=_tangent)
+batched("gaussian_field", _batch)

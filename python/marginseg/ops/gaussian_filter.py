@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg.ops.axis_factor import root_kernel
 from marginseg.ops.boundary import (
     BYTE_DTYPES,
     DTYPE_CODES,
@@ -23,8 +22,20 @@ from marginseg.ops.boundary import (
     core_of,
 )
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.numbers import number, numbers
+from marginseg.ops.root_kernel import root_kernel
+from marginseg.ops.transforms import Arguments, batched, differentiable, leading_batch
 
 KERNELS = ("sampled", "integrated")
+
+#: The kernel of fields, for the registered op only: see `half_kernel`.
+ROOT = "root"
+
+#: So many voxels a kernel reaches at most. Its weights are half a gigabyte then.
+LONGEST_RADIUS = 1 << 26
+
+#: So many weights are added up one by one.
+MOST_ADDED = 1 << 20
 
 
 def gaussian_filter(
@@ -75,35 +86,51 @@ def gaussian_filter(
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"input: expected a torch.Tensor, got {type(input).__name__}")
-    if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
-        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
-    sigmas = _per_axis(sigma, input.ndim)
-    if not (math.isfinite(truncate) and truncate > 0):
-        raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
-    arguments = (sigmas, checked_mode(mode), float(cval), float(truncate), kernel, float(ceiling))
+    sigmas = numbers("sigma", sigma)
+    if not isinstance(sigmas, tuple):
+        sigmas = (sigmas,) * input.ndim
+    reach = number("truncate", truncate)
+    _check(input, sigmas, mode, reach, kernel, KERNELS)
+    arguments = (sigmas, mode, number("cval", cval), reach, kernel, number("ceiling", ceiling))
     if undispatched(input):
-        return _forward(input, *arguments)
+        return _run(input, *arguments)
     result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
     return result
 
 
-def _per_axis(sigma: float | Sequence[float], ndim: int) -> tuple[float, ...]:
-    if isinstance(sigma, int | float):
-        sigmas: tuple[float, ...] = (float(sigma),) * ndim
-    else:
-        sigmas = tuple([float(s) for s in sigma])
-    if not 1 <= len(sigmas) <= 3:
+def _check(
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    truncate: float,
+    kernel: str,
+    kernels: Sequence[str] = (*KERNELS, ROOT),
+) -> None:
+    """Refuse what the core cannot filter. The ops call it too: nothing else guards its memory."""
+    if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
+        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
+    if not 1 <= len(sigma) <= 3 or len(sigma) > input.ndim:
         raise ValueError(
             f"sigma: expected one number for 1 to 3 axes or a sequence of 1 to 3 numbers, got "
-            f"{len(sigmas)} for an input of {ndim} axes"
+            f"{len(sigma)} for an input of {input.ndim} axes"
         )
-    if len(sigmas) > ndim:
-        raise ValueError(f"sigma: {len(sigmas)} numbers for an input of {ndim} axes")
-    if not all(math.isfinite(s) and s >= 0 for s in sigmas):
-        raise ValueError(f"sigma: expected finite numbers >= 0, got {list(sigmas)}")
-    return sigmas
+    # Comparisons alone: a compiler that follows them goes on, where math.isfinite would stop it.
+    if not 0 < truncate < math.inf:
+        raise ValueError(f"truncate: expected a finite number > 0, got {truncate}")
+    for s in sigma:
+        if not 0 <= s < math.inf:
+            raise ValueError(f"sigma: expected finite numbers >= 0, got {list(sigma)}")
+    if kernel not in kernels:
+        raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+    checked_mode(mode)
+
+
+def _refuse_long_kernels(sigma: Sequence[float], truncate: float) -> None:
+    if max(sigma) * truncate > LONGEST_RADIUS:
+        raise ValueError(
+            f"sigma: expected kernels of up to {LONGEST_RADIUS} voxels to each side, got "
+            f"{list(sigma)} with truncate {truncate}"
+        )
 
 
 def kernel_radius(sigma: float, truncate: float) -> int:
@@ -114,33 +141,50 @@ def kernel_radius(sigma: float, truncate: float) -> int:
         6
 
     """
-    return int(truncate * sigma + 0.5)
+    return int(min(truncate * sigma, 2.0**53) + 0.5)
 
 
 @lru_cache(maxsize=256)
-def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, Any]:
+def half_kernel(
+    sigma: float, truncate: float, kernel: str, longest: int | None = None
+) -> np.ndarray[Any, Any]:
     """Return the weights w[0..radius] of the symmetric kernel, in float64, read-only.
 
     Besides the public kernels there is ``"root"``, for fields: `root_kernel` of the length scale
     ``sigma`` and the tolerance ``truncate``.
+
+    Args:
+        sigma: In voxels, > 0.
+        truncate: The radius in standard deviations.
+        kernel: Which one.
+        longest: No more than w[0..longest] are asked for. They are those of the whole kernel,
+            which is not made where it is longer.
 
     Example:
         >>> half_kernel(1.0, 1.0, "sampled").round(4)
         array([0.4519, 0.2741])
 
     """
-    if kernel == "root":
+    if kernel == ROOT:
         return root_kernel(sigma, truncate)
     radius = kernel_radius(sigma, truncate)
-    k = np.arange(radius + 1, dtype=np.float64)
+    count = 1 + (radius if longest is None else min(radius, longest))
+    scale = sigma * math.sqrt(2.0)
     if kernel == "sampled":
-        weights = np.exp(-0.5 * (k / sigma) ** 2)
+        weights = np.exp(-0.5 * (np.arange(count) / sigma) ** 2)
     else:
         # One by one: they are few, and importing SciPy for them takes a second.
-        scale = sigma * math.sqrt(2.0)
-        edges = [math.erf((edge - 0.5) / scale) for edge in range(radius + 2)]
-        weights = 0.5 * np.diff(edges)
-    weights /= weights[0] + 2.0 * weights[1:].sum()
+        weights = 0.5 * np.diff([math.erf((edge - 0.5) / scale) for edge in range(count + 1)])
+    if count > radius:
+        total = weights[0] + 2.0 * weights[1:].sum()
+    elif kernel == "integrated":
+        total = math.erf((radius + 0.5) / scale)
+    elif radius <= MOST_ADDED:
+        total = 1.0 + 2.0 * np.exp(-0.5 * (np.arange(1, radius + 1) / sigma) ** 2).sum()
+    else:
+        # So many samples add up to the integral, to rounding.
+        total = math.sqrt(2.0 * math.pi) * sigma * math.erf((radius + 0.5) / scale)
+    weights /= total
     weights.setflags(write=False)
     return weights
 
@@ -170,11 +214,24 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _plan(shape: tuple[int, ...], sigma: tuple[float, ...], truncate: float, kernel: str) -> _Plan:
+def _plan(
+    shape: tuple[int, ...],
+    sigma: tuple[float, ...],
+    truncate: float,
+    kernel: str,
+    *,
+    zero_outside: bool,
+) -> _Plan:
     first = len(shape) - len(sigma)
     missing = 3 - len(sigma)
+    if not zero_outside:
+        _refuse_long_kernels(sigma, truncate)
+    # No two voxels are further apart than an axis is long, and beyond its ends there is nothing.
+    # (A kernel of one weight would be no filter at all to the core.)
+    longest = [max(1, size - 1) if zero_outside else None for size in shape[first:]]
     weights = [_IDENTITY] * missing + [
-        half_kernel(s, truncate, kernel) if s else _IDENTITY for s in sigma
+        half_kernel(s, truncate, kernel, most) if s else _IDENTITY
+        for s, most in zip(sigma, longest, strict=True)
     ]
     return _Plan(
         math.prod(shape[:first]),
@@ -194,6 +251,19 @@ def _forward(
     kernel: str,
     ceiling: float,
 ) -> Tensor:
+    _check(input, sigma, mode, truncate, kernel)
+    return _run(input, sigma, mode, cval, truncate, kernel, ceiling)
+
+
+def _run(
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    cval: float,
+    truncate: float,
+    kernel: str,
+    ceiling: float,
+) -> Tensor:
     core = core_of(input)
     if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
         source, dtype = input.contiguous(), torch.float32
@@ -202,7 +272,13 @@ def _forward(
         source = input.to(dtype).contiguous()
     output = torch.empty(input.shape, dtype=dtype, device=input.device)
     if output.numel():
-        plan = _plan(tuple(input.shape), tuple(sigma), truncate, kernel)
+        plan = _plan(
+            tuple(input.shape),
+            tuple(sigma),
+            truncate,
+            kernel,
+            zero_outside=mode == "constant" and cval == 0.0,
+        )
         core.run(
             core.kernels.gaussian_filter,
             input.device,
@@ -230,15 +306,17 @@ def _adjoint(
     The kernel is symmetric, so with zeros outside it is the filter itself. For other modes, filter
     onto the extended array and add what lands beyond the ends to the voxels it was copied from.
     """
-    if mode == "constant":
-        return _forward(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+    _check(input, sigma, mode, truncate, kernel)
+    if mode == "constant" or not input.numel():
+        return _run(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+    _refuse_long_kernels(sigma, truncate)
     radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
     padding = [width for radius in reversed(radii) for width in (radius, radius)]
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
-    spread = _forward(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
+    spread = _run(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
     for axis, radius in enumerate(radii, start=-len(radii)):
         spread = _folded(spread, axis, input.shape[axis], radius, mode)
-    return spread.to(input.dtype)
+    return spread.to(_result_dtype(input.dtype))
 
 
 def _folded(spread: Tensor, axis: int, size: int, radius: int, mode: str) -> Tensor:
@@ -292,20 +370,48 @@ def _result_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.float32
 
 
-def _fake(input: Tensor, *_: object) -> Tensor:
+def _fake(
+    input: Tensor,
+    sigma: Sequence[float],
+    mode: str,
+    cval: float,
+    truncate: float,
+    kernel: str,
+    ceiling: float,
+) -> Tensor:
+    _check(input, sigma, mode, truncate, kernel)
     return input.new_empty(input.shape, dtype=_result_dtype(input.dtype))
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    # gaussian_filter has the arguments (input, sigma, mode, cval, truncate, kernel, ceiling), its
-    # adjoint the same without cval and ceiling.
-    options = inputs[4:6] if len(inputs) == 7 else inputs[3:5]
-    ctx.arguments = (*inputs[1:3], *options)
+def _adjoint_fake(
+    input: Tensor, sigma: Sequence[float], mode: str, truncate: float, kernel: str
+) -> Tensor:
+    return _fake(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+
+
+# The filter is linear but for what cval adds, and so are its derivatives.
+
+
+def _remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+    _, sigma, mode, _, truncate, kernel, _ = arguments
+    ctx.arguments = sigma, mode, truncate, kernel
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     filtered = torch.ops.marginseg.gaussian_filter_adjoint(gradient, *ctx.arguments)
     return filtered, None, None, None, None, None, None
+
+
+def _tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
+    _, sigma, mode, _, truncate, kernel, _ = arguments
+    filtered: Tensor = torch.ops.marginseg.gaussian_filter(
+        tangents[0], sigma, mode, 0.0, truncate, kernel, math.inf
+    )
+    return filtered
+
+
+def _adjoint_remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
+    ctx.arguments = arguments[1:]
 
 
 def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -316,13 +422,22 @@ def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return filtered, None, None, None, None
 
 
+def _adjoint_tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
+    filtered: Tensor = torch.ops.marginseg.gaussian_filter_adjoint(tangents[0], *arguments[1:])
+    return filtered
+
+
 implement("gaussian_filter", _forward)
+torch.library.register_fake("marginseg::gaussian_filter", _fake, lib=library)
+differentiable("gaussian_filter", backward=_backward, remember=_remember, tangent=_tangent)
+batched("gaussian_filter", leading_batch("gaussian_filter"))
+
 implement("gaussian_filter_adjoint", _adjoint)
-for _name, _derivative in (
-    ("gaussian_filter", _backward),
-    ("gaussian_filter_adjoint", _adjoint_backward),
-):
-    torch.library.register_fake(f"marginseg::{_name}", _fake, lib=library)
-    torch.library.register_autograd(
-        f"marginseg::{_name}", _derivative, setup_context=_remember, lib=library
-    )
+torch.library.register_fake("marginseg::gaussian_filter_adjoint", _adjoint_fake, lib=library)
+differentiable(
+    "gaussian_filter_adjoint",
+    backward=_adjoint_backward,
+    remember=_adjoint_remember,
+    tangent=_adjoint_tangent,
+)
+batched("gaussian_filter_adjoint", leading_batch("gaussian_filter_adjoint"))

@@ -38,15 +38,33 @@ def undispatched(*tensors: Tensor) -> bool:
     So it is for plain CPU tensors that no derivative, compiler, transform or mode watches: nothing
     would happen on the way, and on small volumes the way takes longer than the kernels.
     """
-    if _included is None or _function_mode is None or _included() != _USUAL:
+    if torch.compiler.is_compiling() or _included is None or _function_mode is None:
         return False
-    if torch.compiler.is_compiling() or _function_mode() or forward_ad._current_level >= 0:
+    if _included() != _USUAL or _function_mode() or forward_ad._current_level >= 0:
         return False
     recording = torch.is_grad_enabled()
     for tensor in tensors:
         if type(tensor) is not Tensor or not tensor.is_cpu or (recording and tensor.requires_grad):
             return False
+        # Their memory does not hold their values: torch negates or fills it on the way.
+        if tensor.is_neg() or tensor._is_zerotensor():
+            return False
     return True
+
+
+def transformed() -> bool:
+    """Whether one of ``torch.func``'s transforms (grad, jvp, vmap) is at work."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the host can look at a tensor's values.
+
+    It cannot where a graph is compiled or captured, nor where vmap has others beside them.
+    """
+    if torch.compiler.is_compiling() or transformed():
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def followed() -> bool:

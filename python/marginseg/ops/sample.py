@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, core_of
+from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, check_devices, core_of
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.transforms import Arguments, batched, in_front, one_by_one
 
 INTERPOLATIONS = ("nearest", "linear")
 
@@ -73,12 +75,17 @@ def _check(
     if fits:
         sizes, ranks = zip(*(factor.shape for factor in factors), strict=True)
         fits = given[1:] == (*shape[:batch], n, *ranks) and shape[-n:] == sizes
+        if 0 in ranks:
+            raise ValueError(f"factors: expected at least one column each, got {ranks}")
     if not fits:
         raise ValueError(
             f"coefficients: expected shape (samples, *batch, {n}, *ranks) for a label of shape "
             f"{tuple(shape)} and factors {[tuple(factor.shape) for factor in factors]}, "
             f"got {tuple(given)}"
         )
+    check_devices(label, coefficients=coefficients)
+    for factor in factors:
+        check_devices(label, factors=factor)
 
 
 library.define(
@@ -90,9 +97,7 @@ def _forward(
     label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
 ) -> Tensor:
     _check(label, coefficients, factors, interpolation)
-    core = core_of(label, coefficients=coefficients)
-    for factor in factors:
-        core_of(label, factors=factor)
+    core = core_of(label)
     n = len(factors)
     shape = label.shape
     batch = coefficients.ndim - n - 2
@@ -119,9 +124,35 @@ def _forward(
     return output
 
 
-def _fake(label: Tensor, coefficients: Tensor, *_: object) -> Tensor:
+def _fake(
+    label: Tensor, coefficients: Tensor, factors: Sequence[Tensor], interpolation: str
+) -> Tensor:
+    _check(label, coefficients, factors, interpolation)
     return label.new_empty((coefficients.shape[0], *label.shape))
+
+
+def _batch(
+    info: Any,
+    in_dims: Arguments,
+    label: Tensor,
+    coefficients: Tensor,
+    factors: Sequence[Tensor],
+    interpolation: str,
+) -> tuple[Tensor, int]:
+    op = torch.ops.marginseg.sample
+    if any(dim is not None for dim in in_dims[2]):
+        arguments = (label, coefficients, factors, interpolation)
+        return one_by_one("sample", info, in_dims, arguments)
+    if in_dims[1] is None:
+        # Channels share a field: the batch becomes one, behind the batch axes that have their own.
+        place = coefficients.ndim - len(factors) - 2
+        labels = label.movedim(in_dims[0], place)
+        return op(labels, coefficients, factors, interpolation), place + 1
+    drawn = coefficients.movedim(in_dims[1], 1)
+    labels = in_front(label, in_dims[0], info.batch_size)
+    return op(labels, drawn, factors, interpolation), 1
 
 
 implement("sample", _forward)
 torch.library.register_fake("marginseg::sample", _fake, lib=library)
+batched("sample", _batch)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import torch
@@ -15,11 +15,14 @@ from marginseg.ops.boundary import (
     FLOATING_DTYPES,
     LABEL_DTYPES,
     MODES,
+    check_devices,
     checked_mode,
     computing_dtype,
     core_of,
 )
 from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.numbers import integer, number
+from marginseg.ops.transforms import Arguments, batched, differentiable, in_front
 
 INTERPOLATIONS = ("linear", "nearest")
 
@@ -84,20 +87,23 @@ def warp(
     for name, value in (("input", input), ("displacement", displacement)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    if not isinstance(cval, Real):
-        raise TypeError(f"cval: expected a number, got {type(cval).__name__}")
-    if spatial_dims not in (None, 1, 2, 3):
-        raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims!r}")
-    if input.device != displacement.device:
-        raise ValueError(
-            f"displacement: expected the input's device {input.device}, got {displacement.device}"
-        )
+    if spatial_dims is not None:
+        spatial_dims = integer("spatial_dims", spatial_dims)
+        if not 1 <= spatial_dims <= 3:
+            raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {spatial_dims}")
+    if not isinstance(cval, int | float):
+        cval = _one_value(cval)
     n = _spatial_dims(input.shape, displacement.shape, spatial_dims)
     _check(input, displacement, n, interpolation, mode, cval)
-    value = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
+    outside = int(cval) if input.dtype in LABEL_DTYPES else float(cval)
     if undispatched(input, displacement):
-        return _run(input, displacement, n, interpolation, mode, value)
-    return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, value)
+        return _run(input, displacement, n, interpolation, mode, outside)
+    return torch.ops.marginseg.warp(input, displacement, n, interpolation, mode, outside)
+
+
+def _one_value(cval: Any) -> float:
+    """Return an integer as it is, for no float64 holds every int64 label."""
+    return int(cval) if isinstance(cval, Integral) else number("cval", cval)
 
 
 def _fits(n: int, input: Sequence[int], displacement: Sequence[int]) -> bool:
@@ -140,6 +146,8 @@ def _check(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected linear or nearest, got {interpolation!r}")
     checked_mode(mode)
+    if not isinstance(cval, Real | torch.SymFloat | torch.SymInt):
+        raise TypeError(f"cval: expected a real number, got {cval!r}")
     if input.dtype in LABEL_DTYPES:
         low, high = (0, 1) if input.dtype is torch.bool else _range(input.dtype)
         if not (low <= cval <= high and int(cval) == cval):
@@ -149,13 +157,16 @@ def _check(
             f"displacement: expected shape (*batch, {n}, *spatial), {n} spatial axes, for an input "
             f"of shape {tuple(input.shape)}, got {tuple(displacement.shape)}"
         )
+    check_devices(input, displacement=displacement)
 
 
 def _check_derivative(name: str, tensor: Tensor, like: Tensor) -> None:
-    if not like.dtype.is_floating_point:
-        raise TypeError(f"input: expected a floating dtype, got {like.dtype}")
+    for of, dtype in (("input", like.dtype), (name, tensor.dtype)):
+        if dtype not in FLOATING_DTYPES:
+            raise TypeError(f"{of}: expected a floating dtype, got {dtype}")
     if tensor.shape != like.shape:
         raise ValueError(f"{name}: expected shape {tuple(like.shape)}, got {tuple(tensor.shape)}")
+    check_devices(like, **{name: tensor})
 
 
 def _range(dtype: torch.dtype) -> tuple[int, int]:
@@ -206,7 +217,7 @@ def _forward(
 def _run(
     input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
 ) -> Tensor:
-    core = core_of(input, displacement=displacement)
+    core = core_of(input)
     label = input.dtype in LABEL_DTYPES
     computing = computing_dtype(displacement.dtype if label else input.dtype)
     field = displacement.to(computing).contiguous()
@@ -236,7 +247,7 @@ def _backward_kernel(
 ) -> tuple[Tensor, Tensor]:
     _check(input, displacement, n, interpolation, mode, cval)
     _check_derivative("gradient", gradient, input)
-    core = core_of(input, displacement=displacement, gradient=gradient)
+    core = core_of(input)
     computing = computing_dtype(input.dtype)
     field = displacement.to(computing).contiguous()
     source = gradient.to(computing).contiguous()
@@ -274,13 +285,7 @@ def _double_backward_kernel(
     _check_derivative("gradient", gradient, input)
     _check_derivative("input_weight", input_weight, input)
     _check_derivative("displacement_weight", displacement_weight, displacement)
-    core = core_of(
-        input,
-        displacement=displacement,
-        gradient=gradient,
-        input_weight=input_weight,
-        displacement_weight=displacement_weight,
-    )
+    core = core_of(input)
     computing = computing_dtype(input.dtype)
     across, along, source, field = (
         tensor.to(computing).contiguous()
@@ -311,14 +316,19 @@ def _double_backward_kernel(
     )
 
 
-def _fake(input: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(input, memory_format=torch.contiguous_format)
+def _fake(
+    input: Tensor, displacement: Tensor, n: int, interpolation: str, mode: str, cval: float
+) -> Tensor:
+    _check(input, displacement, n, interpolation, mode, cval)
+    return _like(input)
 
 
 def _backward_fake(
-    gradient: Tensor, input: Tensor, displacement: Tensor, *_: object
+    gradient: Tensor, input: Tensor, displacement: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    return _fake(input), _fake(displacement)
+    _check(input, displacement, *options)
+    _check_derivative("gradient", gradient, input)
+    return _like(input), _like(displacement)
 
 
 def _double_backward_fake(
@@ -327,51 +337,168 @@ def _double_backward_fake(
     gradient: Tensor,
     input: Tensor,
     displacement: Tensor,
-    *_: object,
+    *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _fake(gradient), _fake(input), _fake(displacement)
+    _check(input, displacement, *options)
+    _check_derivative("gradient", gradient, input)
+    _check_derivative("input_weight", input_weight, input)
+    _check_derivative("displacement_weight", displacement_weight, displacement)
+    return _like(gradient), _like(input), _like(displacement)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-    ctx.arguments = inputs[2:]
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    input, displacement = ctx.saved_tensors
-    gradients = torch.ops.marginseg.warp_backward(gradient, input, displacement, *ctx.arguments)
+# Of L = <gradient, warp(input, displacement)>, warp_backward is the derivative with respect to
+# both, and warp_double_backward that of <weights, warp_backward>, with respect to all three. The
+# latter's first result is the derivative of warp in the direction of the weights, for whatever
+# gradient; the others are the second derivatives of L, contracted with the weights.
+
+
+def _remember(ctx: Any, arguments: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*[value for value in arguments if isinstance(value, Tensor)])
+    ctx.options = arguments[-4:]
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+    if gradient is None:
+        return (None,) * 6
+    gradients = torch.ops.marginseg.warp_backward(gradient, *ctx.saved_tensors, *ctx.options)
     return *gradients, None, None, None, None
 
 
-def _remember_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.arguments = inputs[3:]
+def _tangent(arguments: Arguments, tangents: Arguments) -> Tensor | None:
+    input, displacement, *options = arguments
+    if not input.dtype.is_floating_point:
+        return None
+    moved, pushed = tangents[:2]
+    if pushed is None:
+        warped: Tensor = torch.ops.marginseg.warp(moved, displacement, *options[:-1], 0.0)
+        return warped
+    weights = _filled(tangents[:2], (input, displacement))
+    of_both: Tensor = torch.ops.marginseg.warp_double_backward(
+        *weights, torch.zeros_like(input), input, displacement, *options
+    )[0]
+    return of_both
 
 
 def _double_backward(
-    ctx: Any, input_weight: Tensor, displacement_weight: Tensor
+    ctx: Any, input_weight: Tensor | None, displacement_weight: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    _, *places = ctx.saved_tensors
+    if input_weight is None and displacement_weight is None:
+        return (None,) * 7
     second = torch.ops.marginseg.warp_double_backward(
-        input_weight, displacement_weight, *ctx.saved_tensors, *ctx.arguments
+        *_filled((input_weight, displacement_weight), places), *ctx.saved_tensors, *ctx.options
     )
     return *second, None, None, None, None
 
 
-def _third_derivative(ctx: Any, *_: Tensor) -> tuple[None, ...]:
-    raise NotImplementedError("warp: differentiable twice, a third derivative was asked for")
+def _backward_tangent(arguments: Arguments, tangents: Arguments) -> tuple[Tensor, ...]:
+    input, displacement, *options = arguments[1:]
+    moved = tangents[0]
+    terms = []
+    if moved is not None:
+        terms.append(torch.ops.marginseg.warp_backward(moved, input, displacement, *options))
+    if any(tangent is not None for tangent in tangents[1:3]):
+        weights = _filled(tangents[1:3], (input, displacement))
+        second = torch.ops.marginseg.warp_double_backward(*weights, *arguments)
+        terms.append(second[1:])
+    return _summed(terms)
+
+
+def _third_derivative(
+    ctx: Any, first: Tensor | None, *others: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    _refuse_third(*others)
+    if first is None:
+        return (None,) * 9
+    input_weight, displacement_weight, _, *places = ctx.saved_tensors
+    weights = torch.ops.marginseg.warp_backward(first, *places, *ctx.options)
+    second = torch.ops.marginseg.warp_double_backward(
+        input_weight, displacement_weight, first, *places, *ctx.options
+    )
+    return *weights, None, *second[1:], None, None, None, None
+
+
+def _double_backward_tangent(arguments: Arguments, tangents: Arguments) -> tuple[Tensor, ...]:
+    _refuse_third(*tangents[3:5])
+    op = torch.ops.marginseg.warp_double_backward
+    terms = []
+    if any(tangent is not None for tangent in tangents[:2]):
+        terms.append(op(*_filled(tangents[:2], arguments[:2]), *arguments[2:]))
+    if tangents[2] is not None:
+        second = op(*arguments[:2], tangents[2], *arguments[3:])
+        terms.append((torch.zeros_like(second[0]), *second[1:]))
+    return _summed(terms)
+
+
+def _refuse_third(*asked_for: Tensor | None) -> None:
+    if any(tensor is not None for tensor in asked_for):
+        raise NotImplementedError(
+            "warp: differentiable twice, the second time in reverse mode where the first was in "
+            "forward mode; another derivative was asked for"
+        )
+
+
+def _filled(tensors: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Put zeros in the place of what is not there."""
+    return [
+        torch.zeros_like(other) if tensor is None else tensor
+        for tensor, other in zip(tensors, like, strict=True)
+    ]
+
+
+def _summed(terms: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return tuple(sum(parts[1:], start=parts[0]) for parts in zip(*terms, strict=True))
+
+
+def _batch(
+    info: Any, in_dims: Arguments, input: Tensor, displacement: Tensor, *options: Any
+) -> tuple[Tensor, int]:
+    op = torch.ops.marginseg.warp
+    if in_dims[1] is None:
+        # Channels share a field: the batch becomes one, behind the field's own batch axes.
+        place = displacement.ndim - options[0] - 1
+        return op(input.movedim(in_dims[0], place), displacement, *options), place
+    fields = displacement.movedim(in_dims[1], 0)
+    return op(in_front(input, in_dims[0], info.batch_size), fields, *options), 0
+
+
+def _derivative_batch(name: str) -> Callable[..., tuple[Any, Any]]:
+    op = getattr(torch.ops.marginseg, name)
+
+    def rule(info: Any, in_dims: Arguments, *arguments: Any) -> tuple[Any, Any]:
+        tensors = [
+            in_front(tensor, dim, info.batch_size)
+            for tensor, dim in zip(arguments[:-4], in_dims, strict=False)
+        ]
+        output = op(*tensors, *arguments[-4:])
+        return output, (0,) * len(output)
+
+    return rule
 
 
 implement("warp", _forward)
-implement("warp_backward", _backward_kernel)
-implement("warp_double_backward", _double_backward_kernel)
 torch.library.register_fake("marginseg::warp", _fake, lib=library)
+differentiable("warp", backward=_backward, remember=_remember, tangent=_tangent)
+batched("warp", _batch)
+
+implement("warp_backward", _backward_kernel)
 torch.library.register_fake("marginseg::warp_backward", _backward_fake, lib=library)
-torch.library.register_fake("marginseg::warp_double_backward", _double_backward_fake, lib=library)
-torch.library.register_autograd("marginseg::warp", _backward, setup_context=_remember, lib=library)
-torch.library.register_autograd(
-    "marginseg::warp_backward",
-    _double_backward,
-    setup_context=_remember_backward,
-    lib=library,
+differentiable(
+    "warp_backward", backward=_double_backward, remember=_remember, tangent=_backward_tangent
 )
-torch.library.register_autograd("marginseg::warp_double_backward", _third_derivative, lib=library)
+batched("warp_backward", _derivative_batch("warp_backward"))
+
+implement("warp_double_backward", _double_backward_kernel)
+torch.library.register_fake("marginseg::warp_double_backward", _double_backward_fake, lib=library)
+differentiable(
+    "warp_double_backward",
+    backward=_third_derivative,
+    remember=_remember,
+    tangent=_double_backward_tangent,
+)
+batched("warp_double_backward", _derivative_batch("warp_double_backward"))
