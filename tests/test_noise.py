@@ -233,3 +233,26 @@ def test_expected_volume_in_parts_and_of_no_label(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(noise.expected_volume(label), whole, rtol=1e-14, atol=0)
     assert noise.expected_volume(label[:0]).shape == (0,)
     assert noise.volume_loss(label[:0]).shape == (0,)
+
+
+def test_the_default_length_scale_is_that_of_the_extent_only():
+    label = torch.ones(6, 6, dtype=torch.uint8)
+    for units, spacing in (("mm", (1.0, 1.0)), ("voxel", None)):
+        noise = GaussianFieldNoise(2, units=units, spacing=spacing)
+        assert noise.marginals(label).shape == label.shape
+        for draw in (noise.sample, noise.sample_folded):
+            with pytest.raises(ValueError, match="^length_scale: needed with units="):
+                draw(label)
+        with pytest.raises(ValueError, match="^length_scale: needed with units="):
+            noise.displacement((6, 6))
+        assert "length_scale=None" in repr(noise)
+    assert GaussianFieldNoise(0.02).length_scale == pytest.approx(0.15 * 2**0.5)
+
+
+def test_dtypes_that_are_not_computed_in_are_told_from_those_that_are():
+    noise = GaussianFieldNoise(0.02)
+    for dtype in (torch.int8, torch.uint16, torch.complex64):
+        label = torch.ones(6, 6).to(dtype)
+        for call in (noise.sample, noise.marginals, noise.expected_volume, noise.volume_loss):
+            with pytest.raises(TypeError, match=f"^label: expected .*int64, got {dtype}"):
+                call(label)

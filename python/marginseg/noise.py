@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
+from marginseg.ops.boundary import BYTE_DTYPES, FLOATING_DTYPES, LABEL_DTYPES, listed
 from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
@@ -47,7 +47,9 @@ class GaussianFieldNoise:
         std: a, >= 0: how far a border moves. One number, or one for each axis. A voxel keeps its
             label's border within ±2a in 95 % of the samples.
         length_scale: b, > 0: over which distance the displacement changes. One number, or one for
-            each axis. Short length scales fold the volume over, see :meth:`sample_folded`.
+            each axis; the default is 0.15·√2 of the extent, and in other units samples need a
+            number (marginals do not depend on it). Short length scales fold the volume over, see
+            :meth:`sample_folded`.
         units: Of ``std`` and ``length_scale``: ``"extent"`` (fractions of the domain along each
             axis), ``"mm"`` (then ``spacing`` is needed) or ``"voxel"``.
         spacing: Voxel size in millimetres along each spatial axis.
@@ -73,7 +75,7 @@ class GaussianFieldNoise:
     def __init__(
         self,
         std: float | Sequence[float],
-        length_scale: float | Sequence[float] = DEFAULT_LENGTH_SCALE,
+        length_scale: float | Sequence[float] | None = None,
         units: str = "extent",
         *,
         spacing: Sequence[float] | None = None,
@@ -91,7 +93,11 @@ class GaussianFieldNoise:
         if units == "mm" and spacing is None:
             raise ValueError('spacing: needed with units="mm"')
         self.std = _numbers("std", std, positive=False)
-        self.length_scale = _numbers("length_scale", length_scale, positive=True)
+        if length_scale is None and units == "extent":
+            length_scale = DEFAULT_LENGTH_SCALE
+        self.length_scale = (
+            None if length_scale is None else _numbers("length_scale", length_scale, positive=True)
+        )
         self.units = units
         self.spacing = None if spacing is None else _numbers("spacing", spacing, positive=True)
         self.interpolation = interpolation
@@ -128,7 +134,17 @@ class GaussianFieldNoise:
         return self._in_voxels(self.std, shape)
 
     def length_scale_in_voxels(self, shape: Sequence[int]) -> tuple[float, ...]:
-        """Return b along each axis of a volume of ``shape``, in voxels."""
+        """Return b along each axis of a volume of ``shape``, in voxels.
+
+        Raises:
+            ValueError: It was not given, and the units are not those of the default.
+
+        """
+        if self.length_scale is None:
+            raise ValueError(
+                f"length_scale: needed with units={self.units!r}; the default is a fraction of the "
+                "extent"
+            )
         return self._in_voxels(self.length_scale, shape)
 
     def displacement(
@@ -353,7 +369,7 @@ class GaussianFieldNoise:
         """Return the spatial sizes of a label that is to be deformed."""
         spatial = self._spatial_shape(label)
         if label.dtype not in LABEL_DTYPES:
-            raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
+            raise TypeError(f"label: expected {listed(LABEL_DTYPES)}, got {label.dtype}")
         n, batch_dims = integer("n", n), integer("batch_dims", batch_dims)
         if n < 1:
             raise ValueError(f"n: expected at least 1, got {n}")
@@ -433,6 +449,9 @@ class GaussianFieldNoise:
 
     @staticmethod
     def _check_range(label: Tensor) -> None:
+        if label.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES):
+            expected = listed((*FLOATING_DTYPES, *LABEL_DTYPES))
+            raise TypeError(f"label: expected {expected}, got {label.dtype}")
         if label.dtype is torch.bool or not readable(label) or not label.numel():
             return
         low, high = torch.stack(torch.aminmax(label.detach())).tolist()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marginseg.ops.boundary import FLOATING_DTYPES
-from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
 from marginseg.ops.library import readable, transformed
 from marginseg.ops.numbers import integer, number
 
@@ -179,12 +179,7 @@ def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> in
         n = integer("spatial_dims", spatial_dims)
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
-    if readable(probabilities) and probabilities.numel():
-        low, high = torch.stack(torch.aminmax(probabilities.detach())).tolist()
-        if not (low >= 0.0 and high <= 1.0):  # NaN fails too
-            raise ValueError(
-                f"probabilities: expected values within [0, 1], got {low:g} to {high:g}"
-            )
+    refuse_improbable("probabilities", probabilities)
     return n
 
 

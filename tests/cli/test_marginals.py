@@ -84,3 +84,14 @@ def test_only_where_it_is_not_0_is_it_computed(
         assert_array_equal(load(output).squeeze(), model.marginals(mask).numpy())
         expected = float(model.expected_volume(mask)) * mask.numel()
         assert float(result.stdout.splitlines()[1].split()[2]) == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("std", [3e4, 1e9])
+def test_a_std_beyond_the_volume_leaves_next_to_nothing(
+    label: Path, tmp_path: Path, std: float
+) -> None:
+    result = run("marginals", label, "--std", std, "--units", "voxel", "-o", tmp_path / "m.nii")
+    assert result.exit_code == 0, result.output
+    values = load(tmp_path / "m.nii")
+    assert 0 <= values.min() <= values.max() < 1e-9
+    assert float(result.stdout.splitlines()[1].split()[2]) == 0.0

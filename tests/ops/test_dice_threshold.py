@@ -241,3 +241,21 @@ def test_inputs_that_require_gradients_do_not_warn(device):
 def test_bad_arguments_are_named(call, error, message):
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.25, float("nan"), float("inf")])
+def test_what_is_no_probability_is_refused_where_that_is_asked(device, bad):
+    values = torch.tensor([0.2, bad, 0.9], device=device)
+    offsets = torch.tensor([0, 3], device=device)
+    calls = (
+        lambda check: dice_threshold(values, spatial_dims=1, check=check),
+        lambda check: dice_threshold(values, spatial_dims=1, method="sort", check=check),
+        lambda check: segment_dice_threshold(values, offsets, check=check),
+        lambda check: dice_curve(values, check=check),
+    )
+    for call in calls:
+        call(False)
+        with pytest.raises(ValueError, match="^(probabilities|values): expected values within"):
+            call(True)
+    good = torch.tensor([0.0, 1.0, 0.5], device=device)
+    assert dice_threshold(good, spatial_dims=1, check=True) == dice_threshold(good, spatial_dims=1)

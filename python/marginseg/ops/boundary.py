@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,6 +38,18 @@ DTYPE_CODES: Final = {
 BYTE_DTYPES: Final = (torch.uint8, torch.bool)
 LABEL_DTYPES: Final = (torch.uint8, torch.bool, torch.int16, torch.int32, torch.int64)
 FLOATING_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def listed(dtypes: Iterable[torch.dtype]) -> str:
+    """Name dtypes for a message.
+
+    Example:
+        >>> listed((torch.uint8, torch.bool))
+        'uint8 or bool'
+
+    """
+    *others, last = [str(dtype).removeprefix("torch.") for dtype in dtypes]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class Core(NamedTuple):

@@ -15,7 +15,7 @@ from marginseg.ops.boundary import (
     computing_dtype,
     core_of,
 )
-from marginseg.ops.library import implement, library, transformed, undispatched
+from marginseg.ops.library import implement, library, readable, transformed, undispatched
 from marginseg.ops.numbers import integer
 from marginseg.ops.transforms import (
     Arguments,
@@ -59,7 +59,7 @@ class DiceCurve(NamedTuple):
 
 
 def dice_threshold(
-    probabilities: Tensor, *, spatial_dims: int, method: str = "iterate"
+    probabilities: Tensor, *, spatial_dims: int, method: str = "iterate", check: bool = False
 ) -> DiceThreshold:
     r"""Find the threshold at which Dice is largest, for each case and channel.
 
@@ -81,6 +81,9 @@ def dice_threshold(
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
         spatial_dims: How many trailing axes are one map, >= 1.
         method: ``"iterate"`` or ``"sort"``.
+        check: Whether values outside [0, 1] and NaN are refused. Without, nobody looks, and what is
+            found of such values means nothing (a Dice above 1, say). On a GPU the host waits to
+            look; in a compiled function, under vmap and in a CUDA graph it does not look.
 
     Returns:
         :class:`DiceThreshold` of tensors of the leading shape. A map without mass (or voxels) has
@@ -89,7 +92,8 @@ def dice_threshold(
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor.
-        ValueError: ``spatial_dims`` or ``method`` is out of its range.
+        ValueError: ``spatial_dims`` or ``method`` is out of its range, or a value is, with
+            ``check``.
 
     Example:
         >>> import torch
@@ -101,6 +105,8 @@ def dice_threshold(
     """
     _check("probabilities", probabilities, method)
     n = _checked_spatial_dims(probabilities, spatial_dims)
+    if check:
+        refuse_improbable("probabilities", probabilities)
     values = _detached(probabilities)
     if undispatched(values):
         return DiceThreshold(*_regular(values, n, method))
@@ -108,7 +114,7 @@ def dice_threshold(
 
 
 def segment_dice_threshold(
-    values: Tensor, offsets: Tensor, *, method: str = "iterate"
+    values: Tensor, offsets: Tensor, *, method: str = "iterate", check: bool = False
 ) -> DiceThreshold:
     """Do the same for maps of different sizes, laid end to end.
 
@@ -118,6 +124,7 @@ def segment_dice_threshold(
             [0, len(values)]: map i is ``values[offsets[i]:offsets[i + 1]]``. On a GPU nobody waits
             to check them: if they are not so, every map gets NaN, NaN and 0.
         method: As for :func:`dice_threshold`.
+        check: As for :func:`dice_threshold`.
 
     Returns:
         :class:`DiceThreshold` of k entries.
@@ -134,17 +141,22 @@ def segment_dice_threshold(
 
     """
     _check_segments(values, offsets, method)
+    if check:
+        refuse_improbable("values", values)
     return DiceThreshold(
         *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method)
     )
 
 
-def dice_curve(probabilities: Tensor, *, spatial_dims: int | None = None) -> DiceCurve:
+def dice_curve(
+    probabilities: Tensor, *, spatial_dims: int | None = None, check: bool = False
+) -> DiceCurve:
     """Return Dice and volume of {m >= t} for t = every value of the map.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
         spatial_dims: How many trailing axes are one map; the default is all.
+        check: As for :func:`dice_threshold`.
 
     Returns:
         :class:`DiceCurve` of tensors of shape (*leading, voxels). Equal values hold the same Dice
@@ -168,7 +180,22 @@ def dice_curve(probabilities: Tensor, *, spatial_dims: int | None = None) -> Dic
         spatial_dims = max(1, probabilities.ndim)
         probabilities = torch.atleast_1d(probabilities)
     n = _checked_spatial_dims(probabilities, spatial_dims)
+    if check:
+        refuse_improbable("probabilities", probabilities)
     return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n))
+
+
+def refuse_improbable(name: str, values: Tensor) -> None:
+    """Refuse values outside [0, 1] and NaN, wherever the host may look at them.
+
+    Raises:
+        ValueError: There are some; the message names the argument.
+
+    """
+    if readable(values) and values.numel():
+        low, high = torch.stack(torch.aminmax(values.detach())).tolist()
+        if not (low >= 0.0 and high <= 1.0):  # NaN fails too
+            raise ValueError(f"{name}: expected values within [0, 1], got {low:g} to {high:g}")
 
 
 def _check(name: str, values: Tensor, method: str) -> None:

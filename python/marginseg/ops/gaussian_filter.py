@@ -20,6 +20,7 @@ from marginseg.ops.boundary import (
     checked_mode,
     computing_dtype,
     core_of,
+    listed,
 )
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.numbers import number, numbers
@@ -108,7 +109,9 @@ def _check(
 ) -> None:
     """Refuse what the core cannot filter. The ops call it too: nothing else guards its memory."""
     if input.dtype not in FLOATING_DTYPES and input.dtype not in LABEL_DTYPES:
-        raise TypeError(f"input: expected a real dtype, got {input.dtype}")
+        raise TypeError(
+            f"input: expected {listed((*FLOATING_DTYPES, *LABEL_DTYPES))}, got {input.dtype}"
+        )
     if not 1 <= len(sigma) <= 3 or len(sigma) > input.ndim:
         raise ValueError(
             f"sigma: expected one number for 1 to 3 axes or a sequence of 1 to 3 numbers, got "

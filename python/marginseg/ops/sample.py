@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, check_devices, core_of
+from marginseg.ops.boundary import DTYPE_CODES, LABEL_DTYPES, check_devices, core_of, listed
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.transforms import Arguments, batched, in_front, one_by_one
 
@@ -59,7 +59,7 @@ def _check(
     if not 1 <= n <= 3:
         raise ValueError(f"factors: expected 1 to 3 matrices, got {n}")
     if label.dtype not in LABEL_DTYPES:
-        raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
+        raise TypeError(f"label: expected {listed(LABEL_DTYPES)}, got {label.dtype}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected nearest or linear, got {interpolation!r}")
     if {coefficients.dtype, *[factor.dtype for factor in factors]} != {torch.float32}:

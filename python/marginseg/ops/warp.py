@@ -19,6 +19,7 @@ from marginseg.ops.boundary import (
     checked_mode,
     computing_dtype,
     core_of,
+    listed,
 )
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.numbers import integer, number
@@ -140,7 +141,9 @@ def _check(
 ) -> None:
     """Refuse what the core cannot read. The kernels call it too: nothing else guards its memory."""
     if input.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES):
-        raise TypeError(f"input: expected a floating, bool or integer dtype, got {input.dtype}")
+        raise TypeError(
+            f"input: expected {listed((*FLOATING_DTYPES, *LABEL_DTYPES))}, got {input.dtype}"
+        )
     if displacement.dtype not in FLOATING_DTYPES:
         raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
     if interpolation not in INTERPOLATIONS:
