@@ -91,8 +91,9 @@ def gaussian_filter(
     if not isinstance(sigmas, tuple):
         sigmas = (sigmas,) * input.ndim
     reach = number("truncate", truncate)
-    _check(input, sigmas, mode, reach, kernel, KERNELS)
-    arguments = (sigmas, mode, number("cval", cval), reach, kernel, number("ceiling", ceiling))
+    outside = number("cval", cval)
+    _check(input, sigmas, mode, outside, reach, kernel, KERNELS)
+    arguments = (sigmas, mode, outside, reach, kernel, number("ceiling", ceiling))
     if undispatched(input):
         return _run(input, *arguments)
     result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
@@ -103,6 +104,7 @@ def _check(
     input: Tensor,
     sigma: Sequence[float],
     mode: str,
+    cval: float,
     truncate: float,
     kernel: str,
     kernels: Sequence[str] = (*KERNELS, ROOT),
@@ -126,10 +128,8 @@ def _check(
     if kernel not in kernels:
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     checked_mode(mode)
-
-
-def _refuse_long_kernels(sigma: Sequence[float], truncate: float) -> None:
-    if max(sigma) * truncate > LONGEST_RADIUS:
+    # Where nothing lies outside, kernels are made no longer than the axes are.
+    if not (mode == "constant" and cval == 0.0) and max(sigma) * truncate > LONGEST_RADIUS:
         raise ValueError(
             f"sigma: expected kernels of up to {LONGEST_RADIUS} voxels to each side, got "
             f"{list(sigma)} with truncate {truncate}"
@@ -227,8 +227,6 @@ def _plan(
 ) -> _Plan:
     first = len(shape) - len(sigma)
     missing = 3 - len(sigma)
-    if not zero_outside:
-        _refuse_long_kernels(sigma, truncate)
     # No two voxels are further apart than an axis is long, and beyond its ends there is nothing.
     # (A kernel of one weight would be no filter at all to the core.)
     longest = [max(1, size - 1) if zero_outside else None for size in shape[first:]]
@@ -254,7 +252,7 @@ def _forward(
     kernel: str,
     ceiling: float,
 ) -> Tensor:
-    _check(input, sigma, mode, truncate, kernel)
+    _check(input, sigma, mode, cval, truncate, kernel)
     return _run(input, sigma, mode, cval, truncate, kernel, ceiling)
 
 
@@ -309,10 +307,9 @@ def _adjoint(
     The kernel is symmetric, so with zeros outside it is the filter itself. For other modes, filter
     onto the extended array and add what lands beyond the ends to the voxels it was copied from.
     """
-    _check(input, sigma, mode, truncate, kernel)
+    _check(input, sigma, mode, 0.0, truncate, kernel)
     if mode == "constant" or not input.numel():
         return _run(input, sigma, mode, 0.0, truncate, kernel, math.inf)
-    _refuse_long_kernels(sigma, truncate)
     radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
     padding = [width for radius in reversed(radii) for width in (radius, radius)]
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
@@ -382,7 +379,7 @@ def _fake(
     kernel: str,
     ceiling: float,
 ) -> Tensor:
-    _check(input, sigma, mode, truncate, kernel)
+    _check(input, sigma, mode, cval, truncate, kernel)
     return input.new_empty(input.shape, dtype=_result_dtype(input.dtype))
 
 

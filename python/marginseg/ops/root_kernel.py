@@ -58,6 +58,7 @@ def root_kernel(length_scale: float, tolerance: float) -> Matrix:
         tolerance: Of the covariance.
 
     Example:
+        >>> import numpy as np
         >>> kernel = root_kernel(0.5, 1e-6)
         >>> h = np.concatenate([kernel[:0:-1], kernel])
         >>> np.convolve(h, h)[len(h) - 1 : len(h) + 2].round(4)
