@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import marginseg
 from marginseg import accuracy, dice, expected_calibration_error, volume_bias, volume_ratio
 
 
@@ -79,3 +80,11 @@ def test_bad_arguments_are_named():
         expected_calibration_error(torch.tensor([1.5]), torch.zeros(1))
     with pytest.raises(ValueError, match="^bins"):
         expected_calibration_error(torch.zeros(1), torch.zeros(1), bins=0)
+
+
+@pytest.mark.parametrize(
+    ("bins", "error"), [(1e300, TypeError), (0, ValueError), (2**70, ValueError)]
+)
+def test_a_number_of_bins_is_an_integer(bins, error):
+    with pytest.raises(error, match="^bins: expected"):
+        marginseg.calibration_curve(torch.rand(4), torch.rand(4), bins=bins)

@@ -233,3 +233,9 @@ def test_expected_volume_in_parts_and_of_no_label(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(noise.expected_volume(label), whole, rtol=1e-14, atol=0)
     assert noise.expected_volume(label[:0]).shape == (0,)
     assert noise.volume_loss(label[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("n", [math.nan, 2.0, "2", True, None])
+def test_a_number_of_samples_is_an_integer(n):
+    with pytest.raises(TypeError, match="^n: expected an int, got"):
+        GaussianFieldNoise(std=0.02).sample(torch.zeros(4, 5, dtype=torch.bool), n)

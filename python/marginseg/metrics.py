@@ -150,8 +150,10 @@ def calibration_curve(
         ([0.25, 0.75], [0.5, 1.0])
 
     """
-    if bins < 1:
-        raise ValueError(f"bins: expected at least 1, got {bins}")
+    if not isinstance(bins, int):
+        raise TypeError(f"bins: expected an int, got {type(bins).__name__}")
+    if not 1 <= bins < 2**31:
+        raise ValueError(f"bins: expected at least 1, and less than 2^31, got {bins}")
     c, m, _ = _checked(probabilities, marginal, None)
     if not bool(((c >= 0) & (c <= 1)).all()):
         raise ValueError("probabilities: expected values within [0, 1]")

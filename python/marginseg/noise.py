@@ -342,8 +342,10 @@ class GaussianFieldNoise:
         spatial = self._spatial_shape(label)
         if label.dtype not in LABEL_DTYPES:
             raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
-        if n < 1:
-            raise ValueError(f"n: expected at least 1, got {n}")
+        if not isinstance(n, int) or isinstance(n, bool):
+            raise TypeError(f"n: expected an int, got {type(n).__name__}")
+        if not 1 <= n < 2**31:
+            raise ValueError(f"n: expected at least 1, and less than 2^31, got {n}")
         leading = label.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
@@ -396,6 +398,8 @@ class GaussianFieldNoise:
             return
         if label.is_cuda and torch.cuda.is_current_stream_capturing():
             return  # the host can't read it
+        if label.is_complex():
+            raise TypeError(f"label: expected a real dtype, got {label.dtype}")
         low, high = torch.stack(torch.aminmax(label.detach())).tolist()
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise ValueError(

@@ -339,3 +339,14 @@ def test_folded_share_of_known_displacements():
     assert folded_share(torch.zeros(4, 3, 1, 5, 5)).tolist() == [0.0] * 4
     with pytest.raises(ValueError, match="^displacement"):
         folded_share(torch.zeros(5, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_computed_in_float32(dtype):
+    field = torch.randn(2, 3, 6, 7, 8).to(dtype)
+    assert torch.equal(folded_share(field), folded_share(field.float()))
+
+
+def test_a_displacement_of_integers_is_refused():
+    with pytest.raises(TypeError, match="^displacement: expected a floating dtype"):
+        folded_share(torch.zeros(1, 4, dtype=torch.uint8))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, core_of
+from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
 from marginseg.ops.library import implement, library, undispatched
 
 
@@ -39,6 +39,9 @@ def folded_share(displacement: Tensor) -> Tensor:
         1.0
 
     """
+    if not displacement.is_floating_point():
+        raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
+    displacement = displacement.to(computing_dtype(displacement.dtype))
     shape = tuple(displacement.shape)
     n = next((k for k in (3, 2, 1) if len(shape) > k and shape[-k - 1] == k), None)
     if n is None:
