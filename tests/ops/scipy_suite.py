@@ -1,8 +1,8 @@
 """A plugin of pytest that puts marginseg in the place of SciPy, for SciPy's own tests.
 
 `gaussian_filter`, `gaussian_filter1d` and `map_coordinates` of `scipy.ndimage` call marginseg
-wherever it claims to do the same, and SciPy elsewhere. At the end, how often each happened, and why, is written
-to the file that SCIPY_SUITE_COUNTS names.
+wherever it claims to do the same, and SciPy elsewhere. At the end, how often each happened, and
+why, is written to the file that SCIPY_SUITE_COUNTS names.
 """
 
 from __future__ import annotations
