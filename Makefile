@@ -10,9 +10,10 @@ INSTALL := $(PIP) --no-build-isolation
 # Tests share the cores; each process imports torch, so there is no use in many.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+SANITIZED := build/sanitized
 EMULATION := $(shell find tests/cuda_emulation -type f)
 
-.PHONY: study test test-all bench lint format clean
+.PHONY: study test test-all test-sanitized bench lint format clean
 
 study: $(VENV)/installed
 	$(BIN)/marginseg study --preset quick --output study
@@ -23,6 +24,18 @@ test: $(VENV)/testable
 
 test-all: test $(VENV)/cluster
 	$(BIN)/pytest -m slow
+
+# The CPU kernels with AddressSanitizer and UBSan, in an environment of their own, which takes its
+# packages from $(VENV) and this package from $(SANITIZED).
+test-sanitized: $(SANITIZED)/built
+	for set in $$($(BIN)/python -m tests.instruction_sets); do \
+	  echo "MARGINSEG_SIMD=$$set"; \
+	  MARGINSEG_SIMD=$$set MARGINSEG_TEST_KERNELS=cpu PYTHONPATH=$(SANITIZED)/python \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(SANITIZED)/venv/bin/python -m pytest -m "not slow" --ignore tests/ops/test_cuda.py \
+	    tests/ops tests/test_noise.py tests/test_threshold.py || exit 1; \
+	done
 
 bench: $(VENV)/benchmarks
 	$(BIN)/python -m bench
@@ -53,6 +66,19 @@ $(VENV)/installed: $(VENV)/builder $(SOURCES)
 $(VENV)/testable: $(VENV)/builder $(SOURCES) $(EMULATION)
 	$(INSTALL) -C cmake.define.MARGINSEG_EMULATION=ON -e ".[test]"
 	touch $@ $(VENV)/installed
+
+$(SANITIZED)/built: $(VENV)/testable $(SOURCES) $(shell find python -name '*.py')
+	$(BIN)/cmake -G Ninja -S . -B $(SANITIZED) -DCMAKE_BUILD_TYPE=None -DMARGINSEG_SANITIZE=ON \
+	  -DMARGINSEG_CUDA=OFF -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+	  -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -DSKBUILD_PROJECT_VERSION=sanitized -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build $(SANITIZED) --target _cpu
+	rm -rf $(SANITIZED)/python && cp -r python $(SANITIZED)/python
+	rm -f $(SANITIZED)/python/marginseg/*.so && cp $(SANITIZED)/_cpu*.so $(SANITIZED)/python/marginseg
+	$(PYTHON) -m venv --without-pip $(SANITIZED)/venv
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$($(SANITIZED)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	touch $@
 
 # Ray, which is large, only for the tests that start it.
 $(VENV)/cluster: $(VENV)/installed

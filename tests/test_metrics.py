@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import marginseg
 from marginseg import accuracy, dice, expected_calibration_error, volume_bias, volume_ratio
 
 
@@ -88,3 +89,11 @@ def test_what_is_no_tensor_is_named():
             function(a, b)
         with pytest.raises(TypeError, match=f"^{second}: expected a torch.Tensor, got ndarray"):
             function(b, a)
+
+
+@pytest.mark.parametrize(
+    ("bins", "error"), [(1e300, TypeError), (0, ValueError), (2**70, ValueError)]
+)
+def test_a_number_of_bins_is_an_integer(bins, error):
+    with pytest.raises(error, match="^bins: expected"):
+        marginseg.calibration_curve(torch.rand(4), torch.rand(4), bins=bins)

@@ -113,7 +113,7 @@ Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension 
     target.size = source.size;
     target.radius = source.radius;
     for (int64_t k = -source.radius; k <= source.radius; ++k) {
-      target.weights.push_back(static_cast<T>(source.weights[std::abs(k)]));
+      target.weights.push_back(source.weight<T>(std::abs(k)));
     }
   }
   return filter;

@@ -17,7 +17,7 @@ template <class C, int longest>
 Weights<C, longest> weights_of(const Axis& axis) {
   Weights<C, longest> weights;
   weights.radius = static_cast<int>(axis.radius);
-  for (int k = 0; k <= weights.radius; ++k) weights.values[k] = static_cast<C>(axis.weights[k]);
+  for (int k = 0; k <= weights.radius; ++k) weights.values[k] = axis.weight<C>(k);
   return weights;
 }
 

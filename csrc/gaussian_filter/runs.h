@@ -68,7 +68,8 @@ AlignedBuffer<T> filter_runs(const uint8_t* const image, const Filter<T>& filter
   const FilteredStep<T> step(axis, columns.size());
   AlignedBuffer<T> filtered(planes.size() * row_count * columns.size());
   const auto& kernels = kernels_in_use<Simd<T>>();
-  const int64_t grain = std::max<int64_t>(1, 16384 / columns.size());
+  // A label that is 0 everywhere has no columns.
+  const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns.size()));
   parallel_for(planes.size() * row_count, grain,
                [&, &planes = planes, &rows = rows, &inside = inside](const int64_t begin,
                                                                      const int64_t end) {

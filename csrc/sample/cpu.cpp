@@ -137,9 +137,8 @@ class PlaneSampler {
       return;
     }
     for (int64_t x = active.begin; x < active.end; ++x) {
-      const float position[3] = {static_cast<float>(plane) + moved[0][x],
-                                 static_cast<float>(row) + moved[1][x],
-                                 static_cast<float>(x) + moved[2][x]};
+      const warp::Position<3, float> position{{plane, row, x},
+                                              {moved[0][x], moved[1][x], moved[2][x]}};
       if (!warp::is_number(position)) {
         output[x] = L{0};
       } else if (linear_) {

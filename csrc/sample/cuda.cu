@@ -42,9 +42,9 @@ struct Nearest {
   // Writes the labels at the positions to output[i * step], as far as these places lie before
   // output[left], for each channel.
   template <int count, class L>
-  __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* label, L* output,
-                                             const int step, const int left,
-                                             const float (&position)[count][N]) const {
+  __device__ __forceinline__ void operator()(
+      const Labels<L>& labels, const L* label, L* output, const int step, const int left,
+      const warp::Position<N, float, int32_t> (&position)[count]) const {
     bool inside[count];
     uint32_t place[count];
 #pragma unroll
@@ -75,11 +75,17 @@ struct General {
   bool linear;
 
   template <class L>
-  __device__ __forceinline__ void operator()(const Labels<L>& labels, const L* const label,
-                                             L* const output, int, int,
-                                             const float (&position)[1][N]) const {
-    if (!linear || !warp::is_number(position[0])) {
-      const int64_t place = warp::nearest_place<N>(position[0], shape);
+  __device__ __forceinline__ void operator()(
+      const Labels<L>& labels, const L* const label, L* const output, int, int,
+      const warp::Position<N, float, int32_t> (&positions)[1]) const {
+    warp::Position<N, float> position;
+#pragma unroll
+    for (int axis = 0; axis < N; ++axis) {
+      position.voxel[axis] = positions[0].voxel[axis];
+      position.moved[axis] = positions[0].moved[axis];
+    }
+    if (!linear || !warp::is_number(position)) {
+      const int64_t place = warp::nearest_place<N>(position, shape);
 #pragma unroll 1
       for (int64_t channel = 0; channel < labels.channels; ++channel) {
         output[channel * labels.volume] =
@@ -87,7 +93,7 @@ struct General {
       }
       return;
     }
-    const auto corners = warp::linear_corners<N>(position[0], shape, Extension::constant);
+    const auto corners = warp::linear_corners<N>(position, shape, Extension::constant);
 #pragma unroll 1
     for (int64_t channel = 0; channel < labels.channels; ++channel) {
       output[channel * labels.volume] =
@@ -116,25 +122,23 @@ __global__ __launch_bounds__(threads, 2) void sample_rows(const Labels<L> labels
   const int step = lanes.across;
   for (int column = lanes.column(); column < columns; column += each * step) {
     const Columns<float, most, each> field(prepared, x + column, step);
-    float of_column[each];
-#pragma unroll
-    for (int i = 0; i < each; ++i) of_column[i] = static_cast<float>(x + column + i * step);
     int row = lanes.row();
     L* output = labels.output + part.entry * labels.entry +
                 (static_cast<int64_t>(part.plane) * height + y + row) * width + x + column;
     const float* of_row = tile.rows[row];
     for (; row < rows; row += lanes.rows()) {
-      float position[each][N];
+      warp::Position<N, float, int32_t> position[each];
 #pragma unroll
       for (int axis = 0; axis < N; ++axis) {
         float moved[each];
         field.evaluate(of_row + axis * most, moved);
         // Of three axes, or the last two, or the last.
         const bool is_row = axis == N - 2;
-        const auto of_line = static_cast<float>(is_row ? y + row : static_cast<int>(part.plane));
+        const int32_t of_line = is_row ? y + row : static_cast<int>(part.plane);
 #pragma unroll
         for (int i = 0; i < each; ++i) {
-          position[i][axis] = (axis == N - 1 ? of_column[i] : of_line) + moved[i];
+          position[i].voxel[axis] = axis == N - 1 ? x + column + i * step : of_line;
+          position[i].moved[axis] = moved[i];
         }
       }
       look_up(labels, label, output, step, columns - column, position);

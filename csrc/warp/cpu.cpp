@@ -1,6 +1,7 @@
 #include "warp/cpu.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 #include <vector>
 
@@ -29,10 +30,13 @@ void walk_some(const Shape<N>& shape, const T* const displacement, const int64_t
 template <int N>
 class Rows {
  public:
-  Rows(const Shape<N>& shape, const float* const displacement)
+  Rows(const Shape<N>& shape, const Extension extension, const float* const displacement)
       : displacement_(displacement), length_(shape.size[N - 1]), still_(N < 3 ? length_ : 0) {
     for (int axis = 0; axis < 3; ++axis) {
-      volume_.size[axis] = axis < 3 - N ? 1 : static_cast<int32_t>(shape.size[axis - (3 - N)]);
+      const bool missing = axis < 3 - N;
+      volume_.size[axis] = missing ? 1 : static_cast<int32_t>(shape.size[axis - (3 - N)]);
+      volume_.single[axis] =
+          missing || (volume_.size[axis] == 1 && extension == Extension::constant);
     }
     size_ = volume_of(shape);
   }
@@ -89,7 +93,7 @@ void warp_voxels(const V* const input, const T* const displacement, V* const out
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
         const V* const images = input + entry * geometry.input_stride;
         V* const warped = output + entry * geometry.channels * volume;
-        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+        const auto visit = [&](const int64_t place, const Position<N, T>& position) {
           for (int64_t c = 0; c < geometry.channels; ++c) {
             warped[c * volume + place] = warped_value<N>(images + c * volume, position, shape,
                                                          geometry.extension, geometry.linear, cval);
@@ -109,7 +113,7 @@ void warp_rows(const V* const input, const float* const displacement, V* const o
   const Kernels& kernels = kernels_in_use<Simd>();
   const auto task = [&](const int64_t entry, const int64_t first, const int64_t last) {
     const float* const field = displacement + entry * N * volume;
-    const Rows<N> rows(shape, field);
+    const Rows<N> rows(shape, geometry.extension, field);
     std::vector<int32_t> places(rows.length());
     std::vector<int64_t> left(rows.length());
     for (int64_t number = first; number < last; ++number) {
@@ -133,7 +137,7 @@ void warp_rows(const V* const input, const float* const displacement, V* const o
           }
         }
         walk_some<N>(shape, field, number * rows.length(), left.data(), count,
-                     [&](const int64_t place, const float (&position)[N]) {
+                     [&](const int64_t place, const Position<N, float>& position) {
                        target[place] = warped_value<N>(image, position, shape, geometry.extension,
                                                        geometry.linear, cval);
                      });
@@ -152,8 +156,15 @@ void run_warp(const V* const input, const T* const displacement, V* const output
   const int64_t count = geometry.batch * geometry.channels * volume_of(shape_of<N>(geometry.shape));
   prefer_huge_pages(output, count * sizeof(V));
   if constexpr (std::is_same_v<T, float>) {
-    const bool vectors =
+    bool vectors =
         (!geometry.linear || std::is_same_v<V, float>) && geometry.shape.back() >= shortest_row;
+    // What lies beyond an axis of one voxel weighs 0, but makes NaN of every value if it is
+    // infinite or NaN itself.
+    if constexpr (std::is_same_v<V, float>) {
+      const auto& sizes = geometry.shape;
+      const bool single = std::find(sizes.begin(), sizes.end(), 1) != sizes.end();
+      vectors = vectors && !(geometry.linear && single && !std::isfinite(cval));
+    }
     if (vectors && Rows<N>::fits(shape_of<N>(geometry.shape))) {
       warp_rows<N>(input, displacement, output, geometry, cval);
       return;

@@ -14,7 +14,7 @@ __global__ __launch_bounds__(threads) void warp_voxels(const V* const input,
                                                        const V cval) {
   const Voxel<N, Beyond> voxel(volumes);
   if (!voxel.exists) return;
-  T position[N];
+  Position<N, T, IndexFor<Beyond>> position;
   voxel.displace(displacement, volumes, position);
   const V* image = input + voxel.entry * volumes.input_stride;
   V* target = output + voxel.entry * volumes.output_stride + voxel.place;

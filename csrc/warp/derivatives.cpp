@@ -18,7 +18,7 @@ void walk_images(const T* const displacement, const Geometry& geometry, const Vi
   parallel_for(geometry.batch * geometry.channels, 1, [&](const int64_t first, const int64_t last) {
     for (int64_t image = first; image < last; ++image) {
       const T* const field = displacement + image / geometry.channels * N * volume;
-      walk<N>(shape, field, 0, volume, [&](const int64_t place, const T(&position)[N]) {
+      walk<N>(shape, field, 0, volume, [&](const int64_t place, const Position<N, T>& position) {
         if (is_number(position)) visit(image, place, position);
       });
     }
@@ -30,7 +30,7 @@ void spread_gradients(const T* const gradient, const T* const displacement, T* c
                       const Geometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
-  const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
+  const auto visit = [&](const int64_t image, const int64_t place, const Position<N, T>& position) {
     const T source = gradient[image * volume + place];
     const auto scatter = [target = input_gradient + image * volume](
                              const int64_t at, const T value) { target[at] += value; };
@@ -54,7 +54,7 @@ void steer_gradients(const T* const gradient, const T* const input, const T* con
         const T* const images = input + entry * geometry.input_stride;
         const T* const source = gradient + entry * geometry.channels * volume;
         T* const target = displacement_gradient + entry * N * volume;
-        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+        const auto visit = [&](const int64_t place, const Position<N, T>& position) {
           T sum[N] = {};
           if (geometry.linear && is_number(position)) {
             const auto corners = linear_corners<N>(position, shape, geometry.extension);
@@ -79,7 +79,7 @@ void spread_seconds(const T* const gradient, const T* const displacement_weight,
                     const T* const displacement, T* const second_input, const Geometry& geometry) {
   const Shape<N> shape = shape_of<N>(geometry.shape);
   const int64_t volume = volume_of(shape);
-  const auto visit = [&](const int64_t image, const int64_t place, const T(&position)[N]) {
+  const auto visit = [&](const int64_t image, const int64_t place, const Position<N, T>& position) {
     T along[N];
     gather(displacement_weight + image / geometry.channels * N * volume + place, volume, along);
     spread_second(linear_corners<N>(position, shape, geometry.extension),
@@ -100,7 +100,7 @@ void steer_seconds(const T* const input_weight, const T* const displacement_weig
   const int64_t volume = volume_of(shape);
   parallel_voxels(
       geometry.batch, volume, [&](const int64_t entry, const int64_t begin, const int64_t end) {
-        const auto visit = [&](const int64_t place, const T(&position)[N]) {
+        const auto visit = [&](const int64_t place, const Position<N, T>& position) {
           T along[N];
           gather(displacement_weight + entry * N * volume + place, volume, along);
           T sum[N] = {};

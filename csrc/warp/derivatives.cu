@@ -16,7 +16,7 @@ __global__ __launch_bounds__(threads,
                                                    const Volumes<N, Beyond> volumes, const T cval) {
   const Voxel<N, Beyond> voxel(volumes);
   if (!voxel.exists) return;
-  T position[N];
+  Position<N, T, IndexFor<Beyond>> position;
   voxel.displace(displacement, volumes, position);
   T sum[N] = {};
   if (is_number(position)) {
@@ -59,7 +59,7 @@ __global__ __launch_bounds__(threads, 1) void differentiate_twice(
     const Volumes<N, Beyond> volumes, const T cval) {
   const Voxel<N, Beyond> voxel(volumes);
   if (!voxel.exists) return;
-  T position[N];
+  Position<N, T, IndexFor<Beyond>> position;
   voxel.displace(given.displacement, volumes, position);
   const int64_t across = voxel.entry * volumes.field_stride + voxel.place;
   T along[N];

@@ -29,51 +29,51 @@ MARGINSEG_HOST_DEVICE void weigh(Sides<T, Index>& sides, const T fraction) {
   sides.weight[0] = T(1) - fraction;
 }
 
+// A fraction just below 1 is rounded to it, where a voxel is moved back by next to nothing.
 template <class T>
-MARGINSEG_HOST_DEVICE Sides<T, int64_t> sides_of(const T position, const int64_t size,
-                                                 const Extension extension) {
-  const T inside = bounded(position);
-  const T floor = std::floor(inside);
-  const auto first = static_cast<int64_t>(floor);
+MARGINSEG_HOST_DEVICE Sides<T, int64_t> sides_of(const int64_t voxel, const T moved,
+                                                 const int64_t size, const Extension extension) {
+  const T within = bounded<int64_t>(moved);
+  const int64_t first = voxel + floor_of<int64_t>(within);
   Sides<T, int64_t> sides;
   for (int side = 0; side < 2; ++side) {
     sides.index[side] = extend(first + side, size, extension);
     sides.exists[side] = sides.index[side] != outside;
   }
-  weigh(sides, inside - floor);
+  weigh(sides, within - std::floor(within));
   return sides;
 }
 
 // The second index follows the first, whether they exist or not, so that a GPU reads both voxels by
-// one address. Neither does two voxels away from the volume; nor at NaN, which fmax takes there.
+// one address. Neither does two voxels away from the volume.
 template <class T>
-MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const T position, const int32_t size, Constant) {
-  const T inside = bounded(position);
-  const T floor = std::floor(inside);
-  const auto first = static_cast<int32_t>(std::fmin(std::fmax(floor, T(-2)), static_cast<T>(size)));
+MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const int32_t voxel, const T moved,
+                                                 const int32_t size, Constant) {
+  const T within = bounded<int32_t>(moved);
+  const int32_t index = voxel + floor_of<int32_t>(within);
+  const int32_t first = index < -2 ? -2 : index > size ? size : index;
   Sides<T, int32_t> sides;
   for (int side = 0; side < 2; ++side) {
     sides.index[side] = first + side;
     sides.exists[side] = static_cast<uint32_t>(first + side) < static_cast<uint32_t>(size);
   }
-  weigh(sides, inside - floor);
+  weigh(sides, within - std::floor(within));
   return sides;
 }
 
 // Most voxels of a volume are moved to between two others, and for those no extension is asked.
 template <class T>
-MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const T position, const int32_t size,
-                                                 const Continued beyond) {
-  const bool between = position >= T(0) && position < static_cast<T>(size - 1);
-  const T inside = between ? position : near(bounded(position), size, beyond.extension);
-  const T floor = std::floor(inside);
-  const auto first = static_cast<int32_t>(floor);
+MARGINSEG_HOST_DEVICE Sides<T, int32_t> sides_of(const int32_t voxel, const T moved,
+                                                 const int32_t size, const Continued beyond) {
+  const T within = near(bounded<int64_t>(moved), size, beyond.extension);
+  const int32_t first = voxel + floor_of<int32_t>(within);
+  const bool between = static_cast<uint32_t>(first) < static_cast<uint32_t>(size - 1);
   Sides<T, int32_t> sides;
   for (int side = 0; side < 2; ++side) {
     sides.index[side] = between ? first + side : extend(first + side, size, beyond.extension);
     sides.exists[side] = true;
   }
-  weigh(sides, inside - floor);
+  weigh(sides, within - std::floor(within));
   return sides;
 }
 
@@ -90,13 +90,13 @@ struct Corners {
 };
 
 template <int N, class T, class Index, class Beyond>
-MARGINSEG_HOST_DEVICE Corners<N, T, Index> linear_corners(const T (&position)[N],
+MARGINSEG_HOST_DEVICE Corners<N, T, Index> linear_corners(const Position<N, T, Index>& position,
                                                           const Shape<N, Index>& shape,
                                                           const Beyond beyond) {
   Corners<N, T, Index> corners;
   Sides<T, Index> sides[N];
   for (int axis = 0; axis < N; ++axis) {
-    sides[axis] = sides_of(position[axis], shape.size[axis], beyond);
+    sides[axis] = sides_of(position.voxel[axis], position.moved[axis], shape.size[axis], beyond);
     for (int side = 0; side < 2; ++side) corners.along[axis][side] = sides[axis].weight[side];
   }
   for (int corner = 0; corner < corners.count; ++corner) {
@@ -174,10 +174,10 @@ MARGINSEG_HOST_DEVICE L heaviest_label(const L* const image, const Corners<N, T,
 
 // An image or a label at a position.
 template <int N, class V, class T, class Index, class Beyond>
-MARGINSEG_HOST_DEVICE V warped_value(const V* const image, const T (&position)[N],
+MARGINSEG_HOST_DEVICE V warped_value(const V* const image, const Position<N, T, Index>& position,
                                      const Shape<N, Index>& shape, const Beyond beyond,
                                      const bool linear, const V cval) {
-  // Constant's corners of such a position do not exist, and their weights are NaN themselves.
+  // To a Constant that weighs corners: the weights of such a position are NaN themselves.
   if (!(std::is_same_v<Beyond, Constant> && linear) && !is_number(position)) {
     if constexpr (std::is_floating_point_v<V>) return std::numeric_limits<V>::quiet_NaN();
     return cval;

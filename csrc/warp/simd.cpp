@@ -9,6 +9,8 @@ namespace {
 constexpr int width = lanes<float>;
 
 typedef int32_t Integers __attribute__((vector_size(vector_bytes)));
+// Sums and products of indices, which wrap around where a voxel is moved out of reach.
+typedef uint32_t Unsigned __attribute__((vector_size(vector_bytes)));
 
 // Truncates; values that no int32 can hold, and NaN, become the smallest int32.
 Integers to_integers(const Pack<float> values) {
@@ -54,9 +56,8 @@ Pack<float> gather(const float* const image, const Integers places) {
 }
 
 // Lanes with 0 <= index < size are all ones.
-Integers inside(const Integers index, const int32_t size) {
-  typedef uint32_t Unsigned __attribute__((vector_size(vector_bytes)));
-  return reinterpret_cast<Unsigned>(index) < static_cast<uint32_t>(size);
+Integers inside(const Unsigned index, const int32_t size) {
+  return index < static_cast<uint32_t>(size);
 }
 
 bool all(const Integers mask) {
@@ -74,24 +75,38 @@ bool all(const Integers mask) {
 }
 
 // 0, 1, 2, ... up to the lanes.
-Pack<float> ramp() {
-  Pack<float> result{};
-  for (int lane = 0; lane < width; ++lane) result[lane] = static_cast<float>(lane);
+Unsigned ramp() {
+  Unsigned result{};
+  for (int lane = 0; lane < width; ++lane) result[lane] = static_cast<uint32_t>(lane);
   return result;
 }
 
-struct Position {
-  Pack<float> along[3];
+// A pack of voxels of a row, and by how much each is moved: a Position of place.h in each lane.
+struct Positions {
+  Unsigned voxel[3];
+  Pack<float> moved[3];
 };
 
-Position position_at(const Row& row, const int64_t x, const int64_t count, const Pack<float> ramp) {
+Positions positions_at(const Row& row, const int64_t x, const int64_t count, const Unsigned ramp) {
   const auto moved = [&](const int axis) {
     const float* const address = row.displacement[axis] + x;
     return count == width ? load(address) : load_some(address, count);
   };
-  return {broadcast(static_cast<float>(row.plane)) + moved(0),
-          broadcast(static_cast<float>(row.row)) + moved(1),
-          broadcast(static_cast<float>(x)) + ramp + moved(2)};
+  return {{Unsigned{} + static_cast<uint32_t>(row.plane),
+           Unsigned{} + static_cast<uint32_t>(row.row), ramp + static_cast<uint32_t>(x)},
+          {moved(0), moved(1), moved(2)}};
+}
+
+// A movement split into its floor, added to the voxel, and the rest. Where no int32 holds the
+// floor, it is the smallest one, which no voxel, nor one more, makes an index of a volume.
+struct Split {
+  Unsigned index;
+  Pack<float> fraction;
+};
+
+Split split(const Unsigned voxel, const Pack<float> moved) {
+  const Pack<float> whole = floor(moved);
+  return {voxel + reinterpret_cast<Unsigned>(to_integers(whole)), moved - whole};
 }
 
 int64_t lanes_left(const Row& row, const int64_t x) {
@@ -101,27 +116,29 @@ int64_t lanes_left(const Row& row, const int64_t x) {
 // The voxels nearest to where a pack of voxels is moved, and which of them lie inside. The scalar
 // form is nearest_place() in place.h.
 struct Nearest {
-  Integers place;
+  Unsigned place;
   Integers inside;
 };
 
-Nearest nearest_to(const Position& position, const Volume& volume) {
+Nearest nearest_to(const Positions& positions, const Volume& volume) {
   Nearest result{{}, Integers{} - 1};
   unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
     const int32_t size = volume.size[axis.value];
-    const Integers index = to_integers(floor(position.along[axis.value] + broadcast(0.5f)));
+    const Split along = split(positions.voxel[axis.value], positions.moved[axis.value]);
+    // What holds is -1 in each lane.
+    const Unsigned index = along.index - reinterpret_cast<Unsigned>(along.fraction >= 0.5f);
     result.inside &= inside(index, size);
-    result.place = result.place * size + index;
+    result.place = result.place * static_cast<uint32_t>(size) + index;
   });
   return result;
 }
 
 void nearest(const Volume& volume, const Row& row, int32_t* const places) {
-  const Pack<float> steps = ramp();
+  const Unsigned steps = ramp();
   for (int64_t x = row.begin; x < row.end; x += width) {
     const int64_t count = lanes_left(row, x);
-    const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
-    const Integers result = found.inside ? found.place : Integers{} - 1;
+    const Nearest found = nearest_to(positions_at(row, x, count, steps), volume);
+    const Integers result = found.inside ? reinterpret_cast<Integers>(found.place) : Integers{} - 1;
     if (count == width) {
       std::memcpy(places + x, &result, sizeof(result));
     } else {
@@ -132,14 +149,14 @@ void nearest(const Volume& volume, const Row& row, int32_t* const places) {
 
 void nearest_byte(const uint8_t* const label, const Volume& volume, const Row& row,
                   uint8_t* const output) {
-  const Pack<float> steps = ramp();
+  const Unsigned steps = ramp();
 #if defined(__AVX512F__)
   // Four bytes are gathered, none beyond the label's last, and the right one is shifted down.
   const int32_t last = volume.size[0] * volume.size[1] * volume.size[2] - 4;
   if (last >= 0) {
     for (int64_t x = row.begin; x < row.end; x += width) {
       const int64_t count = lanes_left(row, x);
-      const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
+      const Nearest found = nearest_to(positions_at(row, x, count, steps), volume);
       const __m512i place = reinterpret_cast<__m512i>(found.place);
       const __m512i start = _mm512_min_epi32(place, _mm512_set1_epi32(last));
       const __mmask16 valid = _mm512_movepi32_mask(reinterpret_cast<__m512i>(found.inside));
@@ -154,8 +171,8 @@ void nearest_byte(const uint8_t* const label, const Volume& volume, const Row& r
 #endif
   for (int64_t x = row.begin; x < row.end; x += width) {
     const int64_t count = lanes_left(row, x);
-    const Nearest found = nearest_to(position_at(row, x, count, steps), volume);
-    const Integers place = found.inside ? found.place : Integers{};
+    const Nearest found = nearest_to(positions_at(row, x, count, steps), volume);
+    const Unsigned place = found.inside ? found.place : Unsigned{};
     for (int64_t lane = 0; lane < count; ++lane) {
       const uint8_t value = label[place[lane]];
       output[x + lane] = found.inside[lane] != 0 ? value : uint8_t{0};
@@ -163,42 +180,44 @@ void nearest_byte(const uint8_t* const label, const Volume& volume, const Row& r
   }
 }
 
-int64_t linear(const float* const image, const Volume& volume, const Row& row, float* const output,
-               int64_t* const left) {
-  const Pack<float> steps = ramp();
+// Along the last axis there are two corners, along the others as many as told.
+template <int planes, int rows>
+int64_t linear_among(const float* const image, const Volume& volume, const Row& row,
+                     float* const output, int64_t* const left) {
+  const Unsigned steps = ramp();
   const int32_t strides[3] = {volume.size[1] * volume.size[2], volume.size[2], 1};
   int64_t count_left = 0;
   for (int64_t x = row.begin; x < row.end; x += width) {
     const int64_t count = lanes_left(row, x);
-    const Position position = position_at(row, x, count, steps);
+    const Positions positions = positions_at(row, x, count, steps);
     Pack<float> after[3];  // the weight of the corners behind, along each axis
     Pack<float> before[3];
-    Integers place{};
+    Unsigned place{};
     Integers valid = Integers{} - 1;
     unrolled<3>([&](const auto axis) __attribute__((always_inline)) {
       constexpr int i = decltype(axis)::value;
-      const Pack<float> first = floor(position.along[i]);
-      after[i] = position.along[i] - first;
+      const Split along = split(positions.voxel[i], positions.moved[i]);
+      after[i] = along.fraction;
       before[i] = 1.0f - after[i];
-      const Integers index = to_integers(first);
       // An axis of one voxel has no second corner; a displacement of 0 gives it no weight.
       const int32_t corners = volume.size[i] > 1 ? volume.size[i] - 1 : 1;
-      valid &= inside(index, corners);
+      valid &= inside(along.index, corners);
       if (volume.size[i] == 1) valid &= after[i] == 0.0f;
-      place += index * strides[i];
+      place += along.index * static_cast<uint32_t>(strides[i]);
     });
     if (!all(valid)) {
       for (int64_t lane = 0; lane < count; ++lane) left[count_left++] = x + lane;
       continue;
     }
+    const Integers corner = reinterpret_cast<Integers>(place);
     Pack<float> sum{};
-    unrolled<4>([&](const auto line) __attribute__((always_inline)) {
-      constexpr int z = decltype(line)::value / 2;
-      constexpr int y = decltype(line)::value % 2;
+    unrolled<planes * rows>([&](const auto line) __attribute__((always_inline)) {
+      constexpr int z = decltype(line)::value / rows;
+      constexpr int y = decltype(line)::value % rows;
       const int32_t beside_z = volume.size[0] > 1 ? z * strides[0] : 0;
       const int32_t beside_y = volume.size[1] > 1 ? y * strides[1] : 0;
       const int32_t beside_x = volume.size[2] > 1 ? 1 : 0;
-      const Integers start = place + (beside_z + beside_y);
+      const Integers start = corner + (beside_z + beside_y);
       const Pack<float> weight = (z == 0 ? before[0] : after[0]) * (y == 0 ? before[1] : after[1]);
       sum +=
           weight * (before[2] * gather(image, start) + after[2] * gather(image, start + beside_x));
@@ -206,6 +225,14 @@ int64_t linear(const float* const image, const Volume& volume, const Row& row, f
     store_some(output + x, sum, count);
   }
   return count_left;
+}
+
+int64_t linear(const float* const image, const Volume& volume, const Row& row, float* const output,
+               int64_t* const left) {
+  const auto among = volume.single[0]
+                         ? (volume.single[1] ? linear_among<1, 1> : linear_among<1, 2>)
+                         : (volume.single[1] ? linear_among<2, 1> : linear_among<2, 2>);
+  return among(image, volume, row, output, left);
 }
 
 constexpr Kernels table{nearest, nearest_byte, linear};

@@ -1,4 +1,4 @@
-// Positions of one row of voxels, compiled for each instruction set.
+// Where one row of voxels is moved to, compiled for each instruction set.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,12 @@
 
 namespace marginseg::warp {
 
-// A volume of less than 2^31 voxels; missing axes have size 1.
+// A volume of less than 2^31 voxels; missing axes have size 1. Interpolation among the voxels takes
+// no second corner along an axis that is `single`, of size 1: it would weigh 0, and must not make
+// NaN of an infinite voxel.
 struct Volume {
   int32_t size[3];
+  bool single[3];
 };
 
 // The voxels (plane, row, begin .. end) and where each is moved: displacement[i][x] along axis i.

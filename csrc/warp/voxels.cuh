@@ -85,13 +85,12 @@ struct Voxel {
   // w + X(w), the components of X `volume` apart.
   template <class T>
   __device__ void displace(const T* const displacement, const Volumes<N, Beyond>& volumes,
-                           T (&position)[N]) const {
-    Index index[N];
-    volumes.decompose(place, index);
+                           Position<N, T, Index>& position) const {
+    volumes.decompose(place, position.voxel);
     const T* const field = displacement + entry * volumes.field_stride;
 #pragma unroll
     for (int axis = 0; axis < N; ++axis) {
-      position[axis] = static_cast<T>(index[axis]) + __ldg(field + (axis * volumes.volume + place));
+      position.moved[axis] = __ldg(field + (axis * volumes.volume + place));
     }
   }
 };

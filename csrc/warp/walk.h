@@ -10,22 +10,20 @@
 
 namespace marginseg::warp {
 
-// Calls visit(place, position) for the voxels [begin, end) of a volume; position = w + X(w).
+// Calls visit(place, position) for the voxels [begin, end) of a volume.
 template <int N, class T, class Visit>
 void walk(const Shape<N>& shape, const T* const displacement, const int64_t begin,
           const int64_t end, const Visit& visit) {
   const int64_t volume = volume_of(shape);
-  int64_t index[N];
+  Position<N, T> position;
+  auto& index = position.voxel;
   int64_t rest = begin;
   for (int axis = N - 1; axis >= 0; --axis) {
     index[axis] = rest % shape.size[axis];
     rest /= shape.size[axis];
   }
   for (int64_t place = begin; place < end; ++place) {
-    T position[N];
-    for (int axis = 0; axis < N; ++axis) {
-      position[axis] = static_cast<T>(index[axis]) + displacement[axis * volume + place];
-    }
+    for (int axis = 0; axis < N; ++axis) position.moved[axis] = displacement[axis * volume + place];
     visit(place, position);
     for (int axis = N - 1; axis >= 0 && ++index[axis] == shape.size[axis]; --axis) index[axis] = 0;
   }

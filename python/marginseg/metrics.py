@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marginseg.ops.numbers import integer
+
 
 def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
     r"""Return :math:`A_m(s) = \int sm + (1-s)(1-m)` (Definition 3).
@@ -150,8 +152,9 @@ def calibration_curve(
         ([0.25, 0.75], [0.5, 1.0])
 
     """
-    if bins < 1:
-        raise ValueError(f"bins: expected at least 1, got {bins}")
+    bins = integer("bins", bins)
+    if not 1 <= bins < 2**31:
+        raise ValueError(f"bins: expected at least 1, and less than 2^31, got {bins}")
     c, m, _ = _checked(probabilities, marginal, None, names="probabilities marginal")
     if not bool(((c >= 0) & (c <= 1)).all()):
         raise ValueError("probabilities: expected values within [0, 1]")

@@ -371,8 +371,8 @@ class GaussianFieldNoise:
         if label.dtype not in LABEL_DTYPES:
             raise TypeError(f"label: expected {listed(LABEL_DTYPES)}, got {label.dtype}")
         n, batch_dims = integer("n", n), integer("batch_dims", batch_dims)
-        if n < 1:
-            raise ValueError(f"n: expected at least 1, got {n}")
+        if not 1 <= n < 2**31:
+            raise ValueError(f"n: expected at least 1, and less than 2^31, got {n}")
         leading = label.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")

@@ -365,3 +365,14 @@ def test_a_few_planes_at_a_time_give_what_all_do(shape, monkeypatch):
     for at_once in (1, 100, 1 << 21):
         monkeypatch.setattr("marginseg.ops.folded_share.VOXELS_AT_ONCE", at_once)
         assert folded_share(field, spatial_dims=n).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_computed_in_float32(dtype):
+    field = torch.randn(2, 3, 6, 7, 8).to(dtype)
+    assert torch.equal(folded_share(field), folded_share(field.float()))
+
+
+def test_a_displacement_of_integers_is_refused():
+    with pytest.raises(TypeError, match="^displacement: expected a floating dtype"):
+        folded_share(torch.zeros(1, 4, dtype=torch.uint8))

@@ -396,3 +396,26 @@ def test_a_kernel_too_long_for_a_gpu_is_refused(device):
         return
     with pytest.raises(ValueError, match=r"^gaussian_filter: a kernel of radius 4000 .* 3999"):
         filtered(torch.zeros(8, 8, 8, device=device), (4000, 0, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32])
+@pytest.mark.parametrize("shape", [(9,), (5, 40), (3, 4, 70), (2, 3, 4, 5)])
+def test_all_zeros_stay_zeros(device, dtype, shape):
+    """There is nothing whose support the work could be cut to."""
+    n = min(len(shape), 3)
+    for sigma in (1.0, 30.0):
+        result = gaussian_filter(torch.zeros(shape, dtype=dtype, device=device), (sigma,) * n)
+        assert torch.equal(result, torch.zeros(shape, device=device))
+
+
+@pytest.mark.parametrize("kernel", ["sampled", "integrated"])
+def test_weights_of_floats_sum_to_one(device, kernel):
+    """To half a unit in the last place of the centre's weight, which is less than 1."""
+    for sigma in np.linspace(0.2, 9.0, 45):
+        impulse = torch.zeros(81, device=device)
+        impulse[40] = 1.0
+        weights = gaussian_filter(impulse, sigma, kernel=kernel).double().cpu()
+        assert torch.equal(weights, weights.flip(0))
+        # The sum of doubles adds less than 1e-15.
+        half_a_unit = float(np.spacing(np.float32(weights[40]))) / 2
+        assert abs(weights.sum().item() - 1.0) <= half_a_unit + 1e-15

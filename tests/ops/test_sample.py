@@ -72,16 +72,16 @@ def _distinct(shape, dtype):
 
 
 def _moved(label, field):
-    """The nearest voxel's label, looked up by NumPy in float32; spatial axes come last."""
-    label, field = label.cpu().numpy(), field.cpu().numpy()
+    """The nearest voxel's label, looked up by NumPy in float64; spatial axes come last."""
+    label, field = label.cpu().numpy(), field.cpu().double().numpy()
     shape = field.shape[2:]
     result = np.zeros((field.shape[0], *label.shape), dtype=label.dtype)
-    grids = np.meshgrid(*[np.arange(size, dtype=np.float32) for size in shape], indexing="ij")
+    grids = np.meshgrid(*[np.arange(size, dtype=np.float64) for size in shape], indexing="ij")
     for moved_label, displacement in zip(result, field, strict=True):
         inside = np.ones(shape, dtype=bool)
         index = []
         for grid, moved, size in zip(grids, displacement, shape, strict=True):
-            nearest = np.floor(grid + moved + np.float32(0.5))
+            nearest = np.floor(grid + moved + 0.5)
             valid = (nearest >= 0) & (nearest < size)
             index.append(np.where(valid, nearest, 0).astype(np.int64))
             inside &= valid
@@ -241,7 +241,7 @@ def test_axes_too_long_for_floats(device):
     label[0] = label[-1] = 1
     label[-40:-20] = 2
     factor = torch.ones(size, 1, device=device)
-    for shift in (0.0, 3.0, -7.0):
+    for shift in (0.0, 3.0, -7.0, 0.5, -0.25):
         coefficients = torch.tensor([[[shift]]], device=device)
         result = sample(label, coefficients, [factor], interpolation="nearest")
         assert torch.equal(result.cpu(), _moved(label, coefficients.expand(1, 1, size)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marginseg import warp
+from marginseg.ops import boundary
 
 SCIPY_MODES = {
     "constant": "grid-constant",
@@ -280,15 +282,14 @@ def test_an_axis_repeats_itself_however_far(device, mode, size, dtype):
     period = _period(mode, size)
     values = image.tolist()
     for row, column in itertools.product(range(len(whole)), range(size)):
-        position = (column + field[1, row, column]).item()  # rounded as the op rounds it
+        position = column + Fraction(field[1, row, column].item())
         below = math.floor(position)
         before, after = (values[period[(below + side) % len(period)]] for side in (0, 1))
-        weight = position - below
+        weight = float(position - below)
         expected = (1 - weight) * before + weight * after
         assert linear[row, column].item() == pytest.approx(expected, rel=1e-5)
-        # Half a voxel is added in the position's precision.
-        half = (column + field[1, row, column] + 0.5).item()
-        assert nearest[row, column] == values[period[math.floor(half) % len(period)]]
+        half = math.floor(position + Fraction(1, 2))
+        assert nearest[row, column] == values[period[half % len(period)]]
 
 
 def test_an_axis_too_long_for_32_bits(device):
@@ -339,6 +340,105 @@ def test_not_a_number_along_any_axis(device, mode, interpolation):
         assert torch.equal(result[~lost], image.to(dtype)[~lost])
     label = warp((10 * image).byte(), field, **options)
     assert torch.equal(label, (10 * image).byte().masked_fill(lost, 9))
+
+
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (3, 40), (40, 1), (1, 1, 40), (2, 1, 40)])
+@pytest.mark.parametrize("mode", SCIPY_MODES)
+@pytest.mark.parametrize("shift", [0.0, 0.25, -0.75])
+def test_what_is_not_finite_weighs_as_in_scipy(device, shape, mode, shift):
+    """A corner of weight 0 makes NaN of infinity; but along an axis that is not there is none."""
+    n = len(shape)
+    image = np.random.default_rng(0).uniform(size=shape)
+    field = np.zeros((n, *shape))
+    field[n - 1 if shape[-1] > 1 else 0] = shift
+    for cval, voxel in itertools.product((0.5, math.inf, math.nan), (0.5, math.inf, math.nan)):
+        image.flat[11] = voxel
+        expected = _by_scipy(image, field, order=1, mode=mode, cval=cval)
+        for dtype in (torch.float32, torch.float64):
+            result = warp(
+                torch.from_numpy(image).to(device, dtype),
+                torch.from_numpy(field).to(device, dtype),
+                mode=mode,
+                cval=cval,
+                spatial_dims=n,
+            )
+            np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=1e-6)
+
+
+#: Movements at the ends of what integers and floats hold.
+EXTREMES = sorted(
+    {sign * 2.0**power for sign in (-1, 1) for power in (22, 23, 24, 29, 30, 31, 32, 62, 63, 64)}
+    | {0.0, 0.5, -0.5, 3.4e38, -3.4e38, math.inf, -math.inf, math.nan}
+    | {
+        float(np.nextafter(np.float32(s * h), np.float32(0)))
+        for s in (-1, 1)
+        for h in (0.5, 2.0**31)
+    }
+)
+
+
+@pytest.mark.parametrize("mode", SCIPY_MODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_movements_that_no_integer_holds(device, mode, dtype, axis):
+    """Against exact arithmetic, with rows that vector instructions take."""
+    shape = [2, 3, len(EXTREMES)]
+    image = torch.arange(1.0, 1 + math.prod(shape), dtype=dtype).reshape(shape)
+    field = torch.zeros(3, *shape, dtype=dtype)
+    field[axis] = torch.tensor(EXTREMES, dtype=dtype)
+    options = {"mode": mode, "cval": -1, "spatial_dims": 3}
+    nearest = warp(image, field, interpolation="nearest", **options)
+    linear = warp(image, field, **options)
+    label = warp(image.byte(), field, interpolation="nearest", mode=mode, spatial_dims=3)
+    assert torch.equal(label, nearest.nan_to_num(0.0).clamp(min=0.0).byte())
+    size = shape[axis]
+    for index in itertools.product(*map(range, shape)):
+        moved = field[(axis, *index)].item()
+
+        def value(at, index=index):
+            where = list(index)
+            if mode == "constant":
+                inside = 0 <= at < size
+            elif mode == "nearest":
+                at, inside = min(max(at, 0), size - 1), True
+            else:
+                period = _period(mode, size)
+                at, inside = period[at % len(period)], True
+            where[axis] = at
+            return image[tuple(where)].item() if inside else -1.0
+
+        if math.isnan(moved):
+            assert math.isnan(linear[index])
+            assert math.isnan(nearest[index])
+            continue
+        if math.isinf(moved) and mode not in ("constant", "nearest"):
+            continue  # of no place
+        position = index[axis] + Fraction(
+            moved if math.isfinite(moved) else math.copysign(2e9, moved)
+        )
+        if abs(position) > 10**15 and mode not in ("constant", "nearest"):
+            continue
+        below = math.floor(position)
+        weight = float(position - below)
+        assert nearest[index] == value(math.floor(position + Fraction(1, 2)))
+        expected = (1 - weight) * value(below) + weight * value(below + 1)
+        assert linear[index].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_long_axis_moves_no_voxel_by_itself(device):
+    """Beyond 2^23, floats have no halves any more, and beyond 2^24 not every index."""
+    if boundary.core_of(torch.empty(0)).kernels.__name__ == "marginseg._cuda_emulated":
+        pytest.skip("takes minutes where one thread runs at a time")
+    size = 2**24 + 64
+    label = torch.zeros(size, dtype=torch.uint8, device=device)
+    label[::2] = 1
+    still = torch.zeros(1, size, device=device)
+    for interpolation in ORDERS:
+        assert torch.equal(warp(label, still, interpolation=interpolation), label)
+    image = label.float()
+    assert torch.equal(warp(image, still), image)
+    halves = warp(image, still + 0.25)
+    assert halves[:-1].unique().tolist() == [0.25, 0.75]
 
 
 def test_infinity_outside(device):

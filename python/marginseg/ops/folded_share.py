@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from marginseg.ops.boundary import DTYPE_CODES, check_devices, core_of
+from marginseg.ops.boundary import DTYPE_CODES, check_devices, computing_dtype, core_of
 from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.transforms import Arguments, batched, not_differentiable, one_by_one
 
@@ -46,6 +46,9 @@ def folded_share(displacement: Tensor, *, spatial_dims: int | None = None) -> Te
         1.0
 
     """
+    if not displacement.is_floating_point():
+        raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
+    displacement = displacement.to(computing_dtype(displacement.dtype))
     shape = tuple(displacement.shape)
     possible = (3, 2, 1) if spatial_dims is None else (spatial_dims,)
     n = next((k for k in possible if len(shape) > k > 0 and shape[-k - 1] == k), None)

@@ -61,8 +61,8 @@ def root_kernel(length_scale: float, tolerance: float) -> Matrix:
         >>> import numpy as np
         >>> kernel = root_kernel(0.5, 1e-6)
         >>> h = np.concatenate([kernel[:0:-1], kernel])
-        >>> np.convolve(h, h)[len(h) - 1 : len(h) + 2].round(4)
-        array([1.    , 0.1353, 0.0003])
+        >>> [round(float(value), 4) for value in np.convolve(h, h)[len(h) - 1 : len(h) + 2]]
+        [1.0, 0.1353, 0.0003]
 
     """
     kernel = _uncut(length_scale, tolerance)

@@ -64,7 +64,10 @@ def warp(
     Returns:
         Tensor of the input's shape and dtype. Where X is NaN: NaN, or ``cval`` in a label.
         Floating: computed in float32, or float64 for a float64 input; a label's positions are
-        computed in the displacement's dtype, half types in float32. Differentiable twice with
+        computed in the displacement's dtype, half types in float32. Only the displacement's
+        fraction is a float: the voxels that it leads to are counted in integers, and are right on
+        axes of any length. A corner of weight 0 counts as in SciPy: times infinity or NaN it is
+        NaN. Differentiable twice with
         respect to input and displacement; the derivative with respect to the displacement is 0
         for ``"nearest"``. On the CPU sums are taken in one order: gradients have the same bits for
         any number of threads. On a GPU threads add to the input's gradient in any order, and its

@@ -1,0 +1,1 @@
+"""Random calls of all public functions, compared with slow references: `python -m tests.fuzz`."""
