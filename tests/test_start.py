@@ -115,9 +115,7 @@ print("went on")
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["marginseg.cli", "typer", "rich", "numpy", "torch", "torch.cuda"]
-)
+@pytest.mark.parametrize("module", ["marginseg.cli", "typer", "numpy", "torch", "torch.cuda"])
 def test_ctrl_c_while_modules_are_imported(module: str) -> None:
     result = python(INTERRUPTED, module, "info")
     assert (result.returncode, result.stdout) == (130, "")
