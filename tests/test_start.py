@@ -98,3 +98,32 @@ def test_importing_the_package_costs_little_beyond_torch() -> None:
     heavy = ["scipy", "matplotlib", "nibabel", "typer", "rich", "jinja2", "PIL", "ray"]
     code = f"import sys, marginseg\nprint([m for m in {heavy} if m in sys.modules])"
     assert python(code).stdout == "[]\n"
+
+
+#: Sends Ctrl-C when the module that is named first is asked for; then come the command's arguments.
+INTERRUPTED = """
+import os, signal, sys
+asked = sys.argv.pop(1)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == asked:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from marginseg_command import main
+main()
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("module", ["marginseg.cli", "typer", "numpy", "torch", "torch.cuda"])
+def test_ctrl_c_while_modules_are_imported(module: str) -> None:
+    result = python(INTERRUPTED, module, "info")
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "marginseg: interrupted\n"
+
+
+def test_who_starts_the_command_may_have_it_ignore_ctrl_c() -> None:
+    ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    result = python(ignore + INTERRUPTED, "typer", "--version")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("marginseg ")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from command_line import run
 from made_up_study import write_study
+from marginseg.cli import app
 from marginseg.report.summary import summary_table
 from marginseg.study import StudyConfig, StudyResult
 
@@ -40,6 +42,13 @@ def test_the_table_is_whole_in_a_pipe(study: Path) -> None:
     assert "…" not in result.stdout
     # No name is folded.
     assert sum(line.startswith("inferior_vena_cava ") for line in lines) == 2
+
+
+def test_a_terminal_that_has_only_ascii_gets_the_nearest_letters(study: Path) -> None:
+    result = CliRunner(charset="ascii").invoke(app, ["study", "-o", str(study)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.isascii()
+    assert "CE(*) >= SD(0) - 0.005: " in result.stdout
 
 
 def test_the_numbers_of_another_table_stand_beside(study: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_the_terminal_shows_what_both_tables_have(tmp_path: Path) -> None:
     head = "structure,std,method,mean,reference\n"
     table = comparison_table(tmp_path / "study", _written(tmp_path, head + theirs))
     assert table.row_count == 1
-    cells = [next(iter(column.cells)) for column in table.columns]
+    cells = [str(next(iter(column.cells))) for column in table.columns]
     assert cells[:3] == [row["structure"], f"{row['std']:g}", "CE(0)"]
     assert cells[3:] == [f"{row['mean']:.3f}", f"{row['mean'] - 0.125:.3f}", "+0.125"]
     same = f"{key},{row['mean'] + 1e-9},\n"

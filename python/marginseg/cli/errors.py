@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from marginseg.cli.streams import allow_every_letter
 from marginseg.files.names import printable
 
 #: Exit statuses: a study with failed runs, bad input or usage, Ctrl-C (128 + SIGINT).
@@ -29,6 +30,7 @@ class OneLineErrors(TyperGroup):
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
         """Run the command line and exit: 0, 1 (failed runs), 2 (bad input), 130 (Ctrl-C)."""
+        allow_every_letter()
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         try:

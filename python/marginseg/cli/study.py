@@ -266,7 +266,8 @@ def _writing_the_report() -> Iterator[None]:
         typer.echo("writing the report", err=True)
         yield
         return
-    with console.status("writing the report"):
+    spinner = "dots" if console.encoding.startswith("utf") else "line"
+    with console.status("writing the report", spinner=spinner):
         yield
 
 

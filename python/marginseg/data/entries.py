@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 
 from marginseg.data.dataset import Case
 from marginseg.files.atomic import replacing
+
+# NumPy reads a header with Python's parser, which some versions of Python 3.11 can't run in two
+# threads at once: they raise a SystemError.
+_parsing = threading.Lock()
 
 #: Stands in an entry for the voxels of a whole volume that nobody counted.
 UNKNOWN = -1
@@ -129,7 +134,8 @@ def sha256(path: Path) -> str:
 
 
 def _map(path: Path) -> NDArray[np.void]:
-    entry: NDArray[np.void] = np.load(path, mmap_mode="c", allow_pickle=False)
+    with _parsing:
+        entry: NDArray[np.void] = np.load(path, mmap_mode="c", allow_pickle=False)
     return entry
 
 

@@ -116,7 +116,7 @@ class RunFolder:
         """Return the epochs that the log tells of, as far as it can be read."""
         epochs: list[Epoch] = []
         with suppress(OSError, ValueError, TypeError):
-            for line in self._log.read_text().splitlines():
+            for line in self._log.read_text(encoding="utf-8").splitlines():
                 epochs.append(_epoch(parse_json(line), len(epochs) + 1))
         return epochs
 
@@ -131,7 +131,7 @@ class RunFolder:
     def last_error(self) -> str:
         """Return the last line that says why the run failed; nothing where it has not."""
         try:
-            lines = self.error_log.read_text(errors="replace").split("\n")
+            lines = self.error_log.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
             return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")

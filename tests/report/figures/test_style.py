@@ -45,6 +45,23 @@ def test_colour_blind_readers_tell_the_methods_apart(blindness: str) -> None:
         assert apart > 0.1, (one, other)
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("a.png", b"\x89PNG"), ("a.PNG", b"\x89PNG"), ("a.pdf", b"%PDF-"), ("a.svg", b"<?xml")],
+)
+def test_the_suffix_tells_the_format(tmp_path: Path, name: str, begins: bytes) -> None:
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    assert save(figure, tmp_path / name).read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.png.txt", ".png"])
+def test_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.png, \.pdf, \.svg$"):
+        save(Figure(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_figure_is_written_whole(tmp_path: Path) -> None:
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([0, 1])
