@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from marginseg.ops.numbers import integer
+
 
 def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
     r"""Return :math:`A_m(s) = \int sm + (1-s)(1-m)` (Definition 3).
@@ -150,6 +152,7 @@ def calibration_curve(
         ([0.25, 0.75], [0.5, 1.0])
 
     """
+    bins = integer("bins", bins)
     if bins < 1:
         raise ValueError(f"bins: expected at least 1, got {bins}")
     c, m, _ = _checked(probabilities, marginal, None)
@@ -203,7 +206,7 @@ def _checked(
             f"{name}: expected the first argument's shape {tuple(first.shape)}, "
             f"got {tuple(second.shape)}"
         )
-    n = first.ndim if spatial_dims is None else spatial_dims
+    n = first.ndim if spatial_dims is None else integer("spatial_dims", spatial_dims)
     if not 0 <= n <= first.ndim:
         raise ValueError(f"spatial_dims: expected 0 to {first.ndim}, got {spatial_dims}")
     return first.double(), second.double(), [*range(first.ndim - n, first.ndim)]

@@ -26,6 +26,9 @@ from marginseg.ops.transforms import Arguments, batched, differentiable, in_fron
 
 INTERPOLATIONS = ("linear", "nearest")
 
+#: A number outside, also one that a compiler does not know yet. Plain ones are told at once.
+_REAL = (float, int, torch.SymFloat, torch.SymInt, Real)
+
 #: What the core takes as its geometry: batch, channels, shape, input stride, extension, linear.
 Geometry: TypeAlias = tuple[int, int, list[int], int, int, bool]
 
@@ -146,7 +149,7 @@ def _check(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected linear or nearest, got {interpolation!r}")
     checked_mode(mode)
-    if not isinstance(cval, Real | torch.SymFloat | torch.SymInt):
+    if not isinstance(cval, _REAL):
         raise TypeError(f"cval: expected a real number, got {cval!r}")
     if input.dtype in LABEL_DTYPES:
         low, high = (0, 1) if input.dtype is torch.bool else _range(input.dtype)
