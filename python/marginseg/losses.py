@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from marginseg.ops.numbers import integer
+from marginseg.numbers import integer
 
 REDUCTIONS = ("mean", "none")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from marginseg.ops.numbers import integer
+from marginseg.numbers import integer
 
 
 def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:

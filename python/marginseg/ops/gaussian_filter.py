@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.numbers import number, numbers
 from marginseg.ops.boundary import (
     BYTE_DTYPES,
     DTYPE_CODES,
@@ -22,7 +23,6 @@ from marginseg.ops.boundary import (
     core_of,
 )
 from marginseg.ops.library import implement, library, undispatched
-from marginseg.ops.numbers import number, numbers
 from marginseg.ops.transforms import Arguments, batched, differentiable, leading_batch
 
 KERNELS = ("sampled", "integrated")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integer, number
 from marginseg.ops.boundary import (
     DTYPE_CODES,
     FLOATING_DTYPES,
@@ -21,7 +22,6 @@ from marginseg.ops.boundary import (
     core_of,
 )
 from marginseg.ops.library import implement, library, undispatched
-from marginseg.ops.numbers import integer, number
 from marginseg.ops.transforms import Arguments, batched, differentiable, in_front
 
 INTERPOLATIONS = ("linear", "nearest")

@@ -10,7 +10,7 @@ import torch
 
 import marginseg
 from marginseg import GaussianFieldNoise, gaussian_field, gaussian_filter, warp
-from marginseg.ops.numbers import integer, integers, number, numbers
+from marginseg.numbers import integer, integers, number, numbers
 
 MAP = torch.linspace(0.0, 1.0, 30, dtype=torch.float64).reshape(5, 6)
 LABEL = (MAP > 0.5).byte()

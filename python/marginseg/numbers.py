@@ -52,7 +52,7 @@ def numbers(name: str, value: Any) -> float | tuple[float, ...]:
     """
     if type(value) is float:
         return value
-    if type(value) is tuple and all([type(entry) is float for entry in value]):
+    if type(value) is tuple and {type(entry) for entry in value} == {float}:
         return value
     if is_number(value):
         return number(name, value)
@@ -97,7 +97,7 @@ def integers(name: str, value: Any) -> tuple[int, ...]:
         (2, 3)
 
     """
-    if type(value) is tuple and all([type(entry) is int for entry in value]):
+    if type(value) is tuple and {type(entry) for entry in value} == {int}:
         return value
     if isinstance(value, str | bytes) or not isinstance(value, Iterable) or _axes(value) == 0:
         raise TypeError(f"{name}: expected a sequence of integers, got {_described(value)}")
