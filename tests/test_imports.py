@@ -19,12 +19,13 @@ FLOORS = (
     {"__init__"},
     {"noise", "threshold", "training", "data"},
     {"ops", "losses", "metrics", "files"},
+    {"numbers"},
     {"_cpu", "_cuda"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 #: What stands at the package's root beside the rooms.
-HALL = {"__init__", "noise", "threshold", "losses", "metrics"}
+HALL = {"__init__", "noise", "threshold", "losses", "metrics", "numbers"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

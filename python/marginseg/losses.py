@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from marginseg.numbers import integer
+
 REDUCTIONS = ("mean", "none")
 
 
@@ -87,9 +89,10 @@ def soft_dice(
 
     """
     prediction, marginal = _checked(prediction, marginal, reduction)
-    n = spatial_dims
-    if n is None:
+    if spatial_dims is None:
         n = prediction.ndim - 2 if prediction.ndim > 2 else prediction.ndim
+    else:
+        n = integer("spatial_dims", spatial_dims)
     if not 0 <= n <= prediction.ndim:
         raise ValueError(f"spatial_dims: expected 0 to {prediction.ndim}, got {n}")
     c = torch.sigmoid(prediction) if logits else prediction

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from marginseg.ops.numbers import integer
+from marginseg.numbers import integer
 
 
 def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
@@ -210,7 +210,7 @@ def _checked(
             f"{names.split()[1]}: expected the first argument's shape {tuple(first.shape)}, "
             f"got {tuple(second.shape)}"
         )
-    n = first.ndim if spatial_dims is None else spatial_dims
+    n = first.ndim if spatial_dims is None else integer("spatial_dims", spatial_dims)
     if not 0 <= n <= first.ndim:
         raise ValueError(f"spatial_dims: expected 0 to {first.ndim}, got {spatial_dims}")
     return first.double(), second.double(), [*range(first.ndim - n, first.ndim)]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integer, integers, numbers
 from marginseg.ops.boundary import BYTE_DTYPES, FLOATING_DTYPES, LABEL_DTYPES, listed
 from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
@@ -16,7 +17,6 @@ from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.kept_mass import kept_mass
 from marginseg.ops.layout import as_it_lies, reverse_axes
 from marginseg.ops.library import readable
-from marginseg.ops.numbers import integer, integers, numbers
 from marginseg.ops.root_kernel import takes_kernels
 from marginseg.ops.sample import sample
 from marginseg.ops.warp import warp

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integer, number
 from marginseg.ops.boundary import FLOATING_DTYPES
 from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
 from marginseg.ops.library import readable, transformed
-from marginseg.ops.numbers import integer, number
 
 METRICS = ("dice", "accuracy")
 

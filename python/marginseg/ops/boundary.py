@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -148,6 +149,8 @@ def _loaded(kind: str) -> Core:
 def share_thread_pool() -> bool:
     """Hand torch's parallel loop to the core, so that ``torch.set_num_threads`` is obeyed.
 
+    In a process that is forked from this one, the kernels run on the calling thread.
+
     Returns whether torch exports one (``torch_parallel_for``, torch 2.10 and later); without it
     the kernels run on the calling thread.
     """
@@ -160,7 +163,14 @@ def share_thread_pool() -> bool:
     except (OSError, AttributeError):
         return False
     _cpu.set_parallel_for(address or 0)
+    if hasattr(os, "register_at_fork"):
+        # A forked process has its parent's pool but none of its threads, and would wait for them.
+        os.register_at_fork(after_in_child=_run_alone)
     return bool(address)
+
+
+def _run_alone() -> None:
+    _cpu.set_parallel_for(0)
 
 
 def checked_mode(mode: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integer
 from marginseg.ops.boundary import (
     DTYPE_CODES,
     FLOATING_DTYPES,
@@ -16,7 +17,6 @@ from marginseg.ops.boundary import (
     core_of,
 )
 from marginseg.ops.library import implement, library, readable, transformed, undispatched
-from marginseg.ops.numbers import integer
 from marginseg.ops.transforms import (
     Arguments,
     batched,

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integers, numbers
 from marginseg.ops.axis_factor import TOLERANCE, axis_factor, made_axis_factor
 from marginseg.ops.boundary import DTYPE_CODES, check_devices, computing_dtype, core_of
 from marginseg.ops.constants import Constants
 from marginseg.ops.gaussian_filter import half_kernel
 from marginseg.ops.library import implement, library, undispatched
-from marginseg.ops.numbers import integers, numbers
 from marginseg.ops.root_kernel import takes_kernels
 from marginseg.ops.transforms import (
     Arguments,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.numbers import number, numbers
 from marginseg.ops.boundary import (
     BYTE_DTYPES,
     DTYPE_CODES,
@@ -23,7 +24,6 @@ from marginseg.ops.boundary import (
     listed,
 )
 from marginseg.ops.library import implement, library, undispatched
-from marginseg.ops.numbers import number, numbers
 from marginseg.ops.root_kernel import root_kernel
 from marginseg.ops.transforms import Arguments, batched, differentiable, leading_batch
 

@@ -46,15 +46,16 @@ def undispatched(*tensors: Tensor) -> bool:
     for tensor in tensors:
         if type(tensor) is not Tensor or not tensor.is_cpu or (recording and tensor.requires_grad):
             return False
-        # Their memory does not hold their values: torch negates or fills it on the way.
-        if tensor.is_neg() or tensor._is_zerotensor():
+        # Some memory does not hold the values: torch negates it on the way (a view's), or fills it.
+        if (tensor._base is not None and tensor.is_neg()) or not tensor.data_ptr():
             return False
     return True
 
 
 def transformed() -> bool:
     """Whether one of ``torch.func``'s transforms (grad, jvp, vmap) is at work."""
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active
 
 
 def readable(tensor: Tensor) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from marginseg.numbers import integer, number
 from marginseg.ops.boundary import (
     DTYPE_CODES,
     FLOATING_DTYPES,
@@ -22,10 +23,12 @@ from marginseg.ops.boundary import (
     listed,
 )
 from marginseg.ops.library import implement, library, undispatched
-from marginseg.ops.numbers import integer, number
 from marginseg.ops.transforms import Arguments, batched, differentiable, in_front
 
 INTERPOLATIONS = ("linear", "nearest")
+
+#: A number outside, also one that a compiler does not know yet. Plain ones are told at once.
+_REAL = (float, int, torch.SymFloat, torch.SymInt, Real)
 
 #: What the core takes as its geometry: batch, channels, shape, input stride, extension, linear.
 Geometry: TypeAlias = tuple[int, int, list[int], int, int, bool]
@@ -152,7 +155,7 @@ def _check(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation: expected linear or nearest, got {interpolation!r}")
     checked_mode(mode)
-    if not isinstance(cval, Real | torch.SymFloat | torch.SymInt):
+    if not isinstance(cval, _REAL):
         raise TypeError(f"cval: expected a real number, got {cval!r}")
     if input.dtype in LABEL_DTYPES:
         low, high = (0, 1) if input.dtype is torch.bool else _range(input.dtype)

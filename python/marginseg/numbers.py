@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Numbers, also those of a compiler that does not know them yet.
+_PLAIN = (float, int, torch.SymFloat, torch.SymInt)
+
 
 def number(name: str, value: Any) -> float:
     """Return a number as Python's.
@@ -25,8 +28,8 @@ def number(name: str, value: Any) -> float:
         (2.0, 0.5)
 
     """
-    if isinstance(value, float | torch.SymFloat):
-        return float(value)
+    if type(value) is float:
+        return value
     if not is_number(value):
         raise TypeError(f"{name}: expected a number, got {_described(value)}")
     try:
@@ -47,6 +50,10 @@ def numbers(name: str, value: Any) -> float | tuple[float, ...]:
         (1.0, (1.0, 1.0))
 
     """
+    if type(value) is float:
+        return value
+    if type(value) is tuple and {type(entry) for entry in value} == {float}:
+        return value
     if is_number(value):
         return number(name, value)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable) or _axes(value) == 0:
@@ -67,7 +74,7 @@ def integer(name: str, value: Any) -> int:
         (3, 3)
 
     """
-    if isinstance(value, int):
+    if type(value) is int:
         return value
     if isinstance(value, torch.SymInt):
         return cast("int", value)  # a size that a compiler does not know yet
@@ -90,6 +97,8 @@ def integers(name: str, value: Any) -> tuple[int, ...]:
         (2, 3)
 
     """
+    if type(value) is tuple and {type(entry) for entry in value} == {int}:
+        return value
     if isinstance(value, str | bytes) or not isinstance(value, Iterable) or _axes(value) == 0:
         raise TypeError(f"{name}: expected a sequence of integers, got {_described(value)}")
     return tuple([integer(name, entry) for entry in value])
@@ -97,7 +106,7 @@ def integers(name: str, value: Any) -> tuple[int, ...]:
 
 def is_number(value: Any) -> bool:
     """Whether something stands for one number."""
-    if isinstance(value, float | int | torch.SymFloat | torch.SymInt):
+    if isinstance(value, _PLAIN):
         return True
     if isinstance(value, Tensor):
         return value.ndim == 0 and not value.requires_grad and not value.is_complex()
