@@ -260,5 +260,5 @@ def test_dtypes_that_are_not_computed_in_are_told_from_those_that_are():
 
 @pytest.mark.parametrize("n", [math.nan, 2.0, "2", None])
 def test_a_number_of_samples_is_an_integer(n):
-    with pytest.raises(TypeError, match="^n: expected an int, got"):
+    with pytest.raises(TypeError, match="^n: expected an integer, got"):
         GaussianFieldNoise(std=0.02).sample(torch.zeros(4, 5, dtype=torch.bool), n)

@@ -46,14 +46,14 @@ class Case:
     derivatives: bool = False
 
 
-OPTIONS = (2, "linear", "reflect", 0.3)
+OPTIONS = (2, "linear", "constant", 0.3)
 FACTORS = [drawn(3, 2), drawn(4, 1)]
 PROBABILITIES = drawn(3, 4, 5).sigmoid()
 LABEL = drawn(3, 3, 4) > 0
 
 CASES: dict[str, Case] = {
     "gaussian_filter": Case(
-        (drawn(2, 2, 4), [0.8, 1.5], "mirror", 0.5, 3.0, "integrated", math.inf), True
+        (drawn(2, 2, 4), [0.8, 1.5], "constant", 0.5, 3.0, "integrated", math.inf), True
     ),
     "gaussian_filter_adjoint": Case((drawn(2, 2, 4), [0.8, 1.5], "wrap", 3.0, "sampled"), True),
     "axis_factor": Case((9, 2.5, torch.float64, torch.device("cpu"))),
