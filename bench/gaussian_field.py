@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.case import Call, Case, DifferenceError, Peer, Size, Work, as_array, optional
 from marginseg import gaussian_field, gaussian_field_ranks
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.ops.gaussian_field import axis_factor
+from marginseg.ops.axis_factor import axis_factor
 
 STD = 0.03
 """As a fraction of the extent, like the length scale."""

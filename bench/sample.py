@@ -28,7 +28,7 @@ from bench.case import (
 from bench.gaussian_field import component, expand
 from marginseg import GaussianFieldNoise, gaussian_field_ranks
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.ops.gaussian_field import axis_factor
+from marginseg.ops.axis_factor import axis_factor
 
 STD = 0.03
 

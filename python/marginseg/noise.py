@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from marginseg.ops.axis_factor import takes_kernels
 from marginseg.ops.boundary import BYTE_DTYPES, LABEL_DTYPES
-from marginseg.ops.folded_share import folded_share_from_coefficients
+from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.kept_mass import kept_mass
 from marginseg.ops.layout import as_it_lies, reverse_axes
 from marginseg.ops.sample import sample
+from marginseg.ops.warp import warp
 
 UNITS = ("extent", "mm", "voxel")
 
@@ -197,8 +199,10 @@ class GaussianFieldNoise:
             torch.Size([3, 8, 8, 8])
 
         """
-        coefficients, factors = self._coefficients(label, n, generator, batch_dims)
-        return self._deformed(label, coefficients, factors)
+        spatial = self._checked(label, n, batch_dims)
+        if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
+            return self._warped(label, n, generator, batch_dims)[0]
+        return self._deformed(label, *self._coefficients(label, n, generator, batch_dims))
 
     def sample_folded(
         self,
@@ -232,6 +236,10 @@ class GaussianFieldNoise:
             (torch.Size([3, 8, 8, 8]), tensor([0., 0., 0.], dtype=torch.float64))
 
         """
+        spatial = self._checked(label, n, batch_dims)
+        if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
+            samples, field = self._warped(label, n, generator, batch_dims)
+            return samples, folded_share(field, spatial_dims=len(spatial))
         coefficients, factors = self._coefficients(label, n, generator, batch_dims)
         samples = self._deformed(label, coefficients, factors)
         return samples, folded_share_from_coefficients(coefficients, factors)
@@ -335,10 +343,8 @@ class GaussianFieldNoise:
         label, reverse = as_it_lies(label, len(spatial))
         return label, std[::-1] if reverse else std, reverse
 
-    def _coefficients(
-        self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Draw the fields of n noisy versions of a label, and return what they are made of."""
+    def _checked(self, label: Tensor, n: int, batch_dims: int) -> tuple[int, ...]:
+        """Return the spatial sizes of a label that is to be deformed."""
         spatial = self._spatial_shape(label)
         if label.dtype not in LABEL_DTYPES:
             raise TypeError(f"label: expected bool or an integer dtype, got {label.dtype}")
@@ -349,6 +355,34 @@ class GaussianFieldNoise:
         leading = label.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
+        return spatial
+
+    def _warped(
+        self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return n noisy versions of a label, and their displacements, which are in memory."""
+        spatial = self._spatial_shape(label)
+        field = gaussian_field(
+            spatial,
+            self.std_in_voxels(spatial),
+            self.length_scale_in_voxels(spatial),
+            generator=generator,
+            batch_shape=(n, *label.shape[:batch_dims]),
+            device=label.device,
+        )
+        samples = warp(
+            label.expand(n, *label.shape),
+            field,
+            interpolation=self.interpolation,
+            spatial_dims=len(spatial),
+        )
+        return samples, field
+
+    def _coefficients(
+        self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Draw the fields of n noisy versions of a label, and return what they are made of."""
+        spatial = self._spatial_shape(label)
         return draw_coefficients(
             spatial,
             self.std_in_voxels(spatial),

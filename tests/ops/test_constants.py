@@ -61,6 +61,15 @@ def test_made_once_and_the_last_ones_remembered(maker):
     assert [value for _, value in maker.made] == [1, 2, 3, 2]
 
 
+def test_no_more_bytes_are_remembered_than_asked_for(maker):
+    constants = Constants(maker, most_bytes=20)  # each has 8
+    for value in (1, 2, 1, 3, 2, 1):
+        constants(CPU, value)
+    assert [value for _, value in maker.made] == [1, 2, 3, 2, 1]
+    large = Constants(maker, most_bytes=4)
+    assert large(CPU, 7)[0] is large(CPU, 7)[0]  # the last one always
+
+
 @pytest.mark.parametrize(
     "context", [lambda: torch.device("cpu"), torch.inference_mode, torch.no_grad]
 )

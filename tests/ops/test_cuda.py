@@ -217,7 +217,8 @@ def test_same_threshold_as_on_the_cpu(device, dtype):
 
 
 def _factors(shape, scale):
-    from marginseg.ops.gaussian_field import TOLERANCE, axis_factor
+    from marginseg.ops.axis_factor import axis_factor
+    from marginseg.ops.gaussian_field import TOLERANCE
 
     return [
         axis_factor(size, length, TOLERANCE[torch.float32])

@@ -350,3 +350,29 @@ def test_half_types_are_computed_in_float32(dtype):
 def test_a_displacement_of_integers_is_refused():
     with pytest.raises(TypeError, match="^displacement: expected a floating dtype"):
         folded_share(torch.zeros(1, 4, dtype=torch.uint8))
+
+
+def test_which_axes_are_spatial_may_be_said():
+    """Two displacements of one component look like one of two."""
+    mirrored = -2.0 * torch.arange(8.0).expand(2, 1, 8)
+    assert folded_share(mirrored, spatial_dims=1).tolist() == [1.0, 1.0]
+    assert folded_share(mirrored).shape == ()
+    with pytest.raises(ValueError, match="displacement: expected shape"):
+        folded_share(mirrored, spatial_dims=3)
+
+
+@pytest.mark.parametrize("shape", [(30,), (7, 20), (9, 8, 7), (1, 5, 6), (6, 1, 1)])
+def test_a_few_planes_at_a_time_give_what_all_do(shape, monkeypatch):
+    """Against NumPy's gradients and determinants of the whole."""
+    n = len(shape)
+    field = 2.0 * torch.randn(2, n, *shape, dtype=torch.float64)
+    expected = []
+    for displacement in field.numpy():
+        jacobian = np.zeros((*shape, n, n))
+        for i, j in itertools.product(range(n), repeat=2):
+            if shape[j] > 1:
+                jacobian[..., i, j] = np.gradient(displacement[i], axis=j)
+        expected.append((np.linalg.det(jacobian + np.eye(n)) <= 0).mean())
+    for at_once in (1, 100, 1 << 21):
+        monkeypatch.setattr("marginseg.ops.folded_share.VOXELS_AT_ONCE", at_once)
+        assert folded_share(field, spatial_dims=n).tolist() == pytest.approx(expected, abs=1e-12)

@@ -8,30 +8,8 @@ import torch
 from scipy.stats import chi2
 
 from marginseg import _cpu, gaussian_field, gaussian_field_ranks
+from marginseg.ops.axis_factor import axis_factor
 from marginseg.ops.boundary import DTYPE_CODES
-from marginseg.ops.gaussian_field import axis_factor
-
-
-@pytest.mark.parametrize("size", [1, 2, 17, 64, 257])
-@pytest.mark.parametrize("length_scale", [0.3, 2.0, 13.6, 400.0])
-@pytest.mark.parametrize("tolerance", [1e-6, 1e-12])
-def test_factor_reproduces_the_covariance_and_exactly_the_variance(size, length_scale, tolerance):
-    factor = axis_factor(size, length_scale, tolerance)
-    positions = np.arange(size)
-    kernel = np.exp(-((positions[:, None] - positions) ** 2) / (2 * length_scale**2))
-    product = factor @ factor.T
-    np.testing.assert_allclose(np.diag(product), 1.0, atol=1e-14)
-    np.testing.assert_allclose(product, kernel, atol=max(2 * tolerance, 1e-13))
-
-
-def test_rank_is_near_the_numerical_rank_of_the_kernel():
-    size = 128
-    length_scale = 0.15 * math.sqrt(2) * size
-    positions = np.arange(size)
-    kernel = np.exp(-((positions[:, None] - positions) ** 2) / (2 * length_scale**2))
-    eigenvalues = np.linalg.eigvalsh(kernel)[::-1]
-    needed = int((eigenvalues > 1e-6 * eigenvalues[0]).sum())
-    assert axis_factor(size, length_scale, 1e-6).shape[1] <= needed + 2
 
 
 @pytest.mark.parametrize("method", ["exact", "convolution"])
@@ -41,7 +19,7 @@ def test_rank_is_near_the_numerical_rank_of_the_kernel():
 )
 def test_variance_and_covariance_at_every_voxel(method, shape, std, length_scale):
     """Variances within the chi-square bound of the sample size, borders and corners included."""
-    samples = 20_000
+    samples = 20_000 if method == "exact" else 5_000  # of which each takes a hundred times as long
     n = len(shape)
     generator = torch.Generator().manual_seed(1)
     # In parts: the convolution's noise reaches far beyond the border.

@@ -22,6 +22,11 @@ class _Entry:
     #: Whether a captured graph reads them in each replay, so that they must never be freed.
     kept: bool = False
 
+    @property
+    def bytes(self) -> int:
+        """The memory that they take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
+
     def expect(self, reader: Any) -> None:
         """Have torch wait for a stream's kernels before it gives the memory to anybody else."""
         if reader not in self.readers:
@@ -40,12 +45,19 @@ class Constants:
     Args:
         make: ``make(device, *arguments)`` makes them on the device; the arguments can be hashed.
         most: How many are remembered, besides those of graphs.
+        most_bytes: How many bytes they may have; the last one is remembered whatever it has.
 
     """
 
-    def __init__(self, make: Callable[..., tuple[Tensor, ...]], most: int = 64) -> None:
+    def __init__(
+        self,
+        make: Callable[..., tuple[Tensor, ...]],
+        most: int = 64,
+        most_bytes: int = 1 << 28,
+    ) -> None:
         self._make = make
         self._most = most
+        self._most_bytes = most_bytes
         self._entries: OrderedDict[tuple[Hashable, ...], _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -75,8 +87,11 @@ class Constants:
         with self._lock:
             entry = self._entries.setdefault(key, entry)
             forgettable = [old for old, known in self._entries.items() if not known.kept]
-            for old in forgettable[: -self._most]:
-                del self._entries[old]
+            left = self._most_bytes
+            for place, old in enumerate(reversed(forgettable)):
+                left -= self._entries[old].bytes
+                if place >= self._most or (place > 0 and left < 0):
+                    del self._entries[old]
         return entry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor
 from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
 from marginseg.ops.library import implement, library, undispatched
 
+#: Values of the displacement that are differentiated at a time.
+VOXELS_AT_ONCE = 1 << 21
 
-def folded_share(displacement: Tensor) -> Tensor:
+
+def folded_share(displacement: Tensor, *, spatial_dims: int | None = None) -> Tensor:
     r"""Return the share of voxels where ω ↦ ω + X(ω) folds over: det(I + ∇X) <= 0.
 
     A deformation that folds is no longer a redrawn border: parts of the label appear mirrored.
@@ -23,11 +27,13 @@ def folded_share(displacement: Tensor) -> Tensor:
     Args:
         displacement: (*leading, n, *spatial), in voxels, n = 1, 2, 3. Gradients are central
             differences, one-sided at the border; an axis of one voxel has gradient 0.
+        spatial_dims: n; the default is the largest that fits the shape.
 
     Returns:
         float64 tensor of the leading shape, within [0, 1].
 
     Raises:
+        TypeError: ``displacement`` is not floating.
         ValueError: The shape is not that of a displacement.
 
     Example:
@@ -43,21 +49,48 @@ def folded_share(displacement: Tensor) -> Tensor:
         raise TypeError(f"displacement: expected a floating dtype, got {displacement.dtype}")
     displacement = displacement.to(computing_dtype(displacement.dtype))
     shape = tuple(displacement.shape)
-    n = next((k for k in (3, 2, 1) if len(shape) > k and shape[-k - 1] == k), None)
+    possible = (3, 2, 1) if spatial_dims is None else (spatial_dims,)
+    n = next((k for k in possible if len(shape) > k > 0 and shape[-k - 1] == k), None)
     if n is None:
         raise ValueError(f"displacement: expected shape (..., n, *spatial), got {shape}")
-    spatial = shape[-n:]
-    rows = [
-        torch.gradient(displacement, dim=axis - n)[0]
-        if spatial[axis] > 1
-        else torch.zeros_like(displacement)
-        for axis in range(n)
+    planes = shape[-n]
+    voxels = math.prod(shape[-n:])
+    # A few planes at a time: the derivatives take n² times the memory of a component.
+    step = max(1, VOXELS_AT_ONCE * planes // max(1, displacement.numel()))
+    count = torch.zeros(shape[: -n - 1], dtype=torch.float64, device=displacement.device)
+    for begin in range(0, planes, step):
+        end = min(planes, begin + step)
+        # With the neighbours that the differences along this axis ask for.
+        first, last = max(0, begin - 1), min(planes, end + 1)
+        determinant = _determinant(displacement.narrow(-n, first, last - first), n)
+        folded = determinant.narrow(-n, begin - first, end - begin) <= 0
+        count += folded.sum(dim=[*range(-n, 0)])
+    return count / voxels
+
+
+def _determinant(displacement: Tensor, n: int) -> Tensor:
+    """Return det(I + ∇X) at each voxel, (*leading, *spatial)."""
+    axes = range(n)
+    components = displacement.unbind(-n - 1)
+    jacobian = [
+        [
+            (
+                torch.gradient(component, dim=axis - n)[0]
+                if component.shape[axis - n] > 1
+                else torch.zeros_like(component)
+            )
+            + (1.0 if axis == row else 0.0)
+            for axis in axes
+        ]
+        for row, component in enumerate(components)
     ]
-    # jacobian[..., i, j] = ∂(ω_i + X_i)/∂ω_j, the component axis moved behind the spatial axes.
-    jacobian = torch.stack([row.movedim(-n - 1, -1) for row in rows], dim=-1)
-    jacobian = jacobian + torch.eye(n, dtype=jacobian.dtype, device=jacobian.device)
-    folded = torch.linalg.det(jacobian) <= 0
-    return folded.double().mean(dim=[*range(-n, 0)])
+    if n == 1:
+        return jacobian[0][0]
+    if n == 2:
+        (a, b), (c, d) = jacobian
+        return a * d - b * c
+    (a, b, c), (d, e, f), (g, h, i) = jacobian
+    return a * (e * i - f * h) - d * (b * i - c * h) + g * (b * f - c * e)
 
 
 def folded_share_from_coefficients(coefficients: Tensor, factors: Sequence[Tensor]) -> Tensor:

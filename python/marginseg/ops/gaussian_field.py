@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.ops.axis_factor import axis_factor, takes_kernels
 from marginseg.ops.boundary import DTYPE_CODES, computing_dtype, core_of
 from marginseg.ops.constants import Constants
-from marginseg.ops.gaussian_filter import gaussian_filter, half_kernel
+from marginseg.ops.gaussian_filter import half_kernel
 from marginseg.ops.library import implement, library, undispatched
 
 METHODS = ("exact", "convolution")
@@ -42,6 +43,8 @@ def gaussian_field(
     - ``"exact"``: the covariance is a product over axes, and each factor has a low numerical rank:
       :math:`X = (F_1 \otimes \dots \otimes F_n)\,\xi` with few normal coefficients ξ. The factors
       reproduce the variance to rounding and the covariance to 1e-6 (float32) or 1e-12 (float64).
+      So does white noise filtered by the kernel that is the root of the covariance, which takes
+      their place where a long axis has a length scale of a voxel or two.
     - ``"convolution"``: Theorem 3, white noise filtered by :math:`N(0, b^2/2)`. The noise is drawn
       beyond the border as far as the filter reaches, and scaled by the filter's discrete norm, so
       that the variance is a² to rounding everywhere. Slower; its covariance is that of the sampled
@@ -90,12 +93,20 @@ def gaussian_field(
         source = coefficients if coefficients is not None else generator
         device = (source if source is not None else torch.empty(0)).device
     computing = computing_dtype(dtype)
-    if method == "convolution":
-        if coefficients is not None:
-            raise ValueError('coefficients: expected none with method="convolution"')
-        field = _convolved(sizes, scales, (*batch_shape, n), generator, computing, device)
+    if method == "convolution" and coefficients is not None:
+        raise ValueError('coefficients: expected none with method="convolution"')
+    if method == "convolution" or takes_kernels(sizes, scales):
+        kernels = (
+            Kernels("sampled", tuple(scale / math.sqrt(2.0) for scale in scales), 4.0)
+            if method == "convolution"
+            else Kernels("root", scales, TOLERANCE[computing])
+        )
+        padded = (*batch_shape, n, *kernels.padded(sizes))
+        noise = _normals(padded, coefficients, generator, computing, torch.device(device))
         amplitude = torch.tensor(stds, dtype=computing, device=device)
-        return (field * amplitude.reshape(n, *(1,) * n)).to(dtype)
+        field = kernels.filtered(noise, sizes)
+        field *= amplitude.reshape(n, *(1,) * n)
+        return field.to(dtype)
     scaled, factors = draw_coefficients(
         sizes,
         stds,
@@ -145,18 +156,25 @@ def draw_coefficients(
     where = torch.device(device)
     amplitude, *factors = _constants(where, tuple(shape), std, length_scale, dtype)
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
-    if coefficients is None:
-        if len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
-            drawn = torch.empty(expected, dtype=dtype, device=where)
-            return drawn.normal_(0.0, std[0], generator=generator), factors
-        drawn = torch.randn(expected, generator=generator, dtype=dtype, device=where)
-    elif coefficients.shape != expected:
-        raise ValueError(
-            f"coefficients: expected shape {expected}, got {tuple(coefficients.shape)}"
-        )
-    else:
-        drawn = coefficients.to(where, dtype)
-    return drawn * amplitude, factors
+    if coefficients is None and len(set(std)) == 1 and math.prod(expected) >= _FILLED_BY_VECTORS:
+        drawn = torch.empty(expected, dtype=dtype, device=where)
+        return drawn.normal_(0.0, std[0], generator=generator), factors
+    return _normals(expected, coefficients, generator, dtype, where) * amplitude, factors
+
+
+def _normals(
+    shape: tuple[int, ...],
+    given: Tensor | None,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Draw standard normals, or return those that were given, which must have the shape."""
+    if given is None:
+        return torch.randn(shape, generator=generator, dtype=dtype, device=device)
+    if given.shape != shape:
+        raise ValueError(f"coefficients: expected shape {shape}, got {tuple(given.shape)}")
+    return given.to(device, dtype)
 
 
 def _made_constants(
@@ -209,50 +227,12 @@ def gaussian_field_ranks(
     sizes = _checked_shape(shape)
     scales = _per_axis("length_scale", length_scale, len(sizes), positive=True)
     tolerance = TOLERANCE[computing_dtype(dtype)]
+    if takes_kernels(sizes, scales):
+        return Kernels("root", scales, tolerance).padded(sizes)
     return tuple(
         axis_factor(size, scale, tolerance).shape[1]
         for size, scale in zip(sizes, scales, strict=True)
     )
-
-
-@lru_cache(maxsize=64)
-def axis_factor(size: int, length_scale: float, tolerance: float) -> np.ndarray[Any, Any]:
-    """Return F of shape (size, rank) with F Fᵀ ≈ exp(-(i - j)² / 2b²), in float64.
-
-    A pivoted Cholesky factorisation stops where no voxel misses any variance above rounding; its
-    singular vectors, ordered, are cut at the smallest rank that misses at most ``tolerance`` of
-    the variance at each voxel. The rows are then scaled to norm 1: the variance is exact.
-
-    Example:
-        >>> factor = axis_factor(64, 13.6, 1e-6)
-        >>> factor.shape
-        (64, 11)
-        >>> bool(np.allclose((factor**2).sum(axis=1), 1.0, atol=1e-15))
-        True
-
-    """
-    positions = np.arange(size, dtype=np.float64)
-    residual = np.ones(size)
-    columns: list[np.ndarray[Any, Any]] = []
-    while len(columns) < size:
-        pivot = int(residual.argmax())
-        if residual[pivot] <= 1e-15:
-            break
-        column = np.exp(-0.5 * ((positions - positions[pivot]) / length_scale) ** 2)
-        for previous in columns:
-            column -= previous[pivot] * previous
-        column /= math.sqrt(residual[pivot])
-        columns.append(column)
-        residual = np.maximum(residual - column**2, 0.0)
-        residual[pivot] = 0.0
-    u, s, _ = np.linalg.svd(np.stack(columns, axis=1), full_matrices=False)
-    factor = u * s
-    missing = 1.0 - np.cumsum(factor**2, axis=1)
-    enough = np.nonzero(missing.max(axis=0) <= max(tolerance, 1e-14))[0]
-    rank = int(enough[0]) + 1 if len(enough) else factor.shape[1]
-    factor = np.ascontiguousarray(factor[:, :rank])
-    factor /= np.linalg.norm(factor, axis=1, keepdims=True)
-    return factor
 
 
 def _checked_shape(shape: Sequence[int]) -> list[int]:
@@ -277,24 +257,40 @@ def _per_axis(
     return values
 
 
-def _convolved(
-    sizes: list[int],
-    scales: tuple[float, ...],
-    leading: tuple[int, ...],
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> Tensor:
-    sigmas = [scale / math.sqrt(2.0) for scale in scales]
-    kernels = [half_kernel(sigma, 4.0, "sampled") for sigma in sigmas]
-    radii = [len(kernel) - 1 for kernel in kernels]
-    padded = [size + 2 * radius for size, radius in zip(sizes, radii, strict=True)]
-    noise = torch.randn((*leading, *padded), generator=generator, dtype=dtype, device=device)
-    norm = math.prod(math.sqrt(k[0] ** 2 + 2.0 * (k[1:] ** 2).sum()) for k in kernels)
-    field = gaussian_filter(noise, sigmas, truncate=4.0) / norm
-    for axis, (size, radius) in enumerate(zip(sizes, radii, strict=True)):
-        field = field.narrow(axis - len(sizes), radius, size)
-    return field.contiguous()
+@dataclass(frozen=True)
+class Kernels:
+    """What white noise is filtered by, to become a field.
+
+    Attributes:
+        kind: Of `half_kernel`.
+        widths: Its width along each axis.
+        cut: Where it ends.
+
+    """
+
+    kind: str
+    widths: tuple[float, ...]
+    cut: float
+
+    def padded(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Return the sizes of the noise, which goes on beyond the border as far as they reach."""
+        return tuple(size + 2 * radius for size, radius in zip(sizes, self._radii(), strict=True))
+
+    def filtered(self, noise: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Return noise of the padded sizes, filtered, with variance 1."""
+        norm = math.prod(math.sqrt(k[0] ** 2 + 2.0 * (k[1:] ** 2).sum()) for k in self._halves())
+        field: Tensor = torch.ops.marginseg.gaussian_filter(
+            noise, self.widths, "constant", 0.0, self.cut, self.kind, math.inf
+        )
+        for axis, (size, radius) in enumerate(zip(sizes, self._radii(), strict=True)):
+            field = field.narrow(axis - len(sizes), radius, size)
+        return field.contiguous() if norm == 1.0 else field / norm
+
+    def _halves(self) -> list[np.ndarray[Any, Any]]:
+        return [half_kernel(width, self.cut, self.kind) for width in self.widths]
+
+    def _radii(self) -> list[int]:
+        return [len(half) - 1 for half in self._halves()]
 
 
 library.define("gaussian_field(Tensor coefficients, Tensor[] factors) -> Tensor")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marginseg.ops.axis_factor import root_kernel
 from marginseg.ops.boundary import (
     BYTE_DTYPES,
     DTYPE_CODES,
@@ -120,11 +121,16 @@ def kernel_radius(sigma: float, truncate: float) -> int:
 def half_kernel(sigma: float, truncate: float, kernel: str) -> np.ndarray[Any, Any]:
     """Return the weights w[0..radius] of the symmetric kernel, in float64, read-only.
 
+    Besides the public kernels there is ``"root"``, for fields: `root_kernel` of the length scale
+    ``sigma`` and the tolerance ``truncate``.
+
     Example:
         >>> half_kernel(1.0, 1.0, "sampled").round(4)
         array([0.4519, 0.2741])
 
     """
+    if kernel == "root":
+        return root_kernel(sigma, truncate)
     radius = kernel_radius(sigma, truncate)
     k = np.arange(radius + 1, dtype=np.float64)
     if kernel == "sampled":
