@@ -35,6 +35,7 @@ def folded_share(displacement: Tensor, *, spatial_dims: int | None = None) -> Te
         float64 tensor of the leading shape, within [0, 1].
 
     Raises:
+        TypeError: ``displacement`` is not floating.
         ValueError: The shape is not that of a displacement.
 
     Example:
