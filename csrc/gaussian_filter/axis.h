@@ -5,8 +5,7 @@
 
 namespace marginseg::gaussian_filter {
 
-// One axis of the filter: its size and the radius + 1 weights w[0..radius] of the symmetric kernel,
-// whose sum, w[-k] = w[k], is 1.
+// One axis of the filter: its size and the radius + 1 weights w[0..radius] of the symmetric kernel.
 struct Axis {
   int64_t size;
   const double* weights;
@@ -17,9 +16,11 @@ struct Axis {
   template <class T>
   T weight(const int64_t k) const {
     if (k > 0 || std::is_same_v<T, double>) return static_cast<T>(weights[k]);
-    double others = 0.0;
-    for (int64_t i = 1; i <= radius; ++i) others += static_cast<double>(static_cast<T>(weights[i]));
-    return static_cast<T>(1.0 - 2.0 * others);
+    double lost = 0.0;
+    for (int64_t i = 1; i <= radius; ++i) {
+      lost += weights[i] - static_cast<double>(static_cast<T>(weights[i]));
+    }
+    return static_cast<T>(weights[0] + 2.0 * lost);
   }
 };
 

@@ -177,8 +177,9 @@ template <int N, class V, class T, class Index, class Beyond>
 MARGINSEG_HOST_DEVICE V warped_value(const V* const image, const Position<N, T, Index>& position,
                                      const Shape<N, Index>& shape, const Beyond beyond,
                                      const bool linear, const V cval) {
-  // To a Constant that weighs corners: the weights of such a position are NaN themselves.
-  if (!(std::is_same_v<Beyond, Constant> && linear) && !is_number(position)) {
+  // An image that ends needs no look: the weights of such a position are NaN themselves.
+  constexpr bool weighs = std::is_same_v<Beyond, Constant> && std::is_floating_point_v<V>;
+  if (!(weighs && linear) && !is_number(position)) {
     if constexpr (std::is_floating_point_v<V>) return std::numeric_limits<V>::quiet_NaN();
     return cval;
   }

@@ -159,9 +159,10 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
     replaced = drawn_set.replaced()
     reading = begun(read)
 
+    from importlib.metadata import version
+
     import torch
 
-    from marginseg import __version__
     from marginseg.files import nifti
     from marginseg.noise import DEFAULT_LENGTH_SCALE, GaussianFieldNoise
 
@@ -203,7 +204,12 @@ def draw_file(task: Task, options: dict[str, Any], seed: int, only: int | None) 
             other = noisy_counts.get(value, 0)
             dice = 2 * both.get(value, 0) / (count + other)
             yield [str(index), str(value), f"{dice:.4f}", str(other), f"{share:.2%}"]
-    settings = {"marginseg": __version__, "source": task.source.name, "label": only, "seed": seed}
+    settings = {
+        "marginseg": version("marginseg"),
+        "source": task.source.name,
+        "label": only,
+        "seed": seed,
+    }
     drawn_set.finish(replaced, {**settings, **options, "length_scale": scale})
 
 
