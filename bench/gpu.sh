@@ -93,7 +93,8 @@ tests() {
   local files=() parallel=() file missing
   for file in tests/test_{noise,threshold}.py tests/training/test_{augmentation,step}.py \
     tests/ops/test_{constants,cuda,dice_threshold,dice_threshold_large,emulation}.py \
-    tests/ops/test_{folded_share,gaussian_field,gaussian_filter,sample,warp,warp_derivatives}.py; do
+    tests/ops/test_{folded_share,gaussian_field,gaussian_filter,root_kernel,sample}.py \
+    tests/ops/test_{warp,warp_derivatives}.py; do
     if [[ ! -e $file ]]; then
       failed+=("$file")
       echo "-- $file: FAILED, it is not here"
