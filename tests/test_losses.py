@@ -27,7 +27,7 @@ def _subsets(voxels):
     return torch.tensor(list(itertools.product((0.0, 1.0), repeat=voxels)), dtype=torch.float64)
 
 
-def _minimised(loss, m, steps=3000):
+def _minimised(loss, m, steps=800):
     """The soft prediction that gradient descent on logits ends at."""
     logits = torch.zeros_like(m, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.1)
