@@ -109,7 +109,8 @@ def gaussian_field(
         )
         padded = (*batch_shape, n, *kernels.padded(sizes))
         noise = _normals(padded, coefficients, generator, computing, torch.device(device))
-        amplitude = torch.tensor(stds, dtype=computing, device=device)
+        norm = kernels.norm()
+        amplitude = torch.tensor([a / norm for a in stds], dtype=computing, device=device)
         field = kernels.filtered(noise, sizes)
         field *= amplitude.reshape(n, *(1,) * n)
         return field.to(dtype)
@@ -284,14 +285,17 @@ class Kernels:
         return tuple(size + 2 * radius for size, radius in zip(sizes, self._radii(), strict=True))
 
     def filtered(self, noise: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Return noise of the padded sizes, filtered, with variance 1."""
-        norm = math.prod(math.sqrt(k[0] ** 2 + 2.0 * (k[1:] ** 2).sum()) for k in self._halves())
+        """Return noise of the padded sizes, filtered; its deviation is :meth:`norm`."""
         field: Tensor = torch.ops.marginseg.gaussian_filter(
             noise, self.widths, "constant", 0.0, self.cut, self.kind, math.inf
         )
         for axis, (size, radius) in enumerate(zip(sizes, self._radii(), strict=True)):
             field = field.narrow(axis - len(sizes), radius, size)
-        return field.contiguous() if norm == 1.0 else field / norm
+        return field.contiguous()
+
+    def norm(self) -> float:
+        """Return the standard deviation of white noise once it is filtered."""
+        return math.prod(math.sqrt(k[0] ** 2 + 2.0 * (k[1:] ** 2).sum()) for k in self._halves())
 
     def _halves(self) -> list[np.ndarray[Any, Any]]:
         return [half_kernel(width, self.cut, self.kind) for width in self.widths]
