@@ -81,13 +81,13 @@ PYBIND11_MODULE(_cpu, m) {
       [](const uintptr_t input, const int input_dtype, const uintptr_t output, const int dtype,
          const int64_t batch, const std::array<int64_t, 3>& shape,
          const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
-         const int extension, const double cval, const double ceiling) {
+         const int extension, const double cval) {
         std::array<gaussian_filter::Axis, 3> axes;
         for (int axis = 0; axis < 3; ++axis) {
           axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
         }
         gaussian_filter::run(input, Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
-                             Extension{extension}, cval, ceiling);
+                             Extension{extension}, cval);
       },
       release);
 

@@ -55,15 +55,15 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
         [](const uintptr_t input, const int input_dtype, const uintptr_t output, const int dtype,
            const int64_t batch, const std::array<int64_t, 3>& shape,
            const std::array<uintptr_t, 3>& weights, const std::array<int64_t, 3>& radii,
-           const int extension, const double cval, const double ceiling, const uintptr_t stream,
-           const bool deterministic, const Allocate& allocate) {
+           const int extension, const double cval, const uintptr_t stream, const bool deterministic,
+           const Allocate& allocate) {
           std::array<gaussian_filter::Axis, 3> axes;
           for (int axis = 0; axis < 3; ++axis) {
             axes[axis] = {shape[axis], reinterpret_cast<const double*>(weights[axis]), radii[axis]};
           }
           gaussian_filter::run({"gaussian_filter", stream, deterministic, allocate}, input,
                                Dtype{input_dtype}, output, Dtype{dtype}, batch, axes,
-                               Extension{extension}, cval, ceiling);
+                               Extension{extension}, cval);
         });
 
   m.def("gaussian_field",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <vector>
 
 #include "common/huge_pages.h"
@@ -58,7 +57,6 @@ void filter_box(const Box<L>& input, T* const output, const Filter<T>& filter,
     return filter_tiles(input, output, filter, support, tiles_of(filter, support), true);
   }
   Filter<T> first = filter;
-  first.ceiling = std::numeric_limits<T>::infinity();
   leave_unfiltered(first.axes[1]);
   leave_unfiltered(first.axes[2]);
   const std::array<Range, 3> between{support.output[0], support.input[1], support.input[2]};
@@ -95,7 +93,7 @@ void filter_image(const L* const input, T* const output, const Filter<T>& filter
 
 template <class T>
 Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension extension,
-                      const double cval, const double ceiling) {
+                      const double cval) {
   // The first axis, if it is not filtered, is merged with the batch, and the second then with the
   // first: fewer and larger images need fewer tiles.
   if (axes[0].radius == 0) {
@@ -106,14 +104,14 @@ Filter<T> read_filter(int64_t& batch, std::array<Axis, 3> axes, const Extension 
       axes[0].size = 1;
     }
   }
-  Filter<T> filter{{}, extension, static_cast<T>(cval), static_cast<T>(ceiling)};
+  Filter<T> filter{{}, extension, static_cast<T>(cval)};
   for (int axis = 0; axis < 3; ++axis) {
     const Axis& source = axes[axis];
     FullAxis<T>& target = filter.axes[axis];
     target.size = source.size;
     target.radius = source.radius;
     for (int64_t k = -source.radius; k <= source.radius; ++k) {
-      target.weights.push_back(source.weight<T>(std::abs(k)));
+      target.weights.push_back(static_cast<T>(source.weights[std::abs(k)]));
     }
   }
   return filter;
@@ -139,10 +137,10 @@ void filter_images(const L* const input, T* const output, const Filter<T>& filte
 
 void run(const uintptr_t input, const Dtype input_dtype, const uintptr_t output, const Dtype dtype,
          int64_t batch, const std::array<Axis, 3>& axes, const Extension extension,
-         const double cval, const double ceiling) {
+         const double cval) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
-    const Filter<T> filter = read_filter<T>(batch, axes, extension, cval, ceiling);
+    const Filter<T> filter = read_filter<T>(batch, axes, extension, cval);
     auto* const target = reinterpret_cast<T*>(output);
     prefer_huge_pages(target, batch * filter.volume() * sizeof(T));
     if (input_dtype == Dtype::uint8) {

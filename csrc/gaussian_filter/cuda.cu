@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 #include <type_traits>
 
 #include "common/cuda/block.cuh"
@@ -17,7 +16,7 @@ template <class C, int longest>
 Weights<C, longest> weights_of(const Axis& axis) {
   Weights<C, longest> weights;
   weights.radius = static_cast<int>(axis.radius);
-  for (int k = 0; k <= weights.radius; ++k) weights.values[k] = axis.weight<C>(k);
+  for (int k = 0; k <= weights.radius; ++k) weights.values[k] = static_cast<C>(axis.weights[k]);
   return weights;
 }
 
@@ -28,11 +27,8 @@ template <class C>
 class Filter {
  public:
   Filter(const Context& context, const int64_t batch, const std::array<Axis, 3>& axes,
-         const Extension extension, const double cval, const double ceiling)
-      : context_(context),
-        batch_(batch),
-        axes_(axes),
-        border_{extension, static_cast<C>(cval), static_cast<C>(ceiling)} {
+         const Extension extension, const double cval)
+      : context_(context), batch_(batch), axes_(axes), border_{extension, static_cast<C>(cval)} {
     for (const Axis& axis : axes) {
       if (axis.radius > longest_radius) {
         throw std::invalid_argument("gaussian_filter: a kernel of radius " +
@@ -49,7 +45,6 @@ class Filter {
 
   template <class S, class D>
   void run(const S* const input, D* const output) {
-    result_ = output;
     const bool fused = std::max(axes_[1].radius, axes_[2].radius) <= unrolled_radius;
     const bool z = axes_[0].radius > 0;
     const bool y = axes_[1].radius > 0;
@@ -81,14 +76,6 @@ class Filter {
  private:
   int64_t volume() const { return batch_ * axes_[0].size * axes_[1].size * axes_[2].size; }
 
-  // Only the result is cut at the ceiling: what is filtered along some axes may rise above it and
-  // sink again along the others.
-  Border<C> border_of(const void* const output) const {
-    Border<C> border = border_;
-    if (output != result_) border.ceiling = std::numeric_limits<C>::infinity();
-    return border;
-  }
-
   template <class S, class D>
   void planes(const S* const input, D* const output) const {
     if (std::max(axes_[1].radius, axes_[2].radius) <= narrow_radius) {
@@ -117,8 +104,7 @@ class Filter {
                             ? filter_planes<vector, widest, S, D, C>
                             : filter_planes<1, widest, S, D, C>;
     context_.launch(kernel, count * down * across, plane_threads, input, output, planes,
-                    weights_of<C, widest>(axes_[1]), weights_of<C, widest>(axes_[2]),
-                    border_of(output));
+                    weights_of<C, widest>(axes_[1]), weights_of<C, widest>(axes_[2]), border_);
   }
 
   template <class S, class D>
@@ -145,7 +131,7 @@ class Filter {
     context_.launch(filter_strided<N, S, D, C, longest>,
                     parts(outer * (inner / N), warp_size) * groups, strided_threads, input, output,
                     Strided{outer, static_cast<int>(size), inner, static_cast<int>(groups)},
-                    weights_of<C, longest>(axes_[axis]), border_of(output));
+                    weights_of<C, longest>(axes_[axis]), border_);
   }
 
   template <class S, class D>
@@ -166,25 +152,23 @@ class Filter {
     const int64_t across = parts(width, Part::columns);
     context_.launch(filter_rows<N, S, D, C, longest>, parts(count, Part::rows * row_warps) * across,
                     row_threads, input, output, count, static_cast<int>(width),
-                    static_cast<int>(across), weights_of<C, longest>(axes_[2]), border_of(output));
+                    static_cast<int>(across), weights_of<C, longest>(axes_[2]), border_);
   }
 
   const Context& context_;
   int64_t batch_;
   std::array<Axis, 3> axes_;
   Border<C> border_;
-  const void* result_ = nullptr;
 };
 
 }  // namespace
 
 void run(const Context& context, const uintptr_t input, const Dtype input_dtype,
          const uintptr_t output, const Dtype dtype, const int64_t batch,
-         const std::array<Axis, 3>& axes, const Extension extension, const double cval,
-         const double ceiling) {
+         const std::array<Axis, 3>& axes, const Extension extension, const double cval) {
   dispatch_stored(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
-    Filter<computing<T>> filter(context, batch, axes, extension, cval, ceiling);
+    Filter<computing<T>> filter(context, batch, axes, extension, cval);
     auto* const target = reinterpret_cast<T*>(output);
     if constexpr (std::is_same_v<T, float>) {
       if (input_dtype == Dtype::uint8) {

@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
 
 #include "common/cuda/floating.cuh"
 #include "common/cuda/vector.cuh"
@@ -38,12 +37,11 @@ constexpr int64_t longest_axis = (int64_t{1} << 30) - 1;
 template <class C>
 constexpr int wide = 16 / static_cast<int>(sizeof(C));
 
-// What stands outside the image, and what the result is cut at.
+// What stands outside the image.
 template <class C>
 struct Border {
   Extension extension;
   C cval;
-  C ceiling;
 };
 
 template <int N, class C>
@@ -130,17 +128,6 @@ class NeighbourSums {
             to = multiply_add(weight, above_[(t + 1 + step) % T].lane[v], to);
           }
         }
-      }
-    }
-  }
-
-  __device__ __forceinline__ void cut(const C ceiling) {
-    if (ceiling == std::numeric_limits<C>::infinity()) return;
-#pragma unroll
-    for (int t = 0; t < T; ++t) {
-#pragma unroll
-      for (int v = 0; v < V; ++v) {
-        if (sum[t].lane[v] > ceiling) sum[t].lane[v] = ceiling;
       }
     }
   }

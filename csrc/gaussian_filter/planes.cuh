@@ -168,7 +168,6 @@ __global__ __launch_bounds__(plane_threads, widest < unrolled_radius ? 6 : 5) vo
     const auto read = [&](const int m) { return load<side_by_side>(centre + m * Part::stride); };
     NeighbourSums<C, neighbours, side_by_side, 1> sums(down.values[0], read);
     sums.reach(down, nothing, read, read);
-    sums.cut(border.ceiling);
 #pragma unroll
     for (int t = 0; t < neighbours; ++t) {
       if (first + t >= rows) break;

@@ -114,7 +114,6 @@ __global__ __launch_bounds__(row_threads, 4) void filter_rows(
       },
       [&](const int m) { return load<wide<C>>(&left[row][column + m + near + Part::reach]); },
       [&](const int m) { return load<wide<C>>(&right[row][column + m - near]); });
-  sums.cut(border.ceiling);
 
   // Through shared memory, so that the lanes of a warp write whole rows.
   __syncwarp();

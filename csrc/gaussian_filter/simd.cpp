@@ -38,18 +38,11 @@ Pack<T> load_some_as(const L* const address, const int64_t count) {
   }
 }
 
-// NaN, which no comparison holds for, stays NaN.
-template <class T>
-Pack<T> at_most(const Pack<T> values, const T ceiling) {
-  const Pack<T> bound = broadcast(ceiling);
-  return values > bound ? bound : values;
-}
-
 // `outputs` sums in registers, so that a row is read once for all of them. Row j meets output i
 // with weight j - i; the first rows do not reach the last outputs, nor the last rows the first.
 template <int outputs, int packs, class L, class T>
 void across_tile(const L* const* const rows, T* const* const targets, const Weights<T> weights,
-                 const int64_t x, const int64_t count, const T ceiling) {
+                 const int64_t x, const int64_t count) {
   Pack<T> sum[outputs][packs] = {};
   const bool whole = count == packs * lanes<T>;
   const auto add_row = [&](const int64_t j, const auto meets) __attribute__((always_inline)) {
@@ -86,7 +79,7 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
   unrolled<outputs>([&](const auto i) __attribute__((always_inline)) {
     unrolled<packs>([&](const auto p) __attribute__((always_inline)) {
       T* const address = targets[i.value] + x + p.value * lanes<T>;
-      const Pack<T> result = at_most<T>(sum[i.value][p.value], ceiling);
+      const Pack<T> result = sum[i.value][p.value];
       if (whole) {
         store(address, result);
       } else {
@@ -98,39 +91,38 @@ void across_tile(const L* const* const rows, T* const* const targets, const Weig
 
 template <int outputs, class L, class T>
 void across_rows(const L* const* const rows, T* const* const targets, const Weights<T> weights,
-                 const int64_t length, const T ceiling) {
+                 const int64_t length) {
   constexpr int packs = this_set == InstructionSet::avx512 ? 2 : 1;
   constexpr int64_t width = packs * lanes<T>;
   int64_t x = 0;
   for (; x + width <= length; x += width) {
-    across_tile<outputs, packs>(rows, targets, weights, x, width, ceiling);
+    across_tile<outputs, packs>(rows, targets, weights, x, width);
   }
   for (; x + lanes<T> <= length; x += lanes<T>) {
-    across_tile<outputs, 1>(rows, targets, weights, x, lanes<T>, ceiling);
+    across_tile<outputs, 1>(rows, targets, weights, x, lanes<T>);
   }
   if (x == length) return;
   if (length >= lanes<T>) {
-    across_tile<outputs, 1>(rows, targets, weights, length - lanes<T>, lanes<T>, ceiling);
+    across_tile<outputs, 1>(rows, targets, weights, length - lanes<T>, lanes<T>);
   } else {
-    across_tile<outputs, 1>(rows, targets, weights, x, length - x, ceiling);
+    across_tile<outputs, 1>(rows, targets, weights, x, length - x);
   }
 }
 
 template <class L, class T>
 void across(const L* const* rows, T* const* targets, int64_t count, const Weights<T> weights,
-            const int64_t length, const T ceiling) {
+            const int64_t length) {
   for (; count >= 8; count -= 8, rows += 8, targets += 8) {
-    across_rows<8>(rows, targets, weights, length, ceiling);
+    across_rows<8>(rows, targets, weights, length);
   }
   for (; count >= 4; count -= 4, rows += 4, targets += 4) {
-    across_rows<4>(rows, targets, weights, length, ceiling);
+    across_rows<4>(rows, targets, weights, length);
   }
-  for (; count > 0; --count, ++rows, ++targets)
-    across_rows<1>(rows, targets, weights, length, ceiling);
+  for (; count > 0; --count, ++rows, ++targets) across_rows<1>(rows, targets, weights, length);
 }
 
 template <int packs, class T>
-void along_tile(const T* const row, T* const output, const Weights<T> weights, const T ceiling) {
+void along_tile(const T* const row, T* const output, const Weights<T> weights) {
   Pack<T> sum[packs] = {};
   for (int64_t k = 0; k < weights.count; ++k) {
     const Pack<T> weight = broadcast(weights.data[k]);
@@ -138,28 +130,26 @@ void along_tile(const T* const row, T* const output, const Weights<T> weights, c
       sum[p.value] = multiply_add(weight, load(row + k + p.value * lanes<T>), sum[p.value]);
     });
   }
-  for (int p = 0; p < packs; ++p) store(output + p * lanes<T>, at_most<T>(sum[p], ceiling));
+  for (int p = 0; p < packs; ++p) store(output + p * lanes<T>, sum[p]);
 }
 
 template <class T>
-void along(const T* const row, T* const output, const Weights<T> weights, const int64_t length,
-           const T ceiling) {
+void along(const T* const row, T* const output, const Weights<T> weights, const int64_t length) {
   constexpr int packs = 4;
   int64_t x = 0;
   for (; x + packs * lanes<T> <= length; x += packs * lanes<T>) {
-    along_tile<packs>(row + x, output + x, weights, ceiling);
+    along_tile<packs>(row + x, output + x, weights);
   }
-  for (; x + lanes<T> <= length; x += lanes<T>)
-    along_tile<1>(row + x, output + x, weights, ceiling);
+  for (; x + lanes<T> <= length; x += lanes<T>) along_tile<1>(row + x, output + x, weights);
   if (x == length) return;
   if (length >= lanes<T>) {
-    along_tile<1>(row + length - lanes<T>, output + length - lanes<T>, weights, ceiling);
+    along_tile<1>(row + length - lanes<T>, output + length - lanes<T>, weights);
     return;
   }
   for (; x < length; ++x) {
     T sum = 0;
     for (int64_t k = 0; k < weights.count; ++k) sum += weights.data[k] * row[x + k];
-    output[x] = sum > ceiling ? ceiling : sum;
+    output[x] = sum;
   }
 }
 

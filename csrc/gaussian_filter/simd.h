@@ -19,14 +19,14 @@ struct Weights {
 
 template <class T>
 struct Kernels {
-  // outputs[i][x] = sum_k w[k] rows[i + k][x], `ceiling` at most, for i < count and x < length: the
-  // filter across rows.
+  // outputs[i][x] = sum_k w[k] rows[i + k][x], for i < count and x < length: the filter across
+  // rows.
   void (*across)(const T* const* rows, T* const* outputs, int64_t count, Weights<T> weights,
-                 int64_t length, T ceiling);
+                 int64_t length);
   void (*across_labels)(const uint8_t* const* rows, T* const* outputs, int64_t count,
-                        Weights<T> weights, int64_t length, T ceiling);
-  // output[x] = sum_k w[k] row[x + k], `ceiling` at most, for x < length: the filter along a row.
-  void (*along)(const T* row, T* output, Weights<T> weights, int64_t length, T ceiling);
+                        Weights<T> weights, int64_t length);
+  // output[x] = sum_k w[k] row[x + k], for x < length: the filter along a row.
+  void (*along)(const T* row, T* output, Weights<T> weights, int64_t length);
   // output[x] += factor (a[x] - b[x]) for x < length.
   void (*add_difference)(const T* a, const T* b, T factor, T* output, int64_t length);
 };

@@ -86,7 +86,6 @@ __global__ __launch_bounds__(strided_threads, resident_blocks<N, longest>) void 
         upper += inner * N;
         return load<N>(upper);
       });
-  sums.cut(border.ceiling);
 #pragma unroll
   for (int t = 0; t < neighbours; ++t) {
     if (first + t >= axis.size) break;

@@ -32,7 +32,6 @@ struct Filter {
   std::array<FullAxis<T>, 3> axes;
   Extension extension;
   T cval;
-  T ceiling;
   int64_t volume() const { return axes[0].size * axes[1].size * axes[2].size; }
   bool zero_outside() const { return extension == Extension::constant && cval == T{0}; }
 };

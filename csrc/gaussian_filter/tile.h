@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "common/aligned.h"
@@ -94,14 +93,14 @@ inline std::vector<Tile> planes_of(const Support& support) {
 
 template <class T>
 void across(const T* const* const rows, T* const* const outputs, const int64_t count,
-            const Weights<T> weights, const int64_t length, const T ceiling) {
-  kernels_in_use<Simd<T>>().across(rows, outputs, count, weights, length, ceiling);
+            const Weights<T> weights, const int64_t length) {
+  kernels_in_use<Simd<T>>().across(rows, outputs, count, weights, length);
 }
 
 template <class T>
 void across(const uint8_t* const* const rows, T* const* const outputs, const int64_t count,
-            const Weights<T> weights, const int64_t length, const T ceiling) {
-  kernels_in_use<Simd<T>>().across_labels(rows, outputs, count, weights, length, ceiling);
+            const Weights<T> weights, const int64_t length) {
+  kernels_in_use<Simd<T>>().across_labels(rows, outputs, count, weights, length);
 }
 
 // Filters the tiles of one image, one after another, in memory of its own.
@@ -139,9 +138,6 @@ class TileFilter {
   }
 
  private:
-  // Only the filter along the last axis that has one cuts at the ceiling.
-  static constexpr T unbounded = std::numeric_limits<T>::infinity();
-
   // Filters, along the first axis, the rows that the second axis needs: [first, first + count) of
   // the extended axis.
   void filter_first_axis(const Tile& tile) {
@@ -176,7 +172,7 @@ class TileFilter {
                       : support_.input[0].holds(plane) ? input_.row(plane, row) + skipped
                                                        : zero_source_.data();
       }
-      across(sources_.data(), targets_.data(), depth, z.kernel(), length_, unbounded);
+      across(sources_.data(), targets_.data(), depth, z.kernel(), length_);
     }
   }
 
@@ -193,15 +189,15 @@ class TileFilter {
                           ? output_row(plane, row + i) + columns.begin
                           : padded_.data() + i * padded_size_ + columns_.begin - padded_begin_;
       }
-      across(rows + (row - tile.rows.begin), targets_.data(), count, y.kernel(), length_,
-             x.radius == 0 ? filter_.ceiling : unbounded);
+      across(rows + (row - tile.rows.begin), targets_.data(), count, y.kernel(), length_);
+
       for (int64_t i = 0; i < count; ++i) {
         T* const target = output_row(plane, row + i);
         if (x.radius > 0) {
           T* const padded = padded_.data() + i * padded_size_;
           extend_row(padded);
           kernels_in_use<Simd<T>>().along(padded, target + columns.begin, x.kernel(),
-                                          columns.size(), filter_.ceiling);
+                                          columns.size());
         }
         std::fill(target, target + columns.begin, T{0});
         std::fill(target + columns.end, target + x.size, T{0});

@@ -15,7 +15,6 @@ def gaussian_filter(
     radii: Sequence[int],
     extension: int,
     cval: float,
-    ceiling: float,
 ) -> None: ...
 def gaussian_field(
     coefficients: int,

@@ -306,7 +306,6 @@ class GaussianFieldNoise:
             std,
             truncate=TRUNCATE[dtype],
             kernel="integrated",
-            ceiling=1.0,
         )
         return reverse_axes(filtered, len(spatial)) if reverse else filtered
 

@@ -32,7 +32,6 @@ def misused(random: Random) -> bool:
         "gaussian_filter sigma": lambda: marginseg.gaussian_filter(t[0], w),
         "gaussian_filter cval": lambda: marginseg.gaussian_filter(t[0], 1.0, cval=w),
         "gaussian_filter truncate": lambda: marginseg.gaussian_filter(t[0], 1.0, truncate=w),
-        "gaussian_filter ceiling": lambda: marginseg.gaussian_filter(t[0], 1.0, ceiling=w),
         "gaussian_filter mode": lambda: marginseg.gaussian_filter(t[0], 1.0, mode=w),
         "warp": lambda: marginseg.warp(t[0], t[1]),
         "warp cval": lambda: marginseg.warp(torch.zeros(4), torch.zeros(1, 4), cval=w),

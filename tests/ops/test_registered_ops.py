@@ -26,7 +26,6 @@ GOOD: dict[str, dict[str, object]] = {
         **{name: FILTER[name] for name in ("input", "sigma", "mode")},
         "cval": 0.0,
         **{name: FILTER[name] for name in ("truncate", "kernel")},
-        "ceiling": math.inf,
     },
     "gaussian_filter_adjoint": FILTER,
     "axis_factor": {

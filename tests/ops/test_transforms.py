@@ -5,7 +5,6 @@ says; and an op that is missing here fails a test.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,9 +51,7 @@ PROBABILITIES = drawn(3, 4, 5).sigmoid()
 LABEL = drawn(3, 3, 4) > 0
 
 CASES: dict[str, Case] = {
-    "gaussian_filter": Case(
-        (drawn(2, 2, 4), [0.8, 1.5], "constant", 0.5, 3.0, "integrated", math.inf), True
-    ),
+    "gaussian_filter": Case((drawn(2, 2, 4), [0.8, 1.5], "constant", 0.5, 3.0, "integrated"), True),
     "gaussian_filter_adjoint": Case((drawn(2, 2, 4), [0.8, 1.5], "wrap", 3.0, "sampled"), True),
     "axis_factor": Case((9, 2.5, torch.float64, torch.device("cpu"))),
     "gaussian_field": Case((drawn(2, 2, 1), FACTORS), True),

@@ -287,7 +287,7 @@ class Kernels:
     def filtered(self, noise: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return noise of the padded sizes, filtered; its deviation is :meth:`norm`."""
         field: Tensor = torch.ops.marginseg.gaussian_filter(
-            noise, self.widths, "constant", 0.0, self.cut, self.kind, math.inf
+            noise, self.widths, "constant", 0.0, self.cut, self.kind
         )
         for axis, (size, radius) in enumerate(zip(sizes, self._radii(), strict=True)):
             field = field.narrow(axis - len(sizes), radius, size)

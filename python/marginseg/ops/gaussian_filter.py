@@ -35,6 +35,9 @@ ROOT = "root"
 #: So many voxels a kernel reaches at most. Its weights are half a gigabyte then.
 LONGEST_RADIUS = 1 << 26
 
+#: How many binary digits the numbers have that the core adds.
+DIGITS = {torch.float32: 24, torch.float64: 53}
+
 #: So many weights are added up one by one.
 MOST_ADDED = 1 << 20
 
@@ -47,11 +50,13 @@ def gaussian_filter(
     cval: float = 0.0,
     truncate: float = 4.0,
     kernel: str = "sampled",
-    ceiling: float = math.inf,
 ) -> Tensor:
     r"""Filter the last one to three axes with a Gaussian.
 
-    The kernel has radius ``int(truncate * sigma + 0.5)`` on each axis and sums to 1:
+    The kernel has radius ``int(truncate * sigma + 0.5)`` on each axis and sums to 1, exactly, in
+    whatever order the core adds: what is 1 everywhere stays 1, and no mean of values from 0 to 1
+    is rounded to more than 1. For that its weights are multiples of 2⁻²⁴ in float32, and of 2⁻⁵³ in
+    float64, and so they are only known to that.
 
     - ``"sampled"``: :math:`w_k \propto \exp(-k^2 / 2\sigma^2)`, SciPy's kernel;
     - ``"integrated"``: :math:`w_k \propto \int_{k-1/2}^{k+1/2} \exp(-x^2 / 2\sigma^2) dx`, the
@@ -68,8 +73,6 @@ def gaussian_filter(
         cval: The value outside, for ``mode="constant"``.
         truncate: The radius in standard deviations, > 0.
         kernel: ``"sampled"`` or ``"integrated"``.
-        ceiling: What rounding lifts above it becomes the ceiling: a weighted mean of values up to 1
-            is no probability if its sum rounds to more. Derivatives take no notice of it.
 
     Returns:
         Tensor of the input's shape. Differentiable, to any order, with respect to ``input``.
@@ -93,7 +96,7 @@ def gaussian_filter(
     reach = number("truncate", truncate)
     outside = number("cval", cval)
     _check(input, sigmas, mode, outside, reach, kernel, KERNELS)
-    arguments = (sigmas, mode, outside, reach, kernel, number("ceiling", ceiling))
+    arguments = (sigmas, mode, outside, reach, kernel)
     if undispatched(input):
         return _run(input, *arguments)
     result: Tensor = torch.ops.marginseg.gaussian_filter(input, *arguments)
@@ -192,9 +195,41 @@ def half_kernel(
     return weights
 
 
+def exactly_added(half: np.ndarray[Any, Any], digits: int) -> np.ndarray[Any, Any]:
+    r"""Round weights so that sums of them are exact in numbers of so many binary digits.
+
+    Multiples of :math:`2^{-digits}` that sum to 1 have partial sums that are multiples too, up to
+    1: none of them is rounded. What becomes a multiple is not each weight but the mass on one side,
+    :math:`\sum_{i \ge k} w_i`, so that a filtered step, which has no more than that, is right to
+    half a unit however long the kernel is. Each weight is right to one unit.
+
+    Args:
+        half: w[0], ..., w[r] in float64 of a symmetric kernel of sum 1, which may go on after w[r].
+        digits: Of the numbers that are added: 24 in float32, 53 in float64.
+
+    Returns:
+        The weights, float64, read-only.
+
+    Example:
+        >>> import numpy as np
+        >>> exactly_added(np.array([0.5, 0.2, 0.05]), 3)
+        array([0.5 , 0.25, 0.  ])
+
+    """
+    unit = 2.0**-digits
+    beyond = 0.5 * (1.0 - half[0]) - half[1:].sum()
+    if beyond < 1e-14:  # what rounding leaves of a kernel that ends there
+        beyond = 0.0
+    outer = np.concatenate([half[1:], [beyond]])[::-1].cumsum()[::-1]
+    outer = np.round(outer / unit) * unit
+    weights = np.concatenate([[1.0 - 2.0 * outer[0]], outer[:-1] - outer[1:]])
+    weights.setflags(write=False)
+    return weights
+
+
 library.define(
-    "gaussian_filter(Tensor input, float[] sigma, str mode, float cval, float truncate, str kernel,"
-    " float ceiling) -> Tensor"
+    "gaussian_filter(Tensor input, float[] sigma, str mode, float cval, float truncate, str kernel)"
+    " -> Tensor"
 )
 library.define(
     "gaussian_filter_adjoint(Tensor input, float[] sigma, str mode, float truncate, str kernel)"
@@ -222,6 +257,7 @@ def _plan(
     sigma: tuple[float, ...],
     truncate: float,
     kernel: str,
+    digits: int,
     *,
     zero_outside: bool,
 ) -> _Plan:
@@ -230,10 +266,13 @@ def _plan(
     # No two voxels are further apart than an axis is long, and beyond its ends there is nothing.
     # (A kernel of one weight would be no filter at all to the core.)
     longest = [max(1, size - 1) if zero_outside else None for size in shape[first:]]
-    weights = [_IDENTITY] * missing + [
+    halves = [
         half_kernel(s, truncate, kernel, most) if s else _IDENTITY
         for s, most in zip(sigma, longest, strict=True)
     ]
+    if kernel != ROOT:  # whose squares sum to 1
+        halves = [exactly_added(half, digits) for half in halves]
+    weights = [_IDENTITY] * missing + halves
     return _Plan(
         math.prod(shape[:first]),
         (1,) * missing + shape[first:],
@@ -250,10 +289,9 @@ def _forward(
     cval: float,
     truncate: float,
     kernel: str,
-    ceiling: float,
 ) -> Tensor:
     _check(input, sigma, mode, cval, truncate, kernel)
-    return _run(input, sigma, mode, cval, truncate, kernel, ceiling)
+    return _run(input, sigma, mode, cval, truncate, kernel)
 
 
 def _run(
@@ -263,7 +301,6 @@ def _run(
     cval: float,
     truncate: float,
     kernel: str,
-    ceiling: float,
 ) -> Tensor:
     core = core_of(input)
     if input.dtype in BYTE_DTYPES and 0.0 <= cval <= 255.0 and cval == int(cval):
@@ -278,6 +315,7 @@ def _run(
             tuple(sigma),
             truncate,
             kernel,
+            DIGITS[computing_dtype(dtype)],
             zero_outside=mode == "constant" and cval == 0.0,
         )
         core.run(
@@ -293,7 +331,6 @@ def _run(
             plan.radii,
             MODES[mode],
             cval,
-            ceiling,
         )
     wanted = _result_dtype(input.dtype)
     return output if dtype is wanted else output.to(wanted)
@@ -309,11 +346,11 @@ def _adjoint(
     """
     _check(input, sigma, mode, 0.0, truncate, kernel)
     if mode == "constant" or not input.numel():
-        return _run(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+        return _run(input, sigma, mode, 0.0, truncate, kernel)
     radii = [len(half_kernel(s, truncate, kernel)) - 1 if s else 0 for s in sigma]
     padding = [width for radius in reversed(radii) for width in (radius, radius)]
     padded = torch.nn.functional.pad(input.to(computing_dtype(input.dtype)), padding)
-    spread = _run(padded, sigma, "constant", 0.0, truncate, kernel, math.inf)
+    spread = _run(padded, sigma, "constant", 0.0, truncate, kernel)
     for axis, radius in enumerate(radii, start=-len(radii)):
         spread = _folded(spread, axis, input.shape[axis], radius, mode)
     return spread.to(_result_dtype(input.dtype))
@@ -377,7 +414,6 @@ def _fake(
     cval: float,
     truncate: float,
     kernel: str,
-    ceiling: float,
 ) -> Tensor:
     _check(input, sigma, mode, cval, truncate, kernel)
     return input.new_empty(input.shape, dtype=_result_dtype(input.dtype))
@@ -386,26 +422,26 @@ def _fake(
 def _adjoint_fake(
     input: Tensor, sigma: Sequence[float], mode: str, truncate: float, kernel: str
 ) -> Tensor:
-    return _fake(input, sigma, mode, 0.0, truncate, kernel, math.inf)
+    return _fake(input, sigma, mode, 0.0, truncate, kernel)
 
 
 # The filter is linear but for what cval adds, and so are its derivatives.
 
 
 def _remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> None:
-    _, sigma, mode, _, truncate, kernel, _ = arguments
+    _, sigma, mode, _, truncate, kernel = arguments
     ctx.arguments = sigma, mode, truncate, kernel
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     filtered = torch.ops.marginseg.gaussian_filter_adjoint(gradient, *ctx.arguments)
-    return filtered, None, None, None, None, None, None
+    return filtered, None, None, None, None, None
 
 
 def _tangent(arguments: Arguments, tangents: Arguments) -> Tensor:
-    _, sigma, mode, _, truncate, kernel, _ = arguments
+    _, sigma, mode, _, truncate, kernel = arguments
     filtered: Tensor = torch.ops.marginseg.gaussian_filter(
-        tangents[0], sigma, mode, 0.0, truncate, kernel, math.inf
+        tangents[0], sigma, mode, 0.0, truncate, kernel
     )
     return filtered
 
@@ -416,9 +452,7 @@ def _adjoint_remember(ctx: Any, arguments: tuple[Any, ...], output: Tensor) -> N
 
 def _adjoint_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     sigma, mode, truncate, kernel = ctx.arguments
-    filtered = torch.ops.marginseg.gaussian_filter(
-        gradient, sigma, mode, 0.0, truncate, kernel, math.inf
-    )
+    filtered = torch.ops.marginseg.gaussian_filter(gradient, sigma, mode, 0.0, truncate, kernel)
     return filtered, None, None, None, None
 
 
