@@ -91,6 +91,12 @@ def test_what_is_no_tensor_is_named():
             function(b, a)
 
 
+def test_complex_numbers_are_no_segmentation():
+    for metric in (accuracy, dice, volume_ratio, volume_bias, expected_calibration_error):
+        with pytest.raises(TypeError, match="^(marginal|label): expected real numbers, got"):
+            metric(torch.zeros(2), torch.zeros(2, dtype=torch.complex64))
+
+
 @pytest.mark.parametrize(
     ("bins", "error"), [(1e300, TypeError), (0, ValueError), (2**70, ValueError)]
 )

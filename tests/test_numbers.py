@@ -101,6 +101,7 @@ def test_what_they_are_in_python():
     assert type(number("x", np.float64(2))) is float
     assert numbers("x", [1, np.float32(0.5)]) == (1.0, 0.5)
     assert type(integer("x", np.int8(3))) is int
+    assert type(integer("x", True)) is int
     assert integers("x", np.array([3, 4])) == (3, 4)
     with pytest.raises(ValueError, match="^x: expected a number that float64 holds"):
         number("x", 10**400)

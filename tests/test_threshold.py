@@ -127,6 +127,9 @@ def test_cuts_at_what_no_value_is():
         assert not cut(m.to(dtype), math.nan).any()
         assert not cut(m.to(dtype), math.inf).any()
         assert cut(m.to(dtype), -math.inf).all()
+        with warnings.catch_warnings(action="error"):
+            assert not cut(m.to(dtype), 1e300).any()
+            assert cut(m.to(dtype), -1e300).all()
         assert not cut(m[None].to(dtype), torch.tensor([math.nan])).any()
 
 

@@ -205,6 +205,8 @@ def _checked(
     for name, value in zip(names.split(), (first, second), strict=True):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        if value.is_complex():
+            raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     if first.shape != second.shape:
         raise ValueError(
             f"{names.split()[1]}: expected the first argument's shape {tuple(first.shape)}, "

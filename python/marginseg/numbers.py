@@ -80,7 +80,7 @@ def integer(name: str, value: Any) -> int:
         return cast("int", value)  # a size that a compiler does not know yet
     if isinstance(value, SupportsIndex) and not _axes(value):
         try:
-            return operator.index(value)
+            return int(operator.index(value))  # that of a bool is a bool
         except TypeError:
             pass  # a floating tensor has the method too
     raise TypeError(f"{name}: expected an integer, got {_described(value)}")

@@ -164,7 +164,7 @@ _NUMPY_DTYPES: dict[torch.dtype, type[np.floating[Any]]] = {
 
 def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
     kind = _NUMPY_DTYPES.get(dtype)
-    if kind is None:
+    if kind is None or abs(threshold) > 1e38:  # NumPy warns where a cast overflows
         return float(_rounded_up(torch.tensor(threshold, dtype=torch.float64, device="cpu"), dtype))
     rounded = float(kind(threshold))
     return rounded if rounded >= threshold else float(np.nextafter(kind(threshold), kind(np.inf)))

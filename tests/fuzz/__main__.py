@@ -1,8 +1,8 @@
 """`python -m tests.fuzz --calls 20000 --seed 0`.
 
 A call either returns what a slow reference in float64 returns, within rounding, or raises a
-ValueError or TypeError of one line. A finding is printed with the seed that repeats it:
-`python -m tests.fuzz --calls 1 --seed N`.
+ValueError or TypeError of one line. Anything else, a warning too, is a finding. It is printed with the
+seed that repeats it: `python -m tests.fuzz --calls 1 --seed N`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import gc
 import sys
 import traceback
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def main() -> int:
     # What is remembered between calls has been filled by then.
     settled = options.calls // 2
     before = resident()
+    warnings.simplefilter("error")
     for number in range(options.calls):
         if number == settled:
             before = resident()

@@ -47,7 +47,8 @@ def warped(image: Array, moved: Array, order: int, mode: str, cval: float) -> tu
     defined = np.asarray(~far) if mode not in ("constant", "nearest") else ~far | ~lost
     if order == 0 and mode in ("reflect", "mirror"):
         # SciPy takes the half-way points of what is mirrored to the mirror's other side.
-        defined &= (moved % 1.0 != 0.5).all(axis=0)
+        with np.errstate(invalid="ignore"):  # what is infinite has no remainder
+            defined &= (moved % 1.0 != 0.5).all(axis=0)
     # Farther than all voxels is as far as the farthest; a half is kept, which has two corners.
     places = grid + np.where(np.isnan(moved), 0.0, np.clip(moved, -1e6, 1e6))
     with np.errstate(invalid="ignore"):
