@@ -1,8 +1,8 @@
 """`python -m tests.fuzz --calls 20000 --seed 0`.
 
 A call either returns what a slow reference in float64 returns, within rounding, or raises a
-ValueError or TypeError of one line. Anything else, a warning too, is a finding. It is printed with the
-seed that repeats it: `python -m tests.fuzz --calls 1 --seed N`.
+ValueError or TypeError of one line. Anything else, a warning too, is a finding. It is printed with
+the seed that repeats it: `python -m tests.fuzz --calls 1 --seed N`.
 """
 
 from __future__ import annotations
