@@ -1,8 +1,8 @@
 """The cut at t*, against RankSEG's solver for IoU.
 
 It picks the τ largest probabilities that maximise the ratio of the expected intersection to the
-expected union. A set that is best for IoU = D / (2 - D) is best for Dice, so that unpruned it is the
-oracle of `optimal_segmentation`, found by a full sort.
+expected union. A set that is best for IoU = D / (2 - D) is best for Dice, so that unpruned it is
+the oracle of `optimal_segmentation`, found by a full sort.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ def test_what_they_are_in_python():
     assert numbers("x", [1, np.float32(0.5)]) == (1.0, 0.5)
     assert type(integer("x", np.int8(3))) is int
     assert type(integer("x", True)) is int
+    one = model().sample(LABEL, 1, generator=seeded())
+    assert torch.equal(model().sample(LABEL, True, generator=seeded()), one)
     assert integers("x", np.array([3, 4])) == (3, 4)
     with pytest.raises(ValueError, match="^x: expected a number that float64 holds"):
         number("x", 10**400)

@@ -221,7 +221,7 @@ class GaussianFieldNoise:
             torch.Size([3, 8, 8, 8])
 
         """
-        spatial = self._checked(label, n, batch_dims)
+        spatial, n, batch_dims = self._checked(label, n, batch_dims)
         if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
             return self._warped(label, n, generator, batch_dims)[0]
         return self._deformed(label, *self._coefficients(label, n, generator, batch_dims))
@@ -258,7 +258,7 @@ class GaussianFieldNoise:
             (torch.Size([3, 8, 8, 8]), tensor([0., 0., 0.], dtype=torch.float64))
 
         """
-        spatial = self._checked(label, n, batch_dims)
+        spatial, n, batch_dims = self._checked(label, n, batch_dims)
         if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
             samples, field = self._warped(label, n, generator, batch_dims)
             return samples, folded_share(field, spatial_dims=len(spatial))
@@ -364,8 +364,8 @@ class GaussianFieldNoise:
         label, reverse = as_it_lies(label, len(spatial))
         return label, std[::-1] if reverse else std, reverse
 
-    def _checked(self, label: Tensor, n: int, batch_dims: int) -> tuple[int, ...]:
-        """Return the spatial sizes of a label that is to be deformed."""
+    def _checked(self, label: Tensor, n: int, batch_dims: int) -> tuple[tuple[int, ...], int, int]:
+        """Return a label's spatial sizes, and the numbers as Python's, if it can be deformed."""
         spatial = self._spatial_shape(label)
         if label.dtype not in LABEL_DTYPES:
             raise TypeError(f"label: expected {listed(LABEL_DTYPES)}, got {label.dtype}")
@@ -375,7 +375,7 @@ class GaussianFieldNoise:
         leading = label.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
-        return spatial
+        return spatial, n, batch_dims
 
     def _warped(
         self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
