@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from marginseg import UNet
+from marginseg.training.convolution import Convolution3d
 from marginseg.training.unet import InstanceNorm
 
 
@@ -41,7 +42,7 @@ def test_parameter_count(n, inputs, outputs, features):
 def test_layers_are_the_papers():
     network = UNet(3)
     kinds = [type(layer) for layer in network.encoder[0]]
-    assert kinds == [nn.Conv3d, InstanceNorm, nn.ReLU] * 2
+    assert kinds == [Convolution3d, InstanceNorm, nn.ReLU] * 2
     assert all(layer.kernel_size == (2, 2, 2) == layer.stride for layer in network.down)
     assert all(isinstance(layer, nn.ConvTranspose3d) for layer in network.up)
 

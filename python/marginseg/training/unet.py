@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-_CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+from marginseg.training.convolution import Convolution3d, TransposedConvolution3d
 
 #: Is added to variances before their root is taken, as in torch's norms.
 EPSILON = 1e-5
@@ -91,10 +89,10 @@ class UNet(nn.Module):
             first = in_channels if level == 0 else width
             self.encoder.append(_two_convolutions(spatial_dims, first, width))
         for fine, coarse in pairwise(features):
-            self.down.append(_CONVOLUTION[spatial_dims](fine, coarse, 2, stride=2))
-            self.up.append(_TRANSPOSED[spatial_dims](coarse, fine, 2, stride=2))
+            self.down.append(_convolution(spatial_dims, fine, coarse, 2))
+            self.up.append(_transposed(spatial_dims, coarse, fine))
             self.decoder.append(_two_convolutions(spatial_dims, 2 * fine, fine))
-        self.output = _CONVOLUTION[spatial_dims](features[0], out_channels, 1)
+        self.output = _convolution(spatial_dims, features[0], out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits.
@@ -138,11 +136,26 @@ class UNet(nn.Module):
             )
 
 
+def _convolution(
+    spatial_dims: int, inputs: int, outputs: int, kernel: int
+) -> nn.Conv2d | nn.Conv3d:
+    if spatial_dims == 3:
+        return Convolution3d(inputs, outputs, kernel)
+    stride, padding = (2, 0) if kernel == 2 else (1, kernel // 2)
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding)
+
+
+def _transposed(spatial_dims: int, inputs: int, outputs: int) -> nn.Module:
+    if spatial_dims == 3:
+        return TransposedConvolution3d(inputs, outputs)
+    return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
+
+
 def _two_convolutions(spatial_dims: int, inputs: int, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (inputs, outputs):
         layers += [
-            _CONVOLUTION[spatial_dims](width, outputs, 3, padding=1),
+            _convolution(spatial_dims, width, outputs, 3),
             InstanceNorm(outputs),
             nn.ReLU(inplace=True),
         ]
