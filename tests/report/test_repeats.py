@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from marginseg.report.repeats import spread
+
+
+def drawn(rng, repeats, folds, cases, deviations, mean=0.01):
+    """Draw a cell whose cases, networks and residuals have these standard deviations."""
+    of_cases, of_networks, residual = deviations
+    a = rng.normal(0, of_cases, cases)
+    b = rng.normal(0, of_networks, (repeats, folds))
+    return {
+        (r, c % folds, f"case {c}"): mean + a[c] + b[r, c % folds] + rng.normal(0, residual)
+        for r in range(repeats)
+        for c in range(cases)
+    }
+
+
+@pytest.mark.parametrize("design", [(2, 2, 32), (3, 2, 40), (3, 5, 40), (5, 2, 21)])
+@pytest.mark.parametrize(
+    "deviations", [(0.03, 0.01, 0.02), (0.03, 0.02, 0.01), (0.05, 0.001, 0.02), (0.01, 0.03, 0.03)]
+)
+def test_intervals_hold_the_mean_as_often_as_they_say(design, deviations) -> None:
+    """Whatever the difference of two methods varies with: cases, trainings, or both."""
+    repetitions = 1000
+    rng = np.random.default_rng(design[0] * 100 + design[1])
+    held = 0
+    for _ in range(repetitions):
+        interval = spread(drawn(rng, *design, deviations)).interval()
+        held += interval.low <= 0.01 <= interval.high
+    # Within 93 to 97 %, give or take three standard deviations of such a share.
+    slack = 3 * math.sqrt(0.05 * 0.95 / repetitions)
+    assert 0.93 - slack <= held / repetitions <= 0.97 + slack
+
+
+def test_cases_alone_would_be_too_sure() -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        cell = drawn(rng, 1, 2, 32, (0.03, 0.02, 0.01))
+        found = spread(cell)
+        assert not found.knows_training
+        interval = found.interval()
+        held += interval.low <= 0.01 <= interval.high
+    assert held / 300 < 0.7
+
+
+def test_one_repeat_is_students_interval() -> None:
+    values = np.random.default_rng(2).normal(0.1, 0.3, 17)
+    found = spread({(0, i % 3, str(i)): v for i, v in enumerate(values)})
+    test = scipy.stats.ttest_1samp(values, 0.05)
+    low, high = test.confidence_interval(0.9)
+    assert found.interval(0.9) == pytest.approx((values.mean(), low, high, 17))
+    assert found.p_value(0.05) == pytest.approx(test.pvalue, abs=1e-12)
+    assert (found.cases, found.networks) == (17, 3)
+
+
+def test_parts_are_those_of_an_analysis_of_variance() -> None:
+    """By the table of sums of squares, one fold."""
+    y = np.random.default_rng(3).normal(size=(4, 9)) + np.arange(4)[:, None]
+    found = spread({(r, 0, str(c)): y[r, c] for r in range(4) for c in range(9)})
+    total = ((y - y.mean()) ** 2).sum()
+    rows = 9 * ((y.mean(1) - y.mean()) ** 2).sum()
+    columns = 4 * ((y.mean(0) - y.mean()) ** 2).sum()
+    residual = (total - rows - columns) / (3 * 8)
+    assert found.parts[0] == pytest.approx(((columns / 8 - residual) / (4 * 9), 8))
+    assert found.parts[1] == pytest.approx((rows / 3 / 9 / 4, 3))
+    assert found.mean == pytest.approx(y.mean())
+    assert found.knows_training
+
+
+def test_p_values_are_levels_of_intervals() -> None:
+    found = spread(drawn(np.random.default_rng(4), 3, 2, 20, (0.03, 0.02, 0.02)))
+    for bound in (-0.005, 0.0, 0.03):
+        interval = found.interval(1 - found.p_value(bound))
+        assert min(abs(interval.low - bound), abs(interval.high - bound)) < 1e-9
+    assert found.p_value(found.mean) == pytest.approx(1.0)
+
+
+def test_what_tells_nothing() -> None:
+    for cell in (
+        {},
+        {(0, 0, "a"): 0.5},
+        {(0, 0, "a"): 0.5, (1, 0, "a"): 0.7},
+        {(0, 0, "a"): np.nan},
+    ):
+        found = spread(cell)
+        assert not found.parts
+        assert math.isnan(found.interval().low)
+        assert math.isnan(found.p_value(0.0))
+    same = spread({(r, 0, c): 0.25 for r in range(2) for c in "abc"})
+    assert same.interval()[:3] == (0.25, 0.25, 0.25)
+    assert (same.p_value(0.0), same.p_value(0.25)) == (0.0, 1.0)
+
+
+def test_cases_that_lack_a_repeat_are_left_out() -> None:
+    cell = drawn(np.random.default_rng(5), 2, 2, 12, (0.1, 0.1, 0.1))
+    whole = spread(cell)
+    cell[0, 0, "more"] = 9.0
+    cell[1, 1, "case 1"] = math.inf
+    del cell[0, 1, "case 3"]
+    found = spread(cell)
+    assert found.cases == whole.cases - 2
+    assert found.networks == 4
