@@ -37,8 +37,14 @@ def report_cases(
 
 
 @contextmanager
-def preparing(structure: str) -> Iterator[CaseProgress | None]:
-    """Show how far the preparation is, in a terminal; elsewhere the result is enough."""
+def preparing(structure: str, doing: str = "preparing") -> Iterator[CaseProgress | None]:
+    """Show how far the preparation is, in a terminal; elsewhere the result is enough.
+
+    Args:
+        structure: Whose cases are prepared.
+        doing: What is done with them, if it is something else.
+
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -51,14 +57,14 @@ def preparing(structure: str) -> Iterator[CaseProgress | None]:
     with Progress(
         TextColumn("{task.description}", markup=False), *columns, console=console, transient=True
     ) as bar:
-        task = bar.add_task(f"preparing {name}", total=None, seen="")
+        task = bar.add_task(f"{doing} {name}", total=None, seen="")
 
         def show(seen: int, usable: int, wanted: int) -> None:
             bar.update(
                 task,
                 completed=usable,
                 total=wanted,
-                description=f"preparing {name} {usable}/{wanted}",
+                description=f"{doing} {name} {usable}/{wanted}",
                 seen=f"{seen} looked at",
             )
 
