@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from command_line import refused, run
 from marginseg.study import StudyConfig
-from volume_files import save
+from volume_files import load, save
 
 CASES = 4
 SHAPE = (16, 12, 8)
@@ -179,15 +179,20 @@ def test_a_study_in_the_same_folder_finds_the_cases(task: Path, tmp_path: Path) 
     assert rows_of(tmp_path / "other") == rows_of(tmp_path / "out")
 
 
-def test_millimetres_are_those_of_the_file(task: Path, tmp_path: Path) -> None:
-    """0.1 of 16, 12 and 8 voxels is not one length; 0.8 voxels of 1 mm are 0.8 mm."""
+def test_units(task: Path, tmp_path: Path) -> None:
+    """1.6 mm are 0.8 voxels of 2 mm."""
+    for path in (*task.glob("imagesTr/*"), *task.glob("labelsTr/case_[012]*")):
+        save(path, load(path), np.diag([2.0, 2.0, 2.0, 1.0]))
     options = ["--structure", "back", "--patch", "16x12x8"]
-    for units, folder in (("mm", "a"), ("voxel", "b")):
-        out = tmp_path / folder
-        result = run("ceiling", task, *options, "--std", "0.8", "--units", units, "-o", out)
+    found = {}
+    for units, std in (("mm", 1.6), ("voxel", 0.8), ("extent", 0.8)):
+        out = tmp_path / units
+        result = run("ceiling", task, *options, "--std", std, "--units", units, "-o", out)
         assert result.exit_code == 0, result.output
         assert json.loads((out / "ceilings.json").read_text())["settings"]["units"] == units
-    assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
+        found[units] = [{**row, "std": ""} for row in rows_of(out)]
+    assert found["mm"] == found["voxel"]
+    assert float(found["extent"][0]["sup_dice"]) < 0.5 < float(found["voxel"][0]["sup_dice"])
     refused(run("ceiling", task, *options, "--std", "2"), "--std", "--units")
     refused(run("ceiling", task, *options, "--units", "mm"), "--std: needed with --units mm")
 
