@@ -99,7 +99,7 @@ def ceilings_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "The marginals, the best map there is, can expect:\nmeans over cases ± standard deviation"
     )
     table.add_column("structure", overflow="fold")
-    numbers = ("std", "sup D", "D at ½", "t* gains", "t*", "|s|/|l|\nat t*", "\nat ½")
+    numbers = ("std", "sup D", "D at ½", "t* gains", "t*", "|s|/|l|\nat t*", "|s|/|l|\nat ½")
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
