@@ -47,10 +47,10 @@ def ceiling(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="[DATA]",
+            metavar="DATA",
             help="phantom: made on the fly (the default). Or a data set's folder: one with "
-            "dataset.json, or that file itself (Medical Segmentation Decathlon, nnU-Net), or one "
-            "with CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz (TotalSegmentator).",
+            "dataset.json, or that file itself (Medical Segmentation Decathlon), or one with "
+            "CASE/ct.nii.gz and CASE/segmentations/NAME.nii.gz (TotalSegmentator).",
             show_default=False,
         ),
     ] = "phantom",
