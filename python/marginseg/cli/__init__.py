@@ -1,4 +1,4 @@
-"""The command line: ``marginseg study | prepare | threshold | noise | marginals | figure1 | info``.
+"""The command line: ``marginseg study | ceiling | prepare | threshold | noise | ...``.
 
 Torch and Matplotlib are imported by the commands that need them, so that help comes at once.
 """
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from marginseg.cli.ceiling import ceiling
 from marginseg.cli.errors import OneLineErrors, SeveralValues
 from marginseg.cli.marginals import marginals
 from marginseg.cli.noise import noise
@@ -47,7 +48,7 @@ def marginseg(
         typer.echo(context.get_help())
 
 
-for command in (study, prepare, threshold, noise, marginals, figure1, info):
+for command in (study, ceiling, prepare, threshold, noise, marginals, figure1, info):
     app.command(cls=SeveralValues)(command)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from marginseg.cli.cases import preparing, report_cases
 from marginseg.cli.errors import FAILED
 from marginseg.cli.options import (
     Data,
@@ -25,13 +24,7 @@ from marginseg.cli.options import (
     integers,
     numbers,
 )
-from marginseg.files.names import printable, shortened
-
-if TYPE_CHECKING:
-    from marginseg.data import CaseProgress
-
-#: Cases named for each reason why they were left out.
-NAMED = 3
+from marginseg.files.names import printable
 
 
 def prepare(
@@ -109,34 +102,17 @@ def prepare(
     empty: list[str] = []
     for name in config.structures:
         try:
-            with _bar(name) as progress:
+            with preparing(name) as progress:
                 dataset = config.dataset(name, cache_dir=cache, progress=progress)
         except EmptyDatasetError as error:
             empty.append(str(error))
-            _report(name, 0, error.skipped, config.max_cases)
+            report_cases(name, 0, error.skipped, config.max_cases)
         else:
             usable += len(dataset)
-            _report(name, len(dataset), dataset.skipped, config.max_cases)
+            report_cases(name, len(dataset), dataset.skipped, config.max_cases)
             typer.echo(f"  {dataset.manifest}")
     if not usable:
         raise ValueError("; ".join(empty))
-
-
-def _report(structure: str, count: int, skipped: list[tuple[str, str]], wanted: int | None) -> None:
-    """Say how many cases there are, and how many are left out, by reason."""
-    from marginseg.data import by_reason
-
-    fewer = f" ({wanted} wanted)" if wanted is not None and count < wanted else ""
-    left_out = f", {len(skipped)} left out" if skipped else ""
-    cases_are = "case is" if count == 1 else "cases are"
-    typer.echo(f"{printable(structure)}: {count} {cases_are} usable{fewer}{left_out}")
-    for what, cases in by_reason(skipped).items():
-        if len(cases) == 1:
-            shown = ": ".join(cases[0])
-        else:
-            shown = ", ".join(name for name, _ in cases[:NAMED])
-            shown += ", ..." if len(cases) > NAMED else ""
-        typer.echo(printable(f"  {len(cases)} x {what} ({shown})"))
 
 
 def _verify(cache: Path, structures: list[str]) -> None:
@@ -164,32 +140,3 @@ def _verify(cache: Path, structures: list[str]) -> None:
         failed = failed or bool(wrong)
     if failed:
         raise typer.Exit(FAILED)
-
-
-@contextmanager
-def _bar(structure: str) -> Iterator[CaseProgress | None]:
-    """Show how far the preparation is, in a terminal; elsewhere the result is enough."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    name = shortened(printable(structure), 40)
-    columns = (BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[seen]}"))
-    with Progress(
-        TextColumn("{task.description}", markup=False), *columns, console=console, transient=True
-    ) as bar:
-        task = bar.add_task(f"preparing {name}", total=None, seen="")
-
-        def show(seen: int, usable: int, wanted: int) -> None:
-            bar.update(
-                task,
-                completed=usable,
-                total=wanted,
-                description=f"preparing {name} {usable}/{wanted}",
-                seen=f"{seen} looked at",
-            )
-
-        yield show

@@ -13,14 +13,21 @@ of the structure. Without a ``largest_cut`` the scan may end anywhere, and one v
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from marginseg.data.cache import default_cache_dir
 from marginseg.data.dataset import Case, CaseProgress, Dataset, EmptyDatasetError, by_reason
-from marginseg.data.decathlon import decathlon, decathlon_structures
+from marginseg.data.decathlon import DESCRIPTION, decathlon, decathlon_structures
 from marginseg.data.folds import folds
 from marginseg.data.manifest import manifests, read_manifest, verify
 from marginseg.data.phantom import PHANTOM_STRUCTURES, phantom
-from marginseg.data.totalsegmentator import totalsegmentator, totalsegmentator_structures
+from marginseg.data.totalsegmentator import (
+    IMAGE,
+    MASKS,
+    is_subject,
+    totalsegmentator,
+    totalsegmentator_structures,
+)
 
 #: The names by which :func:`structures_of` knows the sources.
 DATA_KINDS = ("phantom", "decathlon", "totalsegmentator")
@@ -52,6 +59,37 @@ def structures_of(kind: str, directory: str | os.PathLike[str] | None = None) ->
     return totalsegmentator_structures(directory)
 
 
+def kind_of(directory: str | os.PathLike[str]) -> str:
+    """Tell from what lies in a data set's folder which of the sources reads it.
+
+    Args:
+        directory: The folder.
+
+    Returns:
+        ``"decathlon"`` or ``"totalsegmentator"``.
+
+    Raises:
+        ValueError: It is none of either kind.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "s0000", "segmentations").mkdir(parents=True)
+        ...     kind_of(folder)
+        'totalsegmentator'
+
+    """
+    root = Path(directory)
+    if (root / DESCRIPTION).is_file():
+        return "decathlon"
+    if root.is_dir() and any(map(is_subject, root.iterdir())):
+        return "totalsegmentator"
+    raise ValueError(
+        f"directory: expected {DESCRIPTION}, or folders with {IMAGE} and {MASKS}, in {root}, "
+        "got neither"
+    )
+
+
 __all__ = [
     "DATA_KINDS",
     "PHANTOM_STRUCTURES",
@@ -63,6 +101,7 @@ __all__ = [
     "decathlon",
     "default_cache_dir",
     "folds",
+    "kind_of",
     "manifests",
     "phantom",
     "read_manifest",

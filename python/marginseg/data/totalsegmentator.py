@@ -125,13 +125,16 @@ def totalsegmentator_structures(directory: str | os.PathLike[str]) -> list[str]:
     )
 
 
+def is_subject(folder: Path) -> bool:
+    """Whether a folder has a scan or masks: one that lacks either is skipped later."""
+    return (folder / IMAGE).is_file() or (folder / MASKS).is_dir()
+
+
 def _subjects(root: Path) -> list[Path]:
-    """List folders that have a scan or masks, by name: one that lacks either is skipped later."""
+    """List the subjects' folders by name."""
     if not root.is_dir():
         raise ValueError(f"directory: expected an existing folder, got {root}")
-    subjects = sorted(
-        path for path in root.iterdir() if (path / IMAGE).is_file() or (path / MASKS).is_dir()
-    )
+    subjects = sorted(filter(is_subject, root.iterdir()))
     if not subjects:
         raise ValueError(f"directory: expected subject folders with {IMAGE} in {root}, got none")
     return subjects

@@ -1,4 +1,4 @@
-"""The paper's Table 1 for the terminal."""
+"""The paper's Table 1, and ceilings, for the terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marginseg.files.names import printable, printable_lines
+from marginseg.report.ceilings import GAIN, WORTH, levels_worth_it
 from marginseg.report.claims import CLAIMS, judge
 from marginseg.report.comparison import read_comparison
 from marginseg.report.results import read_results
@@ -82,6 +83,49 @@ def comparison_table(
         numbers = (f"{row['ours']:.3f}", f"{row['theirs']:.3f}", f"{difference:+.3f}")
         table.add_row(_name(row["structure"]), f"{row['std']:g}", row["method"], *numbers)
     return table
+
+
+def ceilings_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the ceilings for the terminal; 80 columns are enough, with folded names.
+
+    Args:
+        rows: As from :func:`marginseg.report.ceilings.summarise_ceilings`.
+
+    Returns:
+        A row for each structure and noise level; below it, where t* is worth it.
+
+    """
+    table = _titled(
+        "The marginals, the best map there is, can expect:\nmeans over cases ± standard deviation"
+    )
+    table.add_column("structure", overflow="fold")
+    numbers = ("std", "sup D", "D at ½", "t* gains", "t*", "|s|/|l|\nat t*", "|s|/|l|\nat ½")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            _name(row["structure"]),
+            f"{row['std']:g}",
+            _with_spread(row["sup_dice"]),
+            _with_spread(row["dice_at_half"]),
+            f"{row[GAIN]['mean']:.3f}",
+            _with_spread(row["threshold"]),
+            f"{row['volume_ratio']['mean']:.2f}",
+            f"{row['volume_ratio_at_half']['mean']:.2f}",
+        )
+    worth = "\n".join(
+        f"  {printable(structure)}: "
+        + (f"std {', '.join(f'{level:g}' for level in levels)}" if levels else "at no std here")
+        for structure, levels in levels_worth_it(rows).items()
+    )
+    table.caption = Text(f"t* gains {WORTH:g} or more over a cut at ½:\n{worth}")
+    return table
+
+
+def _with_spread(numbers: Mapping[str, float]) -> str:
+    if math.isnan(numbers["sd"]):
+        return f"{numbers['mean']:.3f}"
+    return f"{numbers['mean']:.3f}±{numbers['sd']:.3f}"
 
 
 def _titled(title: str) -> Table:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from marginseg.files.atomic import replacing
-from marginseg.files.names import printable
+from marginseg.report.columns import csv_text
 from marginseg.report.comparison import Comparison, read_comparison
 from marginseg.report.content import finite, report_content
 from marginseg.report.figures.cases import case_figure, extreme_cases, figure2, noise_cases
@@ -86,9 +83,9 @@ def write_report(
     scores = list(results.scores)
     cases = [score._asdict() for score in scores]
     for file, text in (
-        (ReportFile.table, _csv(rows, TABLE_COLUMNS)),
-        (ReportFile.differences, _csv(pairs, DIFFERENCE_COLUMNS)),
-        (ReportFile.cases, _csv(cases, CaseScore._fields)),
+        (ReportFile.table, csv_text(rows, TABLE_COLUMNS)),
+        (ReportFile.differences, csv_text(pairs, DIFFERENCE_COLUMNS)),
+        (ReportFile.cases, csv_text(cases, CaseScore._fields)),
         (ReportFile.latex, latex_table(rows, _caption(content, other), other)),
         (ReportFile.numbers, json.dumps(finite(content), indent=1) + "\n"),
     ):
@@ -147,24 +144,6 @@ def _caption(content: Mapping[str, Any], other: Comparison | None) -> str:
     if other is not None:
         text += f" Below each: the number of {other.name}, and ours less it."
     return text
-
-
-def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return CSV; numbers have six decimals but for std and counts, NaN is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_written(name, row[name]) for name in columns])
-    return text.getvalue()
-
-
-def _written(name: str, value: Any) -> str:
-    if not isinstance(value, float):
-        return printable(str(value))
-    if math.isnan(value):
-        return ""
-    return f"{value:g}" if name == "std" else f"{value:.6f}"
 
 
 def _embedded(path: Path) -> str:

@@ -4,6 +4,7 @@
 done; :mod:`marginseg.study.folder` names every file there.
 """
 
+from marginseg.study.ceiling import CaseCeiling, Ceiling, ceilings, ceilings_of
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.grid import FailedRun, Progress, StudyResult, run_study
 from marginseg.study.presets import PAPER, PRESETS, QUICK
@@ -12,10 +13,14 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "QUICK",
+    "CaseCeiling",
+    "Ceiling",
     "FailedRun",
     "Progress",
     "Run",
     "StudyConfig",
     "StudyResult",
+    "ceilings",
+    "ceilings_of",
     "run_study",
 ]

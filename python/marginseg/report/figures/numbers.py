@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from marginseg.report.claims import CLAIMS
-from marginseg.report.figures.style import LINES, STYLES, drawn_name, save
+from marginseg.report.figures.style import LINES, STYLES, drawn_name, finish, save
 from marginseg.report.results import CaseScore
 from marginseg.report.summary import CEILING
 from marginseg.study.evaluation import METHOD_ORDER, METHODS
@@ -158,7 +158,7 @@ def thresholds_figure(path: str | os.PathLike[str], scores: Iterable[CaseScore])
         axis.set_xticks(range(len(levels)), [f"{std:g}" for std in levels])
         axis.set_xlim(-0.6, len(levels) - 0.4)
         axis.set_ylim(-0.02, 0.54)
-        _finish(axis, structure)
+        finish(axis, structure)
     _label(panels, "threshold t*")
     handles: list[Any] = [
         Patch(
@@ -283,7 +283,7 @@ def _against_noise(
             axis.axhline(0, color="black", linewidth=0.8, linestyle=":")
         axis.set_xticks(levels, [f"{level:g}" for level in levels])
         axis.set_xlim(levels[0] - 0.3 * gap, levels[-1] + 0.3 * gap)
-        _finish(axis, structure)
+        finish(axis, structure)
     if panels and not zero:
         panels[0].set_ylim(top=1.02)
     _label(panels, label)
@@ -305,12 +305,6 @@ def _panels(count: int) -> tuple[Figure, list[Any]]:
     for axis in axes[count:]:
         axis.set_visible(False)
     return figure, list(axes[:count])
-
-
-def _finish(axis: Any, structure: str) -> None:
-    axis.set_title(drawn_name(structure), fontsize=11)
-    axis.grid(axis="y", alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _label(panels: Sequence[Any], label: str) -> None:

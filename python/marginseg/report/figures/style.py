@@ -50,6 +50,13 @@ def drawn_name(text: str) -> str:
     return shortened(printable(text.replace("_", " ")), LETTERS).replace("$", r"\$")
 
 
+def finish(axis: Any, structure: str) -> None:
+    """Give a panel of a structure its title, and no more lines than it needs."""
+    axis.set_title(drawn_name(structure), fontsize=11)
+    axis.grid(axis="y", alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> Path:
     """Write a figure in the format that the path's suffix tells, whole or not at all.
 
