@@ -63,6 +63,7 @@ def write_study(
             "std": run.std,
             "fold": run.fold,
             "loss": run.loss,
+            "repeat": run.repeat,
             "seconds": 1.5,
             "epochs": [],
             "cases": tested,

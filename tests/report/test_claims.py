@@ -3,68 +3,112 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from marginseg.report.claims import CLAIMS, interval_text, judge, sentences
+from marginseg.report.claims import CLAIMS, holm, interval_text, judge, sentences
 
 NAN = math.nan
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "better", "as_good"),
+    ("mean", "p", "better", "as_good"),
     [
-        (0.001, 0.01, "holds", "holds"),
-        (0.0, 0.01, "undecided", "holds"),
-        (-0.005, 0.01, "undecided", "holds"),
-        (-0.006, 0.01, "undecided", "undecided"),
-        (-0.02, -0.001, "fails", "undecided"),
-        (-0.02, -0.005, "fails", "undecided"),
-        (-0.02, -0.006, "fails", "fails"),
-        (NAN, NAN, "undecided", "undecided"),
+        (0.01, 0.05, "holds", "holds"),
+        (0.01, 0.051, "undecided", "undecided"),
+        (-0.004, 0.001, "fails", "holds"),
+        (-0.006, 0.001, "fails", "fails"),
+        (-0.02, 0.06, "undecided", "undecided"),
+        (0.5, NAN, "undecided", "undecided"),
     ],
 )
-def test_verdicts(low, high, better, as_good) -> None:
+def test_verdicts(mean, p, better, as_good) -> None:
     first, second = CLAIMS
-    assert first.verdict(low, high, std=0.02) == better
-    assert second.verdict(low, high, std=0.02) == as_good
-    assert first.verdict(low, high, std=0) == "nothing to expect"
-    assert second.verdict(low, high, std=0) == as_good
+    assert first.verdict(mean, p, cases=6, std=0.02) == better
+    assert second.verdict(mean, p, cases=6, std=0.02) == as_good
+    assert first.verdict(mean, p, cases=6, std=0) == "nothing to expect"
+    assert second.verdict(mean, p, cases=6, std=0) == as_good
+    assert first.verdict(mean, p, cases=5, std=0.02) == "too few cases"
+    assert second.verdict(mean, p, cases=5, std=0) == "too few cases"
 
 
-def _row(baseline: str, structure: str, std: float, low: float, high: float) -> dict[str, object]:
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_holm_rejects_what_its_steps_reject(p_values) -> None:
+    """By the steps of the paper: from the smallest on, p(k) <= α / (n - k), until one is not."""
+    corrected = holm(p_values)
+    assert len(corrected) == len(p_values)
+    for alpha in (0.01, 0.05, 0.3):
+        rejected = set()
+        for k, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+            if (len(p_values) - k) * p_values[place] > alpha:
+                break
+            rejected.add(place)
+        assert {i for i, p in enumerate(corrected) if p <= alpha} == rejected
+
+
+def _row(
+    baseline: str, structure: str, std: float, mean: float, p: float, n: int = 9
+) -> dict[str, object]:
     return {
         "structure": structure,
         "std": std,
         "method": "CE(*)",
         "baseline": baseline,
         "reference": "noisy",
-        "mean": (low + high) / 2,
-        "low": low,
-        "high": high,
-        "n": 9,
+        "mean": mean,
+        "low": mean - 0.01,
+        "high": mean + 0.01,
+        "n": n,
+        "networks": 2,
+        "p": p,
     }
 
 
 def test_words_name_every_place_with_its_interval() -> None:
     findings = judge(
         [
-            _row("CE(0)", "thin_tube", 0.0, -0.01, 0.01),
-            _row("CE(0)", "thin_tube", 0.06, 0.02, 0.04),
-            {**_row("CE(0)", "thin_tube", 0.06, -1, 1), "reference": "clean"},
-            _row("CE(0)", "kidney", 0.06, -0.04, -0.02),
+            _row("CE(0)", "thin_tube", 0.0, 0.0, 1e-9),
+            _row("CE(0)", "thin_tube", 0.06, 0.03, 0.01),
+            {**_row("CE(0)", "thin_tube", 0.06, 0.0, 0.5), "reference": "clean"},
+            _row("CE(0)", "kidney", 0.06, -0.03, 0.02),
+            _row("CE(0)", "tube", 0.06, 0.3, 1e-9, n=5),
         ]
     )
-    assert [row["verdict"] for row in findings] == ["nothing to expect", "holds", "fails"]
+    assert [row["verdict"] for row in findings] == [
+        "nothing to expect",
+        "holds",
+        "fails",
+        "too few cases",
+    ]
     first, second = sentences(findings)
     assert "holds at 1 of 2 structures and noise levels." in first
     assert "Holds: thin tube at a = 0.06, +0.030 [+0.020, +0.040]." in first
     assert "Fails: kidney at a = 0.06, −0.030 [−0.040, −0.020]." in first
+    assert "Too few cases: tube at a = 0.06, +0.300 [+0.290, +0.310]." in first
     assert "Nothing to expect without noise: thin tube at a = 0," in first
     assert "no case has been tested with both methods" in second
 
 
+def test_verdicts_are_corrected_for_the_number_of_those_that_can_be_given() -> None:
+    """Two of them, whatever stands beside: 2 * 0.026 is above 0.05, and 2 * 0.024 is not."""
+    unjudged = [_row("CE(0)", "tube", 0.0, 0.1, 0.5), _row("CE(0)", "tube", 0.02, 0.1, 0.5, n=2)]
+    for smallest, verdict in ((0.026, "undecided"), (0.024, "holds")):
+        rows = [_row("CE(0)", "kidney", 0.06, 0.1, smallest), _row("SD(0)", "tube", 0, 0.1, 0.9)]
+        found = {row["structure"]: row for row in judge(unjudged + rows) if row["n"] == 9}
+        assert found["kidney"]["verdict"] == verdict
+        assert found["kidney"]["p"] == pytest.approx(2 * smallest)
+
+
+def test_few_cases_are_no_finding() -> None:
+    """Two cases with one sign held the claim at 1 of 1 once."""
+    (first, _) = sentences(judge([_row("CE(0)", "tube", 0.06, 0.2, 0.001, n=2)]))
+    assert "holds at" not in first
+    assert "fewer than 6 cases say nothing" in first
+
+
 def test_without_noise_only_one_claim_is_judged() -> None:
     first, second = sentences(
-        judge([_row("CE(0)", "tube", 0, 0.1, 0.2), _row("SD(0)", "tube", 0, -0.001, 0.2)])
+        judge([_row("CE(0)", "tube", 0, 0.15, 0.2), _row("SD(0)", "tube", 0, 0.1, 0.001)])
     )
     assert "no noise level above 0 has been tested" in first
     assert "Holds: tube at a = 0" in second

@@ -78,7 +78,7 @@ def test_tables_are_those_of_the_study(study: Path) -> None:
     lines = _lines(study / "table.csv")
     assert len(lines) == len(rows)
     columns = ["structure", "std", "method", "reference", "mean", "sd", "low", "high", "n"]
-    assert list(lines[0]) == columns
+    assert list(lines[0]) == [*columns, "networks"]
     for line, row in zip(lines, rows, strict=True):
         assert line["structure"] == row["structure"]
         assert float(line["mean"]) == pytest.approx(row["mean"], abs=1e-6)
@@ -221,7 +221,7 @@ def test_one_case_has_no_interval(tmp_path: Path) -> None:
     assert {line["low"] for line in lines} == {""}
     content = json.loads((folder / "report.json").read_text())
     assert {row["low"] for row in content["table"]} == {None}
-    assert {row["verdict"] for row in content["findings"]} == {"undecided"}
+    assert {row["verdict"] for row in content["findings"]} == {"too few cases"}
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_only_its_own_stream_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     )
     dataset = cast("Dataset", SimpleNamespace(structure="cube", cases=[cast("Case", case)]))
     config = StudyConfig()
-    (loaded,) = cases.loaded_cases(dataset, 0.03, config, GPU)
+    (loaded,) = cases.loaded_cases(dataset, 0.03, 0, config, GPU)
     assert waited == [GPU]
     assert torch.equal(loaded.label, torch.from_numpy(label))
-    assert cases.loaded_cases(dataset, 0.03, config, GPU)[0] is loaded
+    assert cases.loaded_cases(dataset, 0.03, 0, config, GPU)[0] is loaded
     assert waited == [GPU]

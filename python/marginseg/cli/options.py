@@ -99,7 +99,13 @@ def check(data: Data, directory: Path | None, settings: dict[str, Any]) -> None:
         raise NotADirectoryError(f"--dir: expected a folder, {directory} is none")
     if data is Data.totalsegmentator and not settings["structures"]:
         raise ValueError("--structure: needed with --data totalsegmentator, such as kidney_right")
-    for name, least in (("folds", 2), ("epochs", 1), ("max_cases", 1), ("workers", 1)):
+    for name, least in (
+        ("folds", 2),
+        ("repeats", 1),
+        ("epochs", 1),
+        ("max_cases", 1),
+        ("workers", 1),
+    ):
         if settings.get(name) is not None and settings[name] < least:
             option = name.replace("_", "-")
             raise ValueError(f"--{option}: expected at least {least}, got {settings[name]}")

@@ -90,6 +90,14 @@ def study(
     folds: Annotated[
         int | None, typer.Option(metavar="K", help="Of the cross-validation; 2 to the case count.")
     ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            metavar="R",
+            help="Train each network R times, with other weights, order and noisy labels: from 2 "
+            "on, intervals and verdicts know what training changes. Default: 1.",
+        ),
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(metavar="F-F-...", help="Of the U-Net, a number a level: 8-16-32-64."),
@@ -189,6 +197,7 @@ def study(
         "std": std,
         "length_scale": length_scale,
         "folds": folds,
+        "repeats": repeats,
         "features": integers("--features", features, "-"),
         "patch_shape": integers("--patch", patch, "x"),
         "spacing": numbers("--spacing", spacing, "x"),

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 #: The verdicts on a claim, at one structure and noise level.
-VERDICTS = ("holds", "fails", "undecided", "nothing to expect")
+VERDICTS = ("holds", "fails", "undecided", "too few cases", "nothing to expect")
+
+#: The verdicts that say something of the claim.
+JUDGED = VERDICTS[:3]
+
+#: With fewer cases not even differences of one sign are significant: 2 / 2⁵ > 0.05.
+FEWEST_CASES = 6
+
+#: Of error, for all verdicts of a study together.
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,33 +41,41 @@ class Claim:
     margin: float
     needs_noise: bool
 
-    def verdict(self, low: float, high: float, *, std: float) -> str:
-        """Judge the interval of the paired difference ``method`` less ``baseline``.
+    def is_judged(self, cases: int, std: float) -> bool:
+        """Whether a number of cases at a noise level can say anything of it."""
+        return cases >= FEWEST_CASES and not (self.needs_noise and std == 0)
+
+    def verdict(self, mean: float, p: float, *, cases: int, std: float) -> str:
+        """Judge the paired difference ``method`` less ``baseline``.
 
         Args:
-            low: The interval's lower end; NaN where there is none.
-            high: Its upper end.
+            mean: Of the difference.
+            p: How likely so large a distance from the claim's bound is by chance, corrected for
+                the number of verdicts.
+            cases: How many different cases there are.
             std: The noise level.
 
         Returns:
-            ``"holds"`` (the whole interval is above 0, or for a margin not below it), ``"fails"``
-            (the whole interval is below), ``"undecided"``, or ``"nothing to expect"``.
+            ``"holds"`` or ``"fails"`` (the mean is significantly above the bound, 0 or less the
+            margin, or below), ``"undecided"``, ``"too few cases"`` or ``"nothing to expect"``.
 
         Example:
             >>> better, as_good = CLAIMS
-            >>> better.verdict(0.01, 0.03, std=0.02), better.verdict(-0.01, 0.03, std=0.02)
-            ('holds', 'undecided')
-            >>> as_good.verdict(-0.004, 0.001, std=0.02), as_good.verdict(-0.02, -0.01, std=0)
-            ('holds', 'fails')
+            >>> better.verdict(0.02, 0.01, cases=30, std=0.02)
+            'holds'
+            >>> better.verdict(0.02, 0.06, cases=30, std=0.02)
+            'undecided'
+            >>> as_good.verdict(-0.004, 0.01, cases=30, std=0)
+            'holds'
 
         """
         if self.needs_noise and std == 0:
             return "nothing to expect"
-        if math.isnan(low) or math.isnan(high):
+        if not self.is_judged(cases, std):
+            return "too few cases"
+        if not p <= SIGNIFICANCE:
             return "undecided"
-        if low > 0 or (self.margin > 0 and low >= -self.margin):
-            return "holds"
-        return "fails" if high < -self.margin else "undecided"
+        return "holds" if mean > -self.margin else "fails"
 
 
 CLAIMS = (
@@ -84,28 +101,60 @@ CLAIMS = (
 def judge(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Judge every claim at every structure and noise level.
 
+    The more verdicts, the likelier is one by chance: their p-values are corrected by Holm's method,
+    so that with probability 0.95 not one of all is wrong.
+
     Args:
         differences: As from :func:`marginseg.report.summary.differences_table`.
 
     Returns:
         For each claim, structure and std a row with ``claim``, ``structure``, ``std``,
-        ``verdict``, and ``mean``, ``low``, ``high``, ``n`` of the paired difference in Dice
-        against the noisy label.
+        ``verdict``, the corrected ``p``, and ``mean``, ``low``, ``high``, ``n`` and ``networks`` of
+        the paired difference in Dice against the noisy label. The interval has 95 % on its own.
 
     """
-    return [
-        {
-            "claim": claim.text,
-            "structure": row["structure"],
-            "std": row["std"],
-            "verdict": claim.verdict(row["low"], row["high"], std=row["std"]),
-            **{name: row[name] for name in ("mean", "low", "high", "n")},
-        }
+    rows = [
+        (claim, row)
         for claim in CLAIMS
         for row in differences
         if (row["method"], row["baseline"], row["reference"])
         == (claim.method, claim.baseline, "noisy")
     ]
+    judged = [claim.is_judged(row["n"], row["std"]) for claim, row in rows]
+    corrected = iter(holm([row["p"] for (_, row), said in zip(rows, judged, strict=True) if said]))
+    findings = []
+    for (claim, row), said in zip(rows, judged, strict=True):
+        p = next(corrected) if said else math.nan
+        findings.append(
+            {
+                "claim": claim.text,
+                "structure": row["structure"],
+                "std": row["std"],
+                "verdict": claim.verdict(row["mean"], p, cases=row["n"], std=row["std"]),
+                "p": p,
+                **{name: row[name] for name in ("mean", "low", "high", "n", "networks")},
+            }
+        )
+    return findings
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979).
+
+    The k-th smallest of n, counted from 0, is multiplied by n - k, and is at least the one before.
+
+    Example:
+        >>> holm([0.03, 0.01, 0.5])
+        [0.06, 0.03, 0.5]
+
+    """
+    corrected = [math.nan] * len(p_values)
+    least = 0.0
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
 
 
 def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -124,19 +173,21 @@ def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
         if not rows:
             said.append(f"{claim.text}: no case has been tested with both methods.")
             continue
-        judged = [row for row in rows if row["verdict"] != "nothing to expect"]
+        judged = [row for row in rows if row["verdict"] in JUDGED]
         holds = sum(row["verdict"] == "holds" for row in judged)
         text = f"{claim.text} ({claim.words})"
         if judged:
             text += f": holds at {holds} of {len(judged)} structures and noise levels."
+        elif any(row["verdict"] == "too few cases" for row in rows):
+            text += f": fewer than {FEWEST_CASES} cases say nothing."
         else:
             text += ": no noise level above 0 has been tested."
         for verdict in VERDICTS:
             chosen = [row for row in rows if row["verdict"] == verdict]
             if chosen:
                 listed = "; ".join(_described(row) for row in chosen)
-                name = "Nothing to expect without noise" if verdict == VERDICTS[3] else verdict
-                text += f" {name.capitalize() if name == verdict else name}: {listed}."
+                name = "nothing to expect without noise" if verdict == VERDICTS[-1] else verdict
+                text += f" {name.capitalize()}: {listed}."
         said.append(text)
     return said
 

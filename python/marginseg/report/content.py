@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marginseg.report import intervals
-from marginseg.report.claims import judge
+from marginseg.report.claims import SIGNIFICANCE, judge
 from marginseg.report.comparison import Comparison
 from marginseg.report.results import Results
 from marginseg.report.summary import (
@@ -49,11 +49,14 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
         "configuration": configuration,
         "environment": folder.read_environment(),
         "statistics": {
-            "interval": "BCa bootstrap of the mean over test cases, the networks kept",
+            "interval": "analysis of variance over test cases and repeated trainings"
+            if results.config.repeats > 1
+            else "BCa bootstrap of the mean over test cases, the networks kept",
             "level": intervals.LEVEL,
             "resamples": intervals.RESAMPLES,
             "seed": intervals.SEED,
-            "sd": "standard deviation of the folds' means",
+            "sd": "standard deviation of the networks' means",
+            "verdicts": f"Student's test, corrected by Holm's method, {SIGNIFICANCE:g} in all",
         },
         "expected": results.expected,
         "finished": len(results.finished),

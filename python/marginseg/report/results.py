@@ -22,6 +22,7 @@ class CaseScore(NamedTuple):
     Attributes:
         structure: What is segmented.
         std: Noise level a.
+        repeat: Of the training.
         fold: That the case was tested in.
         name: The case's.
         method: ``"CE(0)"``, ``"CE(*)"``, ``"SD(0)"`` or ``"SD(*)"``.
@@ -37,6 +38,7 @@ class CaseScore(NamedTuple):
 
     structure: str
     std: float
+    repeat: int
     fold: int
     name: str
     method: str
@@ -79,6 +81,7 @@ class Results:
                     yield CaseScore(
                         structure=run.structure,
                         std=run.std,
+                        repeat=run.repeat,
                         fold=run.fold,
                         name=str(case["name"]),
                         method=method,

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marginseg.report.claims import CLAIMS
 from marginseg.report.intervals import mean_intervals
+from marginseg.report.repeats import Cell, spread
 from marginseg.report.results import CaseScore, Results, read_results
 from marginseg.study.evaluation import METHOD_ORDER
 
@@ -27,27 +29,25 @@ CEILING = "sup D"
 #: The methods of the paper's Table 1, and the ceiling.
 TABLE_1 = ("CE(0)", "SD(0)", "CE(*)", CEILING)
 
-#: The pairs of methods whose difference is taken, case by case.
-PAIRS = (("CE(*)", "CE(0)"), ("CE(*)", "SD(0)"))
-
 #: Shares of the cases at which the thresholds' distribution is told.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-#: For each structure, std, method and reference, a value for every fold and case.
-Cells = dict[tuple[str, float, str, str], dict[tuple[int, str], float]]
+#: For each structure, std, method and reference, a value for every repeat, fold and case.
+Cells = dict[tuple[str, float, str, str], dict[tuple[int, int, str], float]]
 
 
 def summary_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return means over cases with their 95 % intervals, and their spread over folds.
+    """Return means over cases with their 95 % intervals, and their spread over networks.
 
     Args:
         output_dir: A study's folder.
 
     Returns:
         One row for each structure, std, method and reference, in the study's order, with ``mean``
-        (over test cases), ``sd`` (of the folds' means; 0 for one fold), ``low`` and ``high`` (the
-        bootstrap interval over cases, see
-        :func:`marginseg.report.intervals.mean_intervals`) and ``n`` (cases). The references are
+        (over test cases), ``sd`` (of the networks' means; 0 for one), ``low`` and ``high``, ``n``
+        (cases) and ``networks``. With repeats the interval is that of
+        :func:`marginseg.report.repeats.spread`, over cases and trainings; else the bootstrap's over
+        cases, :func:`marginseg.report.intervals.mean_intervals`. The references are
 
         - ``noisy``, ``clean``, ``marginal``: Dice against these. For ``noisy`` and ``marginal``
           the method ``sup D`` is the ceiling;
@@ -72,7 +72,9 @@ def differences_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]
     Returns:
         One row for each structure, std, pair of methods and reference (``noisy``, ``clean``,
         ``marginal``): ``method`` less ``baseline``, over the cases that both have, paired by name,
-        with ``mean``, ``sd`` (of the folds' means), ``low``, ``high`` and ``n``.
+        with ``mean``, ``sd``, ``low``, ``high``, ``n`` and ``networks`` as in
+        :func:`summary_table`, and ``p``: how likely so large a distance from the claim's bound is
+        where there is none (:meth:`marginseg.report.repeats.Spread.p_value`).
 
     Raises:
         ValueError: The folder holds no study.
@@ -86,13 +88,9 @@ def summarise(results: Results) -> list[dict[str, Any]]:
     cells: Cells = defaultdict(dict)
     for score in results.scores:
         for reference, value in _values(score).items():
-            cells[score.structure, score.std, score.method, reference][score.fold, score.name] = (
-                value
-            )
+            cells[score.structure, score.std, score.method, reference][_place(score)] = value
         for reference in ("noisy", "marginal"):
-            cells[score.structure, score.std, CEILING, reference][score.fold, score.name] = (
-                score.sup_dice
-            )
+            cells[score.structure, score.std, CEILING, reference][_place(score)] = score.sup_dice
     keys = sorted(cells, key=_order(results, [*METHOD_ORDER, CEILING]))
     return [
         {
@@ -108,22 +106,27 @@ def differences(results: Results) -> list[dict[str, Any]]:
     dice: Cells = defaultdict(dict)
     for score in results.scores:
         for reference in REFERENCES:
-            dice[score.structure, score.std, score.method, reference][score.fold, score.name] = (
-                getattr(score, f"dice_{reference}")
-            )
-    pairs: dict[tuple[str, float, str, str, str], dict[tuple[int, str], float]] = {}
+            cell = dice[score.structure, score.std, score.method, reference]
+            cell[_place(score)] = getattr(score, f"dice_{reference}")
+    pairs: dict[tuple[str, float, str, str, str], dict[tuple[int, int, str], float]] = {}
+    bounds = []
     for structure, std in dict.fromkeys(key[:2] for key in dice):
-        for method, baseline in PAIRS:
+        for claim in CLAIMS:
             for reference in REFERENCES:
-                ours = dice.get((structure, std, method, reference), {})
-                theirs = dice.get((structure, std, baseline, reference), {})
+                ours = dice.get((structure, std, claim.method, reference), {})
+                theirs = dice.get((structure, std, claim.baseline, reference), {})
                 both = {case: ours[case] - theirs[case] for case in ours if case in theirs}
                 if both:
-                    pairs[structure, std, method, baseline, reference] = both
+                    pairs[structure, std, claim.method, claim.baseline, reference] = both
+                    bounds.append(-claim.margin)
     columns = ("structure", "std", "method", "baseline", "reference")
     return [
-        {**dict(zip(columns, key, strict=True)), **numbers}
-        for key, numbers in zip(pairs, _numbers(pairs.values()), strict=True)
+        {
+            **dict(zip(columns, key, strict=True)),
+            **numbers,
+            "p": spread(pairs[key]).p_value(bound),
+        }
+        for key, bound, numbers in zip(pairs, bounds, _numbers(pairs.values()), strict=True)
     ]
 
 
@@ -189,29 +192,40 @@ def _values(score: CaseScore) -> dict[str, float]:
     return values
 
 
-def _numbers(cells: Iterable[Mapping[tuple[int, str], float]]) -> list[dict[str, Any]]:
-    """Return mean, spread and interval of cells of values by fold and case."""
+def _place(score: CaseScore) -> tuple[int, int, str]:
+    return score.repeat, score.fold, score.name
+
+
+def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Return mean, spread and interval of cells of values by repeat, fold and case."""
     chosen = list(cells)
-    intervals = mean_intervals([list(cell.values()) for cell in chosen])
-    return [
-        {
-            "mean": interval.mean,
-            "sd": _spread(cell),
-            "low": interval.low,
-            "high": interval.high,
-            "n": interval.n,
-        }
-        for cell, interval in zip(chosen, intervals, strict=True)
-    ]
+    spreads = [spread(cell) for cell in chosen]
+    # Where each network was trained once, the cases alone are drawn again, and may be skew.
+    once = [cell for cell, found in zip(chosen, spreads, strict=True) if not found.knows_training]
+    of_cases = iter(mean_intervals([list(cell.values()) for cell in once]))
+    numbers = []
+    for cell, found in zip(chosen, spreads, strict=True):
+        interval = found.interval() if found.knows_training else next(of_cases)
+        numbers.append(
+            {
+                "mean": interval.mean,
+                "sd": _spread_of_networks(cell),
+                "low": interval.low,
+                "high": interval.high,
+                "n": found.cases,
+                "networks": found.networks,
+            }
+        )
+    return numbers
 
 
-def _spread(cell: Mapping[tuple[int, str], float]) -> float:
-    """Return the standard deviation of the folds' means."""
-    folds: dict[int, list[float]] = defaultdict(list)
-    for (fold, _), value in cell.items():
+def _spread_of_networks(cell: Cell) -> float:
+    """Return the standard deviation of the means of the networks' test cases."""
+    networks: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for (repeat, fold, _), value in cell.items():
         if np.isfinite(value):
-            folds[fold].append(value)
-    means = [statistics.fmean(values) for values in folds.values()]
+            networks[repeat, fold].append(value)
+    means = [statistics.fmean(values) for values in networks.values()]
     return statistics.stdev(means) if len(means) > 1 else 0.0
 
 

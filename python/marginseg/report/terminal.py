@@ -12,7 +12,7 @@ from rich.text import Text
 
 from marginseg.files.names import printable, printable_lines
 from marginseg.report.ceilings import GAIN, WORTH, levels_worth_it
-from marginseg.report.claims import CLAIMS, judge
+from marginseg.report.claims import CLAIMS, VERDICTS, judge
 from marginseg.report.comparison import read_comparison
 from marginseg.report.results import read_results
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1, differences, summarise
@@ -149,11 +149,11 @@ def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for claim in CLAIMS:
         rows = [row for row in findings if row["claim"] == claim.text]
-        judged = [row["verdict"] for row in rows if row["verdict"] != "nothing to expect"]
+        judged = [row["verdict"] for row in rows if row["verdict"] in VERDICTS[:-1]]
         if judged:
             counts = ", ".join(
                 f"{verdict} {judged.count(verdict)}"
-                for verdict in ("holds", "fails", "undecided")
+                for verdict in VERDICTS[:-1]
                 if verdict in judged
             )
             lines.append(f"{claim.text}: {counts} of {len(judged)}")

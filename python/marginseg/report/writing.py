@@ -41,8 +41,19 @@ FIGURES = (
     "cases",
 )
 
-TABLE_COLUMNS = ("structure", "std", "method", "reference", "mean", "sd", "low", "high", "n")
-DIFFERENCE_COLUMNS = (*TABLE_COLUMNS[:3], "baseline", *TABLE_COLUMNS[3:])
+TABLE_COLUMNS = (
+    "structure",
+    "std",
+    "method",
+    "reference",
+    "mean",
+    "sd",
+    "low",
+    "high",
+    "n",
+    "networks",
+)
+DIFFERENCE_COLUMNS = (*TABLE_COLUMNS[:3], "baseline", *TABLE_COLUMNS[3:], "p")
 
 
 def write_report(
@@ -137,7 +148,7 @@ def _slim(path: Path) -> Path:
 def _caption(content: Mapping[str, Any], other: Comparison | None) -> str:
     configuration = content["configuration"]
     text = (
-        "Dice against the noisy test label: mean over cases and 95 % bootstrap interval. "
+        "Dice against the noisy test label: mean over cases and 95 % interval. "
         f"{configuration['data'].capitalize()} data, {configuration['folds']}-fold "
         f"cross-validation; a is the noise level."
     )

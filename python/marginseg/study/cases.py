@@ -43,7 +43,7 @@ _loading = threading.Lock()
 
 
 def loaded_cases(
-    dataset: Dataset, std: float, config: StudyConfig, device: torch.device
+    dataset: Dataset, std: float, repeat: int, config: StudyConfig, device: torch.device
 ) -> list[LoadedCase]:
     """Return all cases of a structure with their noisy labels at a noise level.
 
@@ -52,13 +52,14 @@ def loaded_cases(
     Args:
         dataset: The structure's cases.
         std: The noise level a.
+        repeat: Of the trainings; each has noisy labels of its own.
         config: The study's: its length scale and its seed.
         device: Where the cases are to be.
 
     """
     global _last  # noqa: PLW0603
     names = getattr(dataset.cases, "files", id(dataset))
-    key = (dataset.structure, names, std, config.length_scale, config.seed, device)
+    key = (dataset.structure, names, std, repeat, config.length_scale, config.seed, device)
     with _loading:
         if _last is None or _last[0] != key:
             _last = None  # the device need not have room for both
@@ -67,7 +68,12 @@ def loaded_cases(
             for case in dataset.cases:
                 label = torch.from_numpy(np.array(case.label))
                 noisy = noisy_label(
-                    label, noise, seed=config.seed, structure=dataset.structure, name=case.name
+                    label,
+                    noise,
+                    seed=config.seed,
+                    structure=dataset.structure,
+                    name=case.name,
+                    repeat=repeat,
                 )
                 image = torch.from_numpy(np.array(case.image))
                 image, label, noisy = (array.to(device) for array in (image, label, noisy))

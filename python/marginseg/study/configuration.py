@@ -29,10 +29,13 @@ from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, TrainingSettin
 EXECUTION_ONLY = frozenset({"device", "workers"})
 
 #: Settings that say which runs there are; a run has its own value of each.
-GRID = frozenset({"structures", "std", "losses"})
+GRID = frozenset({"structures", "std", "losses", "repeats"})
 
 #: The largest seed. torch's generators take 64 bits, and the folds have the seeds that follow it.
 LARGEST_SEED = 2**63 - 1
+
+#: How far apart the seeds of two repeats are: farther than those of the folds.
+REPEAT_STEP = 2**32
 
 #: More than any study has: with more its plan would take hours, or more memory than there is.
 MOST_RUNS, MOST_CASES, MOST_EPOCHS, MOST_WORKERS = 100_000, 1_000_000, 10_000_000, 10_000
@@ -45,17 +48,21 @@ LARGEST_NUMBER = 1e9
 LARGEST_STD = 100.0
 
 #: Part of every run's name. Raise it when a run of the same settings would give other results.
-RUN_FORMAT = 2
+RUN_FORMAT = 3
 
 
 @dataclass(frozen=True)
 class Run:
-    """One network: trained on one fold of one structure, at one noise level, with one loss."""
+    """One network: trained on one fold of one structure, at one noise level, with one loss.
+
+    A repeat has other initial weights, another order of the cases, and other noisy labels.
+    """
 
     structure: str
     std: float
     fold: int
     loss: str
+    repeat: int = 0
 
     @property
     def id(self) -> str:
@@ -66,7 +73,8 @@ class Run:
             'tube-std0.03-fold1-soft_dice'
 
         """
-        return f"{as_file_name(self.structure)}-std{self.std:g}-fold{self.fold}-{self.loss}"
+        name = f"{as_file_name(self.structure)}-std{self.std:g}-fold{self.fold}-{self.loss}"
+        return f"{name}-repeat{self.repeat}" if self.repeat else name
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class StudyConfig:
         length_scale: b, a fraction of the extent, > 0.
         folds: Of the cross-validation, >= 2.
         losses: ``"cross_entropy"``, ``"soft_dice"``.
+        repeats: How often each network is trained anew, with other initial weights, another order
+            of the cases and other noisy labels; from two on, intervals know what that changes.
         patch_shape: Voxels of every case, each a multiple of 2^(levels - 1).
         spacing: Millimetres a voxel to resample to; None keeps each case's own.
         max_cases: Use the first so many cases; of phantoms: make so many.
@@ -122,6 +132,7 @@ class StudyConfig:
     length_scale: float = DEFAULT_LENGTH_SCALE
     folds: int = 5
     losses: Sequence[str] = LOSSES
+    repeats: int = 1
     patch_shape: Sequence[int] = (64, 64, 64)
     spacing: Sequence[float] | None = None
     max_cases: int | None = None
@@ -160,6 +171,7 @@ class StudyConfig:
             self._keep("largest_cut", self._number("largest_cut", self.largest_cut))
         for name, least, most in (
             ("folds", 2, MOST_RUNS),
+            ("repeats", 1, MOST_RUNS),
             ("max_cases", 1, MOST_CASES),
             ("phantom_cases", 1, MOST_CASES),
             ("epochs", 1, MOST_EPOCHS),
@@ -222,9 +234,13 @@ class StudyConfig:
             raise ValueError(
                 f"patch_shape: expected at most {MOST_VOXELS} voxels, got {_listed(sizes)}"
             )
-        runs = len(self.structures or "1") * len(self.std) * len(self.losses) * self.folds
-        if runs > MOST_RUNS:
-            raise ValueError(f"folds: expected at most {MOST_RUNS} runs in all, got {runs}")
+        networks = len(self.structures or "1") * len(self.std) * len(self.losses)
+        for name, runs in (
+            ("folds", networks * self.folds),
+            ("repeats", networks * self.folds * self.repeats),
+        ):
+            if runs > MOST_RUNS:
+                raise ValueError(f"{name}: expected at most {MOST_RUNS} runs in all, got {runs}")
         cases = self.number_of_phantoms
         if self.data == "phantom" and self.folds > cases:
             raise ValueError(f"folds: expected at most the {cases} cases, got {self.folds}")
@@ -299,11 +315,12 @@ class StudyConfig:
         )
 
     def runs(self) -> list[Run]:
-        """Return the grid: structure × std × fold × loss, in this order."""
+        """Return the grid: structure × std × repeat × fold × loss, in this order."""
         return [
-            Run(structure, std, fold, loss)
+            Run(structure, std, fold, loss, repeat)
             for structure in self.structures
             for std in self.std
+            for repeat in range(self.repeats)
             for fold in range(self.folds)
             for loss in self.losses
         ]
@@ -311,8 +328,8 @@ class StudyConfig:
     def training_settings(self, run: Run) -> TrainingSettings:
         """Return how a run's network is trained.
 
-        The folds have seeds of their own. The losses of a fold share one: their networks begin with
-        the same weights, and see the cases in the same order.
+        The folds have seeds of their own, and so have the repeats. The losses of a fold share one:
+        their networks begin with the same weights, and see the cases in the same order.
 
         Example:
             >>> config = StudyConfig(epochs=7, seed=10)
@@ -323,7 +340,8 @@ class StudyConfig:
         """
         shared = {field.name for field in dataclasses.fields(TrainingSettings)} - {"loss", "seed"}
         settings = {name: getattr(self, name) for name in shared}
-        return TrainingSettings(loss=run.loss, seed=self.seed + run.fold, **settings)
+        seed = self.seed + run.fold + REPEAT_STEP * run.repeat
+        return TrainingSettings(loss=run.loss, seed=seed, **settings)
 
     def folder_of(self, run: Run) -> str:
         """Return the name of a run's folder: what it is called, and a hash of all that it is.

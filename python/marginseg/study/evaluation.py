@@ -43,12 +43,18 @@ ROUNDING = 1e-6
 
 
 def noisy_label(
-    label: Tensor, noise: GaussianFieldNoise, *, seed: int, structure: str, name: str
+    label: Tensor,
+    noise: GaussianFieldNoise,
+    *,
+    seed: int,
+    structure: str,
+    name: str,
+    repeat: int = 0,
 ) -> Tensor:
-    """Return the one noisy label of a case.
+    """Return the one noisy label of a case in a repeat.
 
-    It depends on seed, structure, noise level and the case's name alone, so that every loss and
-    fold sees the same.
+    It depends on seed, structure, noise level, repeat and the case's name alone, so that every loss
+    and fold sees the same.
 
     Args:
         label: Shape (*spatial), bool or integer.
@@ -56,6 +62,7 @@ def noisy_label(
         seed: The study's.
         structure: What is labelled.
         name: The case's.
+        repeat: Which repeat of the trainings.
 
     Returns:
         Tensor of the label's shape and dtype.
@@ -71,7 +78,7 @@ def noisy_label(
         True
 
     """
-    identity = json.dumps([seed, structure, noise.std, name])
+    identity = json.dumps([seed, structure, noise.std, name, repeat])
     digest = hashlib.sha256(identity.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     return noise.sample(label, generator=generator)[0]

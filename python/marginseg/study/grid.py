@@ -357,6 +357,8 @@ def _check_same_study(config: StudyConfig, folder: StudyFolder) -> None:
     changed = [
         f"{name} ({_shown(getattr(earlier, name))} there, {_shown(getattr(config, name))} now)"
         for name in config.differences(earlier)
+        # More repeats of the same go on from those that are there.
+        if not (name == "repeats" and config.repeats > earlier.repeats)
     ]
     if changed:
         raise ValueError(

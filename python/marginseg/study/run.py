@@ -45,7 +45,7 @@ def execute(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
 def _train_and_test(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
     run, config, folder = task.run, task.config, task.folder
     device = computing_device(config.device)
-    cases = loaded_cases(task.dataset, run.std, config, device)
+    cases = loaded_cases(task.dataset, run.std, run.repeat, config, device)
 
     def log(epochs: list[Epoch]) -> None:
         folder.write_epochs(epochs)
