@@ -100,16 +100,13 @@ def changed_json(random: Random, content: Any) -> Any:
 def json_mutated(random: Random, content: bytes, raw: Raw) -> bytes:
     if random.random() < 0.15:
         return raw(content, LARGEST)
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        value = {}
     if random.random() < 0.005:
         depth = random.choice((500, 20_000))
         return b"[" * depth + b"]" * depth
     try:
-        return json.dumps(changed_json(random, value)).encode()[:LARGEST]
-    except RecursionError:
+        changed = changed_json(random, json.loads(content))
+        return json.dumps(changed).encode()[:LARGEST]
+    except (ValueError, RecursionError):  # raw bytes, or nested as deeply as nobody writes
         return raw(content, LARGEST)
 
 
