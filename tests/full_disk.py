@@ -70,5 +70,6 @@ def disk_of(room: int) -> Iterator[Disk]:
         patch.setattr(Path, "mkdir", asking(Path.mkdir))
         patch.setattr(Path, "replace", asking(Path.replace))
         patch.setattr(os, "fsync", asking(os.fsync))
+        patch.setattr(os, "write", asking(os.write))
         patch.setattr(Path, "open", opened)
         yield disk

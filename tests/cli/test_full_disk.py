@@ -76,10 +76,8 @@ def check_told(result: Result | subprocess.CompletedProcess[str], folder: Path) 
     assert status == 1 or len(lines) == 1, lines
 
 
-def check_sweep(
-    command: Sequence[object], name: str, tmp_path: Path, moments: Sequence[int] | None = None
-) -> int:
-    """Fill the disk at every moment, or at some; return how many there are."""
+def check_sweep(command: Sequence[object], name: str, tmp_path: Path) -> int:
+    """Fill the disk at every moment; return how many there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -88,13 +86,14 @@ def check_sweep(
         with disk_of(NEVER) as disk:
             assert run(*command, "-o", whole / name).exit_code == 0
         expected = contents(whole)
-        every = moments is None
-        for room in range(disk.asked) if moments is None else moments:
+        for room in range(disk.asked):
             folder = tmp_path / f"room {room}"
             folder.mkdir()
             with disk_of(room) as full:
                 result = run(*command, "-o", folder / name)
-            assert full.is_full or not every
+            if not full.is_full:  # the first call of Matplotlib writes a cache of its own
+                assert result.exit_code == 0
+                break
             check_told(result, folder)
             for path, content in contents(folder).items():
                 assert ".unfinished-" not in path

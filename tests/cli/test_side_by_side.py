@@ -83,7 +83,7 @@ def test_two_on_many_files(command: tuple[object, ...], tmp_path: Path) -> None:
         )
     command = (command[0], inputs, *command[1:])
     said = alone(*command, folder=tmp_path / "alone").replace(str(tmp_path / "alone"), "")
-    for turn in range(4):
+    for turn in range(2):
         folder = tmp_path / f"shared {turn}"
         for status, out, errors in side_by_side(*command, folder=folder):
             assert (status, errors) == (0, "")
@@ -97,7 +97,7 @@ def test_two_on_many_files(command: tuple[object, ...], tmp_path: Path) -> None:
 def test_two_preparations(tmp_path: Path) -> None:
     command = ("prepare", "--data", "phantom", "--patch", "16x16x16", "--max-cases", 40)
     alone(*command, folder=tmp_path / "alone")
-    for turn in range(4):
+    for turn in range(2):
         folder = tmp_path / f"shared {turn}"
         for status, _, errors in side_by_side(*command, folder=folder):
             assert (status, errors) == (0, "")
@@ -111,7 +111,7 @@ def test_two_studies(tmp_path: Path) -> None:
         *("--features", "2-4", "--epochs", 3, "--max-cases", 4, "--workers", 1),
     )
     alone(*command, folder=tmp_path / "alone")
-    for turn in range(2):
+    for turn in range(1):
         folder = tmp_path / f"shared {turn}"
         ended = sorted(side_by_side(*command, folder=folder))
         assert ended[0][0] == 0
