@@ -80,7 +80,7 @@ def changed_json(random: Random, content: Any) -> Any:
         if way == 0:
             del holder[key]
         elif way == 1:
-            holder[key] = [value] * random.choice((1, 2, 50))
+            holder[key] = [value] * random.choice((1, 2, 50 if len(str(value)) < 500 else 2))
         elif way == 2:
             holder[key] = copy.deepcopy(random.choice(places)[0])
         elif way == 3 and isinstance(holder, list):
