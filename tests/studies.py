@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 #: The names of what two equal studies may differ in.
 TIMES = {"seconds", "time"}
@@ -25,3 +29,35 @@ def living(group: int) -> list[str]:
             if int(its_group) == group and state != "Z":
                 found.append(path.parent.name)
     return found
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """Return all that a study has found, by its file's name, without the times it took."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        # The figures and the page are made of the rest; a lock says who held it.
+        if path.is_dir() or path.suffix in (".png", ".html") or path.name == ".lock":
+            continue
+        if path.suffix == ".json":
+            found[name] = without_times(json.loads(path.read_text()))
+        elif path.suffix == ".jsonl":
+            found[name] = [without_times(json.loads(line)) for line in path.open()]
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                found[name] = {key: value.tobytes() for key, value in arrays.items()}
+        elif path.suffix == ".pt":
+            # A checkpoint, which a study that is done has none of, holds more than a network.
+            state = torch.load(path, weights_only=True).get("state", {})
+            found[name] = {key: value.numpy().tobytes() for key, value in state.items()}
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def assert_same(folder: Path, expected: Path) -> None:
+    one, other = everything(folder), everything(expected)
+    assert sorted(one) == sorted(other)
+    for name, content in other.items():
+        assert one[name] == content, name
+    assert one["failed.json"] == []

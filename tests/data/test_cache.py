@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import numpy.lib.recfunctions
 import pytest
 
 from marginseg.data import Case, EmptyDatasetError, default_cache_dir, phantom
@@ -84,6 +85,42 @@ def test_a_damaged_entry_is_made_again(maker: Maker, tmp_path: Path, damage: str
     assert load(maker, tmp_path / "c")[0].image.max() == 2.5
     assert maker.calls == 2
     assert is_intact(entry, SHAPE)
+
+
+def with_header(content: bytes, text: str) -> bytes:
+    """Return an array's file with another description of it."""
+    length = int.from_bytes(content[8:10], "little")
+    return content[:10] + text.ljust(length).encode() + content[10 + length :]
+
+
+@pytest.mark.parametrize(
+    "damage", ["syntax", "token", "huge", "long", "fields", "shape", "archive"]
+)
+def test_an_entry_that_is_none_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "entry.npy"
+    ones = np.ones(SHAPE, np.float32)
+    write_entry(path, Case("a", ones, ones.astype(np.uint8), (1.0, 2.0, 3.0)))
+    content = path.read_bytes()
+    entry = np.load(path)
+    if damage == "fields":
+        names = ["image", "label", "voxels", "cut", "checksum"]  # which are as they were written
+        np.save(path, np.lib.recfunctions.repack_fields(entry[names]))
+    elif damage == "shape":
+        np.save(path, entry[:0])
+    elif damage == "archive":
+        with path.open("wb") as file:
+            np.savez(file, entry=entry)
+    else:
+        text = {
+            "syntax": "{'descr': }",
+            "token": "{'descr': (",
+            "huge": "{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9" * 30 + ",)}",
+            "long": "{'descr': '<f4', 'fortran_order': False, 'shape': (3 + 4,)}",
+        }[damage]
+        path.write_bytes(with_header(content, text))
+    assert not is_intact(path, SHAPE)
+    with pytest.raises(ValueError, match=r"entry\.npy: expected a prepared case, got a damaged"):
+        read_entry(path, "a")
 
 
 def test_a_changed_source_is_read_again(maker: Maker, tmp_path: Path) -> None:

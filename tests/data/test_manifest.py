@@ -127,6 +127,9 @@ def test_another_format_or_files_elsewhere_are_refused(tmp_path: Path) -> None:
     path.write_text('{"format": 2, "cases": []}')
     with pytest.raises(ValueError, match="expected a manifest of format 1, got 2"):
         verify(path)
+    path.write_text('{"format": "2\\n3", "cases": []}')
+    with pytest.raises(ValueError, match=r"expected a manifest of format 1, got '2\\n3'$"):
+        verify(path)
     case = '{"name": "a", "file": "../secret", "sha256": ""}'
     path.write_text(f'{{"format": 1, "structure": "a", "cases": [{case}]}}')
     with pytest.raises(ValueError, match="names of files beside it"):

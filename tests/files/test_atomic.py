@@ -73,6 +73,20 @@ def test_an_error_names_the_file_that_the_caller_knows(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "none" / "a")
 
 
+def test_an_error_within_another_names_the_file_too(tmp_path: Path) -> None:
+    def write() -> None:
+        with replacing(tmp_path / "a"):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError:
+                raise RuntimeError("unexpected position")  # noqa: B904, as torch.save does
+
+    with pytest.raises(RuntimeError) as caught:
+        write()
+    assert isinstance(caught.value.__context__, OSError)
+    assert caught.value.__context__.filename == str(tmp_path / "a")
+
+
 def writes(source: str) -> bool:
     """Tell whether a source opens a file for writing, or has pathlib write it."""
     for node in ast.walk(ast.parse(source)):

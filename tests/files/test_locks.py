@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from full_disk import disk_of
 from marginseg.files import locks
 
 
@@ -36,3 +37,17 @@ def test_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Of this machine's, the lock says it: the process was killed.
     lock.write_text(locks.socket.gethostname())
     assert not locks.is_locked(tmp_path)
+
+
+def test_a_lock_that_cannot_be_signed_is_named(tmp_path: Path) -> None:
+    with locks.locked(tmp_path, patience=0):
+        pass
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        disk_of(0),
+        locks.locked(tmp_path, patience=0),
+    ):
+        pytest.fail("the lock is not held")
+    assert caught.value.filename == str(tmp_path / ".lock")
+    with locks.locked(tmp_path, patience=0):
+        assert locks.is_locked(tmp_path)

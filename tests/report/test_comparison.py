@@ -57,6 +57,7 @@ def test_reference_and_rows_without_a_mean(tmp_path: Path) -> None:
         (HEAD + ",0,CE(0),0.5\n", "line 2 .*expected a structure"),
         (HEAD + "a,0,,0.5\n", "line 2 .*expected a method"),
         (HEAD + "a,0,CE(0),0.5\na,0.0,CE(0),0.6\n", "line 3 .*once, got a, 0, CE.0., noisy"),
+        (HEAD + 'a,0,"x\ny",0.5\n' * 2, r"line 5 .*once, got a, 0, x\\ny, noisy again$"),
     ],
 )
 def test_what_is_no_such_table_is_refused(tmp_path: Path, text: str, problem: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 import marginseg.study
 from made_up_study import write_study
 from marginseg.report.results import read_results
-from marginseg.study import StudyConfig
+from marginseg.study import StudyConfig, run_folder
 from marginseg.study.evaluation import METHODS, evaluate
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
 from marginseg.study.run_folder import SLICES, RunFolder
@@ -74,6 +76,43 @@ def test_no_study(tmp_path: Path) -> None:
         expected = f"^{re.escape(str(path))}: expected a study's folder, got {found}$"
         with pytest.raises(ValueError, match=expected):
             StudyFolder(path).config()
+
+
+def planes_damaged(path: Path, damage: str) -> None:
+    """Write the planes of three test cases so that the archive, or an array in it, is broken."""
+    planes = np.zeros((3, 4, 5), np.uint8)
+    if damage in ("text", "bomb"):
+        planes = planes.astype("S3") if damage == "text" else np.zeros((3, 900, 900), np.uint8)
+    arrays = {}
+    for name in SLICES:
+        file = io.BytesIO()
+        np.save(file, planes)
+        arrays[name] = file.getvalue()
+    if damage == "token":
+        arrays["image"] = arrays["image"][:10] + b"{'descr': (".ljust(118) + arrays["image"][128:]
+    way = {"codes": zipfile.ZIP_LZMA, "bomb": zipfile.ZIP_DEFLATED}.get(damage, zipfile.ZIP_STORED)
+    with zipfile.ZipFile(path, "w", way) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+    content = bytearray(path.read_bytes())
+    if damage == "codes":
+        content[60:70] = bytes(range(200, 210))
+    if damage == "locked":
+        content[content.index(b"PK\1\2") + 8] |= 1  # says that it needs a password
+    if damage == "way":
+        content[content.index(b"PK\1\2") + 10] = 77
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["token", "codes", "locked", "way", "text", "bomb"])
+def test_damaged_planes_count_as_missing(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "LARGEST_SLICES", 10_000_000)  # the bomb has 12 million bytes
+    planes_damaged(tmp_path / "slices.npz", "none")
+    assert RunFolder(tmp_path).read_slices(3) is not None
+    planes_damaged(tmp_path / "slices.npz", damage)
+    assert RunFolder(tmp_path).read_slices(3) is None
 
 
 def test_a_run_that_is_written_is_read(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -13,13 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from studies import living, without_times
+from studies import assert_same, living
 
 pytestmark = pytest.mark.slow
 
@@ -83,37 +79,6 @@ for argument in map(int, sys.argv[2:]):
         else:
             assert status == 0, status
 """
-
-
-def everything(folder: Path) -> dict[str, Any]:
-    """Return all that a study has found, by its file's name, without the times it took."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        # The figures and the page are made of the rest; a lock says who held it.
-        if path.is_dir() or path.suffix in (".png", ".html") or path.name == ".lock":
-            continue
-        if path.suffix == ".json":
-            found[name] = without_times(json.loads(path.read_text()))
-        elif path.suffix == ".jsonl":
-            found[name] = [without_times(json.loads(line)) for line in path.open()]
-        elif path.suffix == ".npz":
-            with np.load(path) as arrays:
-                found[name] = {key: value.tobytes() for key, value in arrays.items()}
-        elif path.suffix == ".pt":
-            state = torch.load(path, weights_only=True)["state"]
-            found[name] = {key: value.numpy().tobytes() for key, value in state.items()}
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
-def assert_same(folder: Path, expected: Path) -> None:
-    one, other = everything(folder), everything(expected)
-    assert sorted(one) == sorted(other)
-    for name, content in other.items():
-        assert one[name] == content, name
-    assert one["failed.json"] == []
 
 
 @contextlib.contextmanager

@@ -58,18 +58,7 @@ class CachedCases(Sequence[Case]):
 
 def write_entry(path: Path, case: Case) -> None:
     """Write one case, whole or not at all."""
-    shape = case.image.shape
-    entry = np.zeros(
-        1,
-        dtype=[
-            ("image", "<f4", shape),
-            ("label", "u1", shape),
-            ("spacing", "<f8", len(shape)),
-            ("voxels", "<i8"),
-            ("cut", "<f8"),
-            ("checksum", "<u4"),
-        ],
-    )
+    entry = np.zeros(1, _record(case.image.shape))
     entry["image"], entry["label"], entry["spacing"] = case.image, case.label, case.spacing
     entry["voxels"] = UNKNOWN if case.voxels is None else case.voxels
     entry["cut"] = np.nan if case.cut is None else case.cut
@@ -90,7 +79,7 @@ def read_entry(path: Path, name: str) -> Case:
 
     Raises:
         ValueError: The file is not a whole entry.
-        OSError: The file cannot be opened, or is not a whole entry.
+        OSError: The file cannot be opened.
 
     Example:
         >>> import tempfile
@@ -123,7 +112,7 @@ def is_intact(path: Path, patch_shape: Sequence[int]) -> bool:
         return entry["image"].shape[1:] == tuple(patch_shape) and bool(
             entry["checksum"][0] == _checksum(entry)
         )
-    except Exception:  # a damaged header raises whatever Python's tokenizer and parser raise
+    except (OSError, ValueError):
         return False
 
 
@@ -133,9 +122,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _record(shape: tuple[int, ...]) -> np.dtype[np.void]:
+    """Return the dtype of an entry whose patch has that shape."""
+    return np.dtype(
+        [
+            ("image", "<f4", shape),
+            ("label", "u1", shape),
+            ("spacing", "<f8", (len(shape),)),
+            ("voxels", "<i8"),
+            ("cut", "<f8"),
+            ("checksum", "<u4"),
+        ]
+    )
+
+
 def _map(path: Path) -> NDArray[np.void]:
-    with _parsing:
-        entry: NDArray[np.void] = np.load(path, mmap_mode="c", allow_pickle=False)
+    problem = ValueError(f"{path}: expected a prepared case, got a damaged or another file")
+    try:
+        with _parsing:
+            entry = np.load(path, mmap_mode="c", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises whatever Python's tokenizer raises
+        raise problem from error
+    # Of an archive NumPy returns something else, and a damaged header may describe other fields.
+    fields = entry.dtype.fields if isinstance(entry, np.ndarray) else None
+    if fields is None or "image" not in fields:
+        raise problem
+    if entry.shape != (1,) or entry.dtype != _record(fields["image"][0].shape):
+        raise problem
     return entry
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,10 +188,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: expected a manifest, got a damaged or another file") from error
     if not known:
-        raise ValueError(f"{path}: expected a manifest of format {FORMAT}, got {content['format']}")
+        found = reprlib.repr(content["format"])
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT}, got {found}")
     for file in files:
         if Path(file).name != file:
-            raise ValueError(f"{path}: expected names of files beside it, got {file!r}")
+            raise ValueError(f"{path}: expected names of files beside it, got {reprlib.repr(file)}")
     return dict(content)
 
 

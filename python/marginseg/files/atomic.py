@@ -51,9 +51,12 @@ def replacing(path: Path, *, fsync: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
-            # The name that the caller knows: a disk that is full names no file at all.
-            error.filename = str(path)
+        told: BaseException | None = error
+        while told is not None:  # torch raises an error of its own, in whose context the disk's is
+            if isinstance(told, OSError) and told.filename in (None, str(temporary)):
+                # The name that the caller knows: a disk that is full names no file at all.
+                told.filename = str(path)
+            told = told.__context__
         with suppress(OSError):
             temporary.unlink()
         raise

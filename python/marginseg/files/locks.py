@@ -44,14 +44,13 @@ def locked(folder: Path, *, patience: float, take_over: bool = False) -> Iterato
 
     Raises:
         LockedError: Another process holds it.
+        OSError: The lock's file cannot be written.
 
     """
     path = folder / LOCK
     with path.open("a") as file:
         _acquire(file, path, patience, take_over)
-        file.truncate(0)
-        file.write(socket.gethostname())
-        file.flush()
+        _sign(file, path)
         stop = threading.Event()
         beat = threading.Thread(target=_beat, args=(file.fileno(), stop), daemon=True)
         beat.start()
@@ -108,6 +107,16 @@ def _acquire(file: IO[str], path: Path, patience: float, take_over: bool) -> Non
         if now - started > patience and (heard > started or not take_over):
             raise LockedError(f"another process works in {path.parent}")
         time.sleep(0.05)
+
+
+def _sign(file: IO[str], path: Path) -> None:
+    """Write who holds the lock; past the file's buffer, which would be tried again at its end."""
+    try:
+        file.truncate(0)
+        os.write(file.fileno(), socket.gethostname().encode())
+    except OSError as error:
+        error.filename = str(path)  # a disk that is full names no file
+        raise
 
 
 def _beat(descriptor: int, stop: threading.Event) -> None:

@@ -8,6 +8,7 @@ and its order in memory (Fortran's), so that nothing is moved.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import sys
@@ -33,6 +34,10 @@ HEADER_SIZES: Final = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
 
 #: Of a header's unit of length, by its code; 0 says that the unit is not known.
 MILLIMETRES: Final = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+
+
+#: nibabel tells of what it mends in a header, and prints it, in lines that name no file.
+_UNHEARD: Final = logging.Logger("marginseg.unheard", logging.CRITICAL + 1)
 
 
 class Sink(Protocol):
@@ -286,11 +291,13 @@ def _read_header(stream: BinaryIO) -> Any:
     length = header_class.template_dtype.itemsize
     if len(head) < length:
         raise ValueError("it ends within its header")
-    offset = header_class(head[:length]).get_data_offset()
+    offset = header_class(head[:length], check=False).get_data_offset()
     if not offset <= LARGEST_MARGIN:
         raise ValueError(f"its header puts the first voxel at byte {offset}")
     head += stream.read(max(0, int(offset) - len(head)))
-    return header_class.from_fileobj(io.BytesIO(head))
+    header = header_class.from_fileobj(io.BytesIO(head), check=False)
+    header.check_fix(_UNHEARD)
+    return header
 
 
 def _geometry(header: Any) -> dict[str, NDArray[np.float64]]:

@@ -117,7 +117,9 @@ def read_comparison(compare: str | os.PathLike[str]) -> Comparison:
         if not low <= mean <= high:
             raise ValueError(f"{where}: mean: expected {low} to {high}, got {cells['mean']}")
         if key in means:
-            raise ValueError(f"{where}: expected each row once, got {', '.join(key)} again")
+            raise ValueError(
+                f"{where}: expected each row once, got {printable(', '.join(key))} again"
+            )
         means[key] = mean
     if not means:
         raise ValueError(f"compare: expected rows with a mean in {path}, got none")
