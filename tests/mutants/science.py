@@ -122,7 +122,7 @@ MODEL = (
         "            label.expand(n, *label.shape),\n"
         "            field,\n",
         "With a short length scale all cases of a batch are deformed by one field.",
-        (f"{NOISE}::test_batch_dims_get_fields_of_their_own", ROOT),
+        (f"{ROOT}::test_samples_of_a_short_length_scale_have_their_marginals",),
     ),
     Mutant(
         "noise-loss-of-the-whole-batch",
@@ -130,7 +130,10 @@ MODEL = (
         "return (mass - kept_mass(label, std)) / math.prod(spatial)",
         "return (mass - kept_mass(label, std)) / label.numel()",
         "The lost volume of a label is a share of all labels of its batch together.",
-        (NOISE,),
+        (
+            f"{NOISE}::test_theorem_2_mean_volume",
+            f"{NOISE}::test_a_label_in_fortran_s_order_is_deformed_and_filtered_as_it_lies",
+        ),
     ),
     Mutant(
         "noise-marginals-above-1",
@@ -138,7 +141,10 @@ MODEL = (
         "            ceiling=1.0,\n",
         "",
         "Marginals are rounded to a little more than 1.",
-        (NOISE,),
+        (
+            f"{NOISE}::test_expected_volume_is_the_mean_of_the_marginals",
+            f"{NOISE}::test_marginal_of_a_half_space_is_the_normal_distribution",
+        ),
     ),
     Mutant(
         "noise-nan-is-a-probability",
@@ -209,7 +215,7 @@ SCORES = (
         "(c.flatten() * (bins - 1)).round().long()",
         "The bins of a calibration curve are centred at 0 and 1, so that the outer ones are half "
         "as wide.",
-        (METRICS,),
+        (f"{METRICS}::test_calibration_error_of_known_maps",),
     ),
     Mutant(
         "metrics-ratio-to-nothing",
@@ -225,7 +231,7 @@ SCORES = (
         "n = prediction.ndim - 2 if prediction.ndim > 2 else prediction.ndim",
         "n = prediction.ndim - 1 if prediction.ndim > 2 else prediction.ndim",
         "Soft-Dice adds up the channels of a case before it divides.",
-        (LOSSES,),
+        (f"{LOSSES}::test_values_against_the_definitions",),
     ),
     Mutant(
         "losses-over-the-first-axes",
@@ -233,6 +239,6 @@ SCORES = (
         "axes = [*range(prediction.ndim - n, prediction.ndim)]",
         "axes = [*range(n)]",
         "Soft-Dice integrates over the leading axes.",
-        (LOSSES,),
+        (f"{LOSSES}::test_values_against_the_definitions",),
     ),
 )

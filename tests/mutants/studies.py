@@ -29,7 +29,7 @@ FILES = (
         "if take_over and now - heard > SILENCE:",
         "if now - heard > SILENCE:",
         "A lock is passed over after a minute also by who has not asked for that.",
-        (LOCKS,),
+        (f"{LOCKS}::test_a_lock_that_outlives_its_machine",),
     ),
     Mutant(
         "lock-held-for-ever",
@@ -45,7 +45,7 @@ FILES = (
         "pending = begin + BLOCK",
         "pending = begin",
         "A block of zeros is skipped, and then written as well.",
-        ("tests/files/test_sparse.py",),
+        ("tests/files/test_sparse.py::test_the_file_reads_as_what_was_written",),
     ),
     Mutant(
         "probabilities-below-0-left-out",
@@ -53,7 +53,10 @@ FILES = (
         'if block.view(f"u{dtype.itemsize}").max():',
         "if block.max():",
         "Negative values among zeros are read as 0, and so not refused.",
-        ("tests/cli/test_threshold.py", "tests/files/test_broken_headers.py"),
+        (
+            "tests/cli/test_threshold.py::test_threshold_refuses_what_is_no_probability",
+            "tests/cli/test_threshold.py::test_a_map_without_room_in_memory_is_cut_the_same",
+        ),
     ),
 )
 
@@ -102,7 +105,7 @@ STUDY = (
         '0 < len({case["name"] for case in cases}) == len(cases)',
         "0 < len(cases)",
         "A result that has a case twice counts as whole.",
-        (FOLDER,),
+        (f"{FOLDER}::test_a_result_with_anything_out_of_its_place_is_none",),
     ),
     Mutant(
         "run-of-fewer-epochs",
@@ -110,7 +113,7 @@ STUDY = (
         'done = result is not None and len(result["epochs"]) == config.epochs',
         "done = result is not None",
         "A result of too few epochs counts as that of the whole training.",
-        (FOLDER, RUN),
+        (f"{FOLDER}::test_a_result_is_whole_or_none",),
     ),
     Mutant(
         "run-score-beyond-its-bounds",
@@ -118,7 +121,7 @@ STUDY = (
         "low, high = BOUNDS.get(name, (0.0, 1.0))",
         "low, high = BOUNDS.get(name, (0.0, MOST_VOXELS))",
         "sup D may be larger than 1 in a result.",
-        (FOLDER, "tests/study/test_evaluation.py"),
+        (f"{FOLDER}::test_a_result_with_anything_out_of_its_place_is_none",),
     ),
     Mutant(
         "run-without-its-lock",
@@ -134,7 +137,7 @@ STUDY = (
         "marginal = noise.marginals(case.label)",
         "marginal = noise.marginals(case.noisy)",
         "Maps are compared with the marginals of the noisy label, not of the clean one.",
-        (RUN, "tests/study/test_grid.py"),
+        ("tests/study/test_grid.py::test_folder",),
     ),
 )
 
@@ -153,7 +156,10 @@ REPORT = (
         "drawn = generator.integers(n, size=(rows, n))",
         "drawn = np.random.default_rng(seed).integers(n, size=(rows, n))",
         "Of many values the resamples are drawn in parts, which all begin with the same seed.",
-        (INTERVALS,),
+        (
+            f"{INTERVALS}::test_many_values_give_the_normal_interval",
+            f"{INTERVALS}::test_neither_order_nor_company_matters",
+        ),
     ),
     Mutant(
         "bootstrap-ties-below",
@@ -161,7 +167,10 @@ REPORT = (
         "below = (less.sum(axis=0) + up_to.sum(axis=0)) / (2 * count)",
         "below = up_to.sum(axis=0) / count",
         "Resamples with the sample's own mean count as below it, not half.",
-        (INTERVALS,),
+        (
+            f"{INTERVALS}::test_intervals_are_those_of_scipy",
+            f"{INTERVALS}::test_few_and_equal_values",
+        ),
     ),
     Mutant(
         "claim-of-no-difference",
@@ -169,7 +178,7 @@ REPORT = (
         "if low > 0 or (self.margin > 0 and low >= -self.margin):",
         "if low >= 0 or (self.margin > 0 and low >= -self.margin):",
         "An interval that begins at 0 counts as one above it.",
-        (CLAIMS,),
+        (f"{CLAIMS}::test_verdicts",),
     ),
     Mutant(
         "differences-by-place",
@@ -177,7 +186,10 @@ REPORT = (
         "both = {case: ours[case] - theirs[case] for case in ours if case in theirs}",
         "both = {case: a - b for (case, a), b in zip(ours.items(), theirs.values(), strict=False)}",
         "Two methods are compared on the first cases of each, not on the same ones.",
-        (SUMMARY,),
+        (
+            f"{SUMMARY}::test_differences_are_paired_by_name",
+            f"{SUMMARY}::test_cases_that_one_loss_lacks_are_left_out_of_differences",
+        ),
     ),
     Mutant(
         "spread-of-a-population",
