@@ -47,10 +47,7 @@ KERNELS = (
         "",
         "Where the first axis is filtered on its own, its sums are cut at the ceiling before the "
         "other axes bring them down.",
-        (
-            f"{FILTER}::test_margins_too_large_for_a_tile",
-            f"{FILTER}::test_a_label_filtered_stays_a_probability",
-        ),
+        (f"{FILTER}::test_a_ceiling_cuts_the_result_and_no_sum_before_it",),
     ),
     Mutant(
         "filter-value-of-runs",
@@ -66,7 +63,7 @@ KERNELS = (
         "along.fraction >= 0.5f",
         "along.fraction > 0.5f",
         "Half-way between two voxels the vector kernels take the lower one.",
-        (f"{WARP}::test_half_way_goes_to_the_upper_voxel_as_in_scipy",),
+        (f"{WARP}::test_half_way_along_every_axis_in_rows_longer_than_a_vector",),
     ),
     Mutant(
         "warp-beyond-the-last-corner",
@@ -74,7 +71,7 @@ KERNELS = (
         "volume.size[i] > 1 ? volume.size[i] - 1 : 1;",
         "volume.size[i];",
         "Beside the last voxel of an axis the next one in memory is interpolated, not cval.",
-        (f"{WARP}::test_equals_scipy",),
+        (f"{WARP}::test_rows_longer_than_a_vector_equal_scipy",),
     ),
     Mutant(
         "warp-smaller-of-equal-labels",

@@ -130,10 +130,7 @@ MODEL = (
         "return (mass - kept_mass(label, std)) / math.prod(spatial)",
         "return (mass - kept_mass(label, std)) / label.numel()",
         "The lost volume of a label is a share of all labels of its batch together.",
-        (
-            f"{NOISE}::test_theorem_2_mean_volume",
-            f"{NOISE}::test_a_label_in_fortran_s_order_is_deformed_and_filtered_as_it_lies",
-        ),
+        (f"{NOISE}::test_the_volumes_of_a_batch_are_those_of_each_label",),
     ),
     Mutant(
         "noise-marginals-above-1",
@@ -141,10 +138,7 @@ MODEL = (
         "            ceiling=1.0,\n",
         "",
         "Marginals are rounded to a little more than 1.",
-        (
-            f"{NOISE}::test_expected_volume_is_the_mean_of_the_marginals",
-            f"{NOISE}::test_marginal_of_a_half_space_is_the_normal_distribution",
-        ),
+        (f"{NOISE}::test_marginals_are_at_most_1_though_their_sums_round_to_more",),
     ),
     Mutant(
         "noise-nan-is-a-probability",
@@ -215,7 +209,7 @@ SCORES = (
         "(c.flatten() * (bins - 1)).round().long()",
         "The bins of a calibration curve are centred at 0 and 1, so that the outer ones are half "
         "as wide.",
-        (f"{METRICS}::test_calibration_error_of_known_maps",),
+        (f"{METRICS}::test_the_bins_of_a_calibration_curve_are_those_of_a_histogram",),
     ),
     Mutant(
         "metrics-ratio-to-nothing",

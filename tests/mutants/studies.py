@@ -53,10 +53,7 @@ FILES = (
         'if block.view(f"u{dtype.itemsize}").max():',
         "if block.max():",
         "Negative values among zeros are read as 0, and so not refused.",
-        (
-            "tests/cli/test_threshold.py::test_threshold_refuses_what_is_no_probability",
-            "tests/cli/test_threshold.py::test_a_map_without_room_in_memory_is_cut_the_same",
-        ),
+        ("tests/cli/test_threshold.py::test_nor_is_it_taken_among_zeros",),
     ),
 )
 
@@ -95,8 +92,7 @@ STUDY = (
         "identity = json.dumps([seed, structure, name])",
         "The noise of one level is that of every other, scaled.",
         (
-            "tests/study/test_evaluation.py"
-            "::test_noisy_label_depends_on_case_structure_level_and_seed_only",
+            "tests/study/test_evaluation.py::test_the_noise_of_one_level_is_not_that_of_another_scaled",
         ),
     ),
     Mutant(
