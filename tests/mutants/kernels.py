@@ -161,10 +161,7 @@ KERNELS = (
         "static constexpr float large = 0x1p-14f;",
         "static constexpr float large = 0x1p-28f;",
         "Small floats are added up in doubles that cannot hold the sum.",
-        (
-            f"{LARGE}::test_large_maps_of_every_kind",
-            f"{LARGE}::test_methods_orders_and_threads_agree_on_large_maps",
-        ),
+        (f"{LARGE}::test_small_values_beside_large_ones",),
     ),
     Mutant(
         "streamed-value-at-the-threshold",
@@ -184,7 +181,7 @@ KERNELS = (
         "most_values = int64_t{1} << 23;",
         "most_values = int64_t{1} << 25;",
         "Of more than 2^24 values with one prefix the sums of the rests run into the counts.",
-        (f"{STREAMED}::test_more_values_than_a_thread_keeps_for_itself",),
+        (f"{STREAMED}::test_more_equal_values_than_one_word_counts",),
     ),
     Mutant(
         "folded-slope-at-the-end",

@@ -133,7 +133,7 @@ STUDY = (
         "marginal = noise.marginals(case.label)",
         "marginal = noise.marginals(case.noisy)",
         "Maps are compared with the marginals of the noisy label, not of the clean one.",
-        ("tests/study/test_grid.py::test_folder",),
+        (f"{RUN}::test_a_run_is_judged_by_the_marginals_of_the_clean_label",),
     ),
 )
 
@@ -152,10 +152,7 @@ REPORT = (
         "drawn = generator.integers(n, size=(rows, n))",
         "drawn = np.random.default_rng(seed).integers(n, size=(rows, n))",
         "Of many values the resamples are drawn in parts, which all begin with the same seed.",
-        (
-            f"{INTERVALS}::test_many_values_give_the_normal_interval",
-            f"{INTERVALS}::test_neither_order_nor_company_matters",
-        ),
+        (f"{INTERVALS}::test_the_parts_in_which_resamples_are_drawn_make_no_difference",),
     ),
     Mutant(
         "bootstrap-ties-below",
@@ -163,10 +160,7 @@ REPORT = (
         "below = (less.sum(axis=0) + up_to.sum(axis=0)) / (2 * count)",
         "below = up_to.sum(axis=0) / count",
         "Resamples with the sample's own mean count as below it, not half.",
-        (
-            f"{INTERVALS}::test_intervals_are_those_of_scipy",
-            f"{INTERVALS}::test_few_and_equal_values",
-        ),
+        (f"{INTERVALS}::test_of_two_values_as_often_the_interval_is_the_binomial_one",),
     ),
     Mutant(
         "claim-of-no-difference",
