@@ -8,8 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import marginseg
-from marginseg import accuracy, dice, expected_calibration_error, volume_bias, volume_ratio
+from marginseg import (
+    accuracy,
+    calibration_curve,
+    dice,
+    expected_calibration_error,
+    volume_bias,
+    volume_ratio,
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -70,6 +76,19 @@ def test_calibration_error_of_known_maps():
     assert float(expected_calibration_error(torch.zeros(0), torch.zeros(0))) == 0
 
 
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_the_bins_of_a_calibration_curve_are_those_of_a_histogram(bins):
+    rng = np.random.default_rng(1)
+    # Not at an edge, where rounding may take a value to either side, but for 0 and 1.
+    c = (rng.integers(0, bins, 3000) + rng.uniform(0.01, 0.99, 3000)) / bins
+    c[:2] = 0.0, 1.0
+    m = rng.uniform(size=c.size)
+    curve = calibration_curve(torch.from_numpy(c), torch.from_numpy(m), bins=bins)
+    for found, weights in ((curve.count, None), (curve.promised, c), (curve.held, m)):
+        expected, _ = np.histogram(c, bins, (0.0, 1.0), weights=weights)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_bad_arguments_are_named():
     for metric in (accuracy, dice, volume_ratio, volume_bias, expected_calibration_error):
         with pytest.raises(ValueError, match="^(marginal|label): expected the first"):
@@ -102,4 +121,4 @@ def test_complex_numbers_are_no_segmentation():
 )
 def test_a_number_of_bins_is_an_integer(bins, error):
     with pytest.raises(error, match="^bins: expected"):
-        marginseg.calibration_curve(torch.rand(4), torch.rand(4), bins=bins)
+        calibration_curve(torch.rand(4), torch.rand(4), bins=bins)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import binom, norm
 
-from marginseg import GaussianFieldNoise
+from marginseg import GaussianFieldNoise, gaussian_filter
 
 ALARM = 1e-6  # the probability of a false alarm of a whole statistical test
 
@@ -139,6 +139,24 @@ def test_batch_dims_get_fields_of_their_own():
     own = noise.sample(label, 4, generator=torch.Generator().manual_seed(0), batch_dims=1)
     assert torch.equal(shared[:, 0], shared[:, 1])
     assert not torch.equal(own[:, 0], own[:, 1])
+
+
+def test_the_volumes_of_a_batch_are_those_of_each_label():
+    labels = torch.stack([_label((12, 10), border=border) for border in (False, True)])
+    noise = GaussianFieldNoise(0.1, spatial_dims=2)
+    for volume in (noise.expected_volume, noise.volume_loss):
+        each = torch.stack([volume(label) for label in labels])
+        torch.testing.assert_close(volume(labels), each, rtol=1e-12, atol=0)
+
+
+def test_marginals_are_at_most_1_though_their_sums_round_to_more():
+    label = torch.ones(12, 14, 16, dtype=torch.float64)
+    above = 0
+    for std in np.linspace(0.2, 1.0, 33).tolist():
+        assert GaussianFieldNoise(std, units="voxel").marginals(label).max() <= 1
+        sums = gaussian_filter(label, std, kernel="integrated", truncate=6.0)
+        above += int((sums > 1).sum())
+    assert above > 0  # else no sum was to be cut
 
 
 def test_std_zero_changes_nothing():

@@ -72,6 +72,16 @@ def test_threshold_refuses_what_is_no_probability(tmp_path: Path, value: float) 
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("value", [np.nan, 1.5, -0.1])
+def test_nor_is_it_taken_among_zeros(tmp_path: Path, value: float, suffix: str) -> None:
+    m = np.zeros((4, 4, 4), np.float32)
+    m[1, 2, 3] = value
+    output = tmp_path / "s.nii.gz"
+    source = save(tmp_path / f"p{suffix}", m)
+    refused(run("threshold", source, "-o", output), "[0, 1]", output=output)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_map_without_room_in_memory_is_cut_the_same(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

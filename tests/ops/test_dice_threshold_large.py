@@ -55,6 +55,16 @@ def _assert_largest(m):
         assert best.volume.item() == int((m.double() >= expected / 2).sum())
 
 
+def test_small_values_beside_large_ones(device):
+    """Together they need more bits than a double has, though none of them is far from 0 or 1."""
+    generator = np.random.default_rng(3)
+    for _ in range(10):
+        large = generator.uniform(0.3, 1.0, 100)
+        small = 2.0 ** -generator.uniform(14.0, 27.0, 100)
+        values = generator.choice(np.concatenate([large, small]), 5000)
+        _assert_largest(torch.from_numpy(values.astype(np.float32)).to(device))
+
+
 def _value_at_threshold(others, count):
     """v so that t* of the others with `count` values v is v: A(v) = v (S + count v + n(v))."""
     ordered = np.sort(others.double().cpu().numpy())[::-1]

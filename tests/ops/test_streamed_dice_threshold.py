@@ -359,3 +359,22 @@ def test_more_values_than_a_thread_keeps_for_itself(dtype):
         torch.set_num_threads(before)
     expected = dice_threshold(torch.cat([values, values]), spatial_dims=1)
     assert _plain(best) == _plain(expected)
+
+
+def test_more_equal_values_than_one_word_counts():
+    # Their rests add up to more than 2^40, which is all that the word has for them.
+    bits = 0x3EBFFFFF
+    plateau = torch.tensor([bits], dtype=torch.int32).view(torch.float32).repeat(1 << 20)
+    chunks = [plateau] * 40
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = streamed_dice_threshold(chunks)
+    finally:
+        torch.set_num_threads(before)
+    # D of all n values v is 2 n v / (n v + n).
+    value = Fraction(plateau[0].item())
+    dice = 2 * value / (value + 1)
+    assert best.dice.item() == float(dice)
+    assert best.threshold.item() == float(dice / 2)
+    assert best.volume.item() == 40 << 20

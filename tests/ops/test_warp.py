@@ -67,6 +67,38 @@ def test_equals_scipy(device, shape, interpolation, mode, reach, dtype, seed):
     np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=tolerance)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.builds(
+        lambda first, last: (*first, last),
+        st.lists(st.integers(1, 5), max_size=2),
+        st.integers(16, 70),
+    ),
+    interpolation=st.sampled_from(["linear", "nearest"]),
+    mode=st.sampled_from(list(SCIPY_MODES)),
+    reach=st.sampled_from([0.3, 1.0, 3.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_longer_than_a_vector_equal_scipy(device, shape, interpolation, mode, reach, seed):
+    """Moved by so little that all voxels of a vector often stay inside, up to the last ones."""
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(-1, 1, shape).astype(np.float32)
+    displacement = _away_from_ties(rng.uniform(-0.1, 1, (len(shape), *shape)) * reach)
+    displacement = displacement.astype(np.float32)
+    expected = _by_scipy(
+        image.astype(np.float64), displacement, order=ORDERS[interpolation], mode=mode, cval=0.7
+    )
+    result = warp(
+        torch.from_numpy(image).to(device),
+        torch.from_numpy(displacement).to(device),
+        interpolation=interpolation,
+        mode=mode,
+        cval=0.7,
+        spatial_dims=len(shape),
+    )
+    np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=3e-5)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),
@@ -107,6 +139,24 @@ def test_half_way_goes_to_the_upper_voxel_as_in_scipy(device, mode):
         cval=-1.0,
     )
     assert result.tolist() == expected.tolist()
+
+
+# Where an axis is mirrored SciPy rounds after that, and so half-way the other way.
+@pytest.mark.parametrize("mode", ["constant", "nearest", "wrap"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int32])
+def test_half_way_along_every_axis_in_rows_longer_than_a_vector(device, mode, dtype):
+    rng = np.random.default_rng(2)
+    shape = (4, 5, 37)
+    image = rng.integers(1, 100, shape)
+    displacement = rng.integers(-4, 5, (3, *shape)) / 2
+    expected = _by_scipy(image.astype(np.float64), displacement, order=0, mode=mode, cval=0)
+    result = warp(
+        torch.from_numpy(image).to(device, dtype),
+        torch.from_numpy(displacement.astype(np.float32)).to(device),
+        interpolation="nearest",
+        mode=mode,
+    )
+    np.testing.assert_array_equal(result.cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])

@@ -67,6 +67,24 @@ def test_neither_order_nor_company_matters() -> None:
     assert other != alone
 
 
+def test_the_parts_in_which_resamples_are_drawn_make_no_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(7).uniform(size=90)
+    (whole,) = mean_intervals([values])
+    monkeypatch.setattr("marginseg.report.intervals._CHUNK", 90 * 100)
+    (in_parts,) = mean_intervals([values])
+    assert in_parts == pytest.approx(whole, rel=1e-12)
+
+
+def test_of_two_values_as_often_the_interval_is_the_binomial_one() -> None:
+    """No bias and no skewness are to be corrected, though a fifth of the resamples are ties."""
+    (interval,) = mean_intervals([[0.0, 1.0] * 8])
+    # The quantiles' own levels are 1.3 % away, eight standard deviations of so many resamples.
+    expected = scipy.stats.binom.ppf([0.025, 0.975], 16, 0.5) / 16
+    assert interval[:3] == pytest.approx((0.5, *expected))
+
+
 def test_a_wider_level_is_wider() -> None:
     values = np.random.default_rng(4).uniform(size=30)
     (narrow,), (wide,) = (mean_intervals([values], level=level) for level in (0.8, 0.99))

@@ -29,6 +29,24 @@ def test_noisy_label_depends_on_case_structure_level_and_seed_only() -> None:
     assert torch.equal(draw(std=0.0), label)
 
 
+def test_the_noise_of_one_level_is_not_that_of_another_scaled() -> None:
+    """Two levels that are all but the same deform a label in ways that have nothing in common."""
+    label = torch.zeros(32, 32, dtype=torch.uint8)
+    label[:, :16] = 1
+    borders = torch.stack(
+        [
+            noisy_label(
+                label, GaussianFieldNoise(std), seed=0, structure="half", name=str(case)
+            ).sum(dim=1, dtype=torch.float64)
+            for std in (0.1, 0.1 + 1e-12)
+            for case in range(200)
+        ]
+    )
+    # Where the border lies in a row: 200 pairs of independent numbers.
+    correlation = torch.corrcoef(borders[:, 16].reshape(2, 200))[0, 1]
+    assert abs(float(correlation)) < 5 / 200**0.5
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_evaluation_against_brute_force(loss: str) -> None:
     rng = np.random.default_rng(0)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import norm
 
 from marginseg.files import locks
 from marginseg.files.atomic import LEFTOVER
@@ -21,6 +23,7 @@ from marginseg.study.folder import StudyFolder
 from marginseg.study.run import perform
 from marginseg.study.run_folder import RunFolder
 from marginseg.study.task import Outcome, Task
+from volume_files import sorted_scan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -211,6 +214,25 @@ def test_no_space_for_one_run(room: int, tmp_path: Path) -> None:
     assert "OSError: [Errno 27] File too large" in lines[0]
     assert "error.log" in lines[0]
     assert len(list(tmp_path.glob("study/runs/*/result.json"))) == 3
+
+
+# what it tells
+
+
+def test_a_run_is_judged_by_the_marginals_of_the_clean_label(tmp_path: Path) -> None:
+    run_study(CONFIG, tmp_path)
+    cases = CONFIG.dataset("tube", cache_dir=tmp_path / "cache").cases
+    labels = {case.name: np.asarray(case.label, np.float64) for case in cases}
+    # P(ω + X lies in voxel j) along an axis of 8 voxels, X ~ N(0, a²).
+    steps = np.arange(8)[None] - np.arange(8)[:, None]
+    deviation = FIRST.std * 8
+    moved = norm.cdf((steps + 0.5) / deviation) - norm.cdf((steps - 0.5) / deviation)
+    tested = [case for result in results(tmp_path) for case in result["cases"]]
+    assert len(tested) == CONFIG.phantom_cases
+    for case in tested:
+        marginal = np.einsum("ai,bj,ck,ijk", moved, moved, moved, labels[case["name"]])
+        best, _ = sorted_scan(marginal)
+        assert case["sup_dice"] == pytest.approx(best, abs=1e-5)
 
 
 # two processes

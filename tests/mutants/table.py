@@ -1,0 +1,9 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from tests.mutants.kernels import KERNELS
+from tests.mutants.science import MODEL, OPS, SCORES
+from tests.mutants.studies import DATA, FILES, REPORT, STUDY
+
+MUTANTS = (*KERNELS, *OPS, *MODEL, *SCORES, *FILES, *DATA, *STUDY, *REPORT)
