@@ -41,13 +41,12 @@ KERNELS = (
         (f"{FILTER}::test_sampled_kernel_equals_scipy",),
     ),
     Mutant(
-        "filter-ceiling-in-two-steps",
+        "filter-two-steps-of-one-axis",
         "csrc/gaussian_filter/cpu.cpp",
-        "  first.ceiling = std::numeric_limits<T>::infinity();\n",
+        "  leave_unfiltered(rest.axes[0]);\n",
         "",
-        "Where the first axis is filtered on its own, its sums are cut at the ceiling before the "
-        "other axes bring them down.",
-        (f"{FILTER}::test_a_ceiling_cuts_the_result_and_no_sum_before_it",),
+        "Where the first axis is filtered on its own, it is filtered again with the others.",
+        (f"{FILTER}::test_margins_too_large_for_a_tile",),
     ),
     Mutant(
         "filter-value-of-runs",

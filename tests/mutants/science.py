@@ -133,12 +133,15 @@ MODEL = (
         (f"{NOISE}::test_the_volumes_of_a_batch_are_those_of_each_label",),
     ),
     Mutant(
-        "noise-marginals-above-1",
-        "python/marginseg/noise.py",
-        "            ceiling=1.0,\n",
-        "",
-        "Marginals are rounded to a little more than 1.",
-        (f"{NOISE}::test_marginals_are_at_most_1_though_their_sums_round_to_more",),
+        "kernel-rounded-weight-by-weight",
+        "python/marginseg/ops/gaussian_filter.py",
+        "    outer = np.round(outer / unit) * unit\n",
+        "    outer = outer.astype(np.float32).astype(np.float64)\n",
+        "Weights are no multiples of the last digit of their sums, which are rounded.",
+        (
+            f"{FILTER}::test_what_is_one_stays_one",
+            f"{NOISE}::test_marginals_are_at_most_1_and_1_in_the_middle",
+        ),
     ),
     Mutant(
         "noise-nan-is-a-probability",

@@ -6,6 +6,7 @@ from tests.mutants.mutant import Mutant
 
 FOLDER = "tests/study/test_folder.py"
 RUN = "tests/study/test_run.py"
+EVALUATION = "tests/study/test_evaluation.py"
 SUMMARY = "tests/report/test_summary.py"
 INTERVALS = "tests/report/test_intervals.py"
 CLAIMS = "tests/report/test_claims.py"
@@ -88,8 +89,8 @@ STUDY = (
     Mutant(
         "study-one-seed-for-all-levels",
         "python/marginseg/study/evaluation.py",
-        "identity = json.dumps([seed, structure, noise.std, name])",
-        "identity = json.dumps([seed, structure, name])",
+        "identity = json.dumps([seed, structure, noise.std, name, repeat])",
+        "identity = json.dumps([seed, structure, name, repeat])",
         "The noise of one level is that of every other, scaled.",
         (
             "tests/study/test_evaluation.py::test_the_noise_of_one_level_is_not_that_of_another_scaled",
@@ -163,12 +164,36 @@ REPORT = (
         (f"{INTERVALS}::test_of_two_values_as_often_the_interval_is_the_binomial_one",),
     ),
     Mutant(
-        "claim-of-no-difference",
+        "claim-without-its-margin",
         "python/marginseg/report/claims.py",
-        "if low > 0 or (self.margin > 0 and low >= -self.margin):",
-        "if low >= 0 or (self.margin > 0 and low >= -self.margin):",
-        "An interval that begins at 0 counts as one above it.",
+        'return "holds" if mean > -self.margin else "fails"',
+        'return "holds" if mean > 0 else "fails"',
+        "What is as good within its margin counts as worse.",
         (f"{CLAIMS}::test_verdicts",),
+    ),
+    Mutant(
+        "holm-without-steps",
+        "python/marginseg/report/claims.py",
+        "(len(order) - rank) * p_values[place]",
+        "p_values[place]",
+        "Verdicts are not corrected for their number.",
+        (f"{CLAIMS}::test_holm_rejects_what_its_steps_reject",),
+    ),
+    Mutant(
+        "repeats-of-one-network",
+        "python/marginseg/report/repeats.py",
+        "of_networks.add(by_network, repeats - 1, weight**2 / repeats)",
+        "of_networks.add(by_network, repeats - 1, weight**2 / (repeats * cases))",
+        "A network counts as if each case had been tested by another.",
+        ("tests/report/test_repeats.py::test_parts_are_those_of_an_analysis_of_variance",),
+    ),
+    Mutant(
+        "repeats-of-the-same-labels",
+        "python/marginseg/study/evaluation.py",
+        "identity = json.dumps([seed, structure, noise.std, name, repeat])",
+        "identity = json.dumps([seed, structure, noise.std, name])",
+        "All repeats see the same noisy labels.",
+        (f"{EVALUATION}::test_each_repeat_has_noisy_labels_of_its_own",),
     ),
     Mutant(
         "differences-by-place",

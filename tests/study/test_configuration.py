@@ -150,3 +150,22 @@ def test_networks_are_trained_as_the_settings_say() -> None:
         assert (settings.pop("loss"), settings.pop("seed")) == (run.loss, 100 + run.fold)
         assert settings == {name: getattr(config, name) for name in settings}
         assert len(settings) == 8
+
+
+def test_each_repeat_of_a_fold_is_another_run() -> None:
+    config = dataclasses.replace(TINY, repeats=3, seed=7)
+    runs = config.runs()
+    assert len(runs) == 3 * len(TINY.runs())
+    assert len({config.folder_of(run) for run in runs}) == len(runs)
+    # The losses of a fold share a seed, no others do: neither structures nor levels have their own.
+    seeds = {(run.repeat, run.fold): config.training_settings(run).seed for run in runs}
+    assert len(set(seeds.values())) == 3 * config.folds
+    # What has been trained once stays when more repeats are asked for.
+    once = dataclasses.replace(config, repeats=1)
+    assert [config.folder_of(run) for run in runs if run.repeat == 0] == (
+        [once.folder_of(run) for run in once.runs()]
+    )
+    with pytest.raises(ValueError, match="^repeats: expected at least 1"):
+        dataclasses.replace(TINY, repeats=0)
+    with pytest.raises(ValueError, match="^repeats: expected at most 100000 runs"):
+        dataclasses.replace(TINY, repeats=100_000)

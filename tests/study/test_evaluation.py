@@ -47,6 +47,18 @@ def test_the_noise_of_one_level_is_not_that_of_another_scaled() -> None:
     assert abs(float(correlation)) < 5 / 200**0.5
 
 
+def test_each_repeat_has_noisy_labels_of_its_own() -> None:
+    label = torch.zeros(16, 16, dtype=torch.uint8)
+    label[4:12, 4:12] = 1
+    noise = GaussianFieldNoise(0.1)
+    given = [
+        noisy_label(label, noise, seed=0, structure="square", name="a", repeat=repeat)
+        for repeat in (0, 1, 2, 1)
+    ]
+    assert torch.equal(given[1], given[3])
+    assert not any(torch.equal(given[i], given[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_evaluation_against_brute_force(loss: str) -> None:
     rng = np.random.default_rng(0)

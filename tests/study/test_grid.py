@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from marginseg.data import EmptyDatasetError
+from marginseg.report import differences_table
 from marginseg.study import Progress, Run, StudyConfig, run_study
 from marginseg.study.executors import ProcessExecutor
 from marginseg.study.folder import StudyFolder
@@ -68,6 +70,30 @@ def test_folder(finished: Path) -> None:
     noise = json.loads((finished / "noise.json").read_text())
     assert [entry["std"] for entry in noise] == [0.0, 0.06]
     assert noise[0]["folded_share"] == noise[0]["volume_loss"] == 0.0
+
+
+def test_more_repeats_go_on_from_those_that_are_there(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(finished, folder)
+    kinds: list[str] = []
+    config = dataclasses.replace(TINY, std=(0.0, 0.06), repeats=2)
+    result = run_study(config, folder, progress=lambda step: kinds.append(step.kind))
+    assert kinds.count("started") == len(TINY.runs())
+    assert [r["repeat"] for r in result.runs] == [0, 0, 0, 0, 1, 1, 1, 1] * 2
+    of_repeats = {
+        repeat: {
+            (r["std"], r["loss"], c["name"]): c["sup_dice"]
+            for r in result.runs
+            if r["repeat"] == repeat
+            for c in r["cases"]
+        }
+        for repeat in (0, 1)
+    }
+    assert of_repeats[0] == of_repeats[1]  # of the same cases; what they were trained on differs
+    rows = [r for r in differences_table(folder) if r["std"] == 0.06]
+    assert {(row["n"], row["networks"]) for row in rows} == {(4, 4)}
+    with pytest.raises(ValueError, match=r"other settings: repeats \(2 there, 1 now\)"):
+        run_study(TINY, folder)
 
 
 def test_every_case_is_tested_once_and_losses_see_the_same_noisy_labels(finished: Path) -> None:
