@@ -18,6 +18,7 @@ import pytest
 from bench import commands, process, record, volumes
 
 
+@pytest.mark.slow
 def test_every_command_has_a_row():
     rows = list(commands.measure(edge=16, turns=1))
     assert [row.command.split()[0] for row in rows] == [

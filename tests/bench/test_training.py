@@ -15,6 +15,7 @@ from bench import training
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_each_way_takes_the_same_steps(tmp_path: Path) -> None:
     command = ["--device", "cpu", "--settings", "2-4-6:8x8x8", "--steps", "2", "--rounds", "2"]
     result = subprocess.run(

@@ -68,7 +68,8 @@ def test_derivatives(device, mode, kernel):
 
     values = torch.randn(2, 3, 2, 4, dtype=torch.float64, device=device, requires_grad=True)
     assert torch.autograd.gradcheck(run, values)
-    assert torch.autograd.gradgradcheck(run, values)
+    # Along a direction drawn at random, in which every entry takes part.
+    assert torch.autograd.gradgradcheck(run, values, fast_mode=True)
 
 
 @pytest.mark.parametrize("mode", MODES)

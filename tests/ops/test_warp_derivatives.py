@@ -28,7 +28,8 @@ def test_derivatives(device, mode, shape, interpolation):
 
     arguments = (image.requires_grad_(), field.requires_grad_())
     assert torch.autograd.gradcheck(run, arguments)
-    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4)
+    # Along a direction drawn at random, in which every entry takes part.
+    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4, fast_mode=True)
 
 
 def _second_derivatives(image, field, weight, cval):

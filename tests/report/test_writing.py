@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +21,29 @@ from marginseg.report.writing import FIGURES
 TABLES = ("table.csv", "differences.csv", "cases.csv", "table.tex", "report.json")
 
 
-@pytest.fixture(autouse=True)
-def small_figure1(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def small_figure1() -> Iterator[None]:
     small = partial(figure1, std=(0.03,), size=32, samples=1)
-    monkeypatch.setattr("marginseg.report.writing.figure1", small)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("marginseg.report.writing.figure1", small)
+        yield
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """A finished study, in a folder with a space in its name."""
-    folder = tmp_path / "a study"
+    return _study(tmp_path / "a study")
+
+
+@pytest.fixture(scope="module")
+def reported(small_figure1: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its report, for those who only read."""
+    folder = _study(tmp_path_factory.mktemp("reported") / "a study")
+    write_report(folder)
+    return folder
+
+
+def _study(folder: Path) -> Path:
     write_study(folder)
     skipped = [
         {"structure": "kidney", "name": "s7", "reason": "the structure is <empty>"},
@@ -44,8 +58,8 @@ def _lines(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_report_is_one_page_that_needs_nothing_else(study: Path) -> None:
-    page = write_report(study).read_text(encoding="utf-8")
+def test_report_is_one_page_that_needs_nothing_else(reported: Path) -> None:
+    page = (reported / "report.html").read_text(encoding="utf-8")
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert len(pictures) == len(FIGURES)
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
@@ -56,8 +70,8 @@ def test_report_is_one_page_that_needs_nothing_else(study: Path) -> None:
     assert "too big: 3 cases" in page
     assert "missing" not in page
     for name in (*TABLES, *(f"{figure}.png" for figure in FIGURES)):
-        assert (study / name).stat().st_size > 100
-    assert not list(study.glob(".*"))
+        assert (reported / name).stat().st_size > 100
+    assert not list(reported.glob(".*"))
 
 
 def test_pictures_stay_moderate(study: Path) -> None:
@@ -72,10 +86,9 @@ def test_pictures_stay_moderate(study: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 5
 
 
-def test_tables_are_those_of_the_study(study: Path) -> None:
-    write_report(study)
-    rows = summary_table(study)
-    lines = _lines(study / "table.csv")
+def test_tables_are_those_of_the_study(reported: Path) -> None:
+    rows = summary_table(reported)
+    lines = _lines(reported / "table.csv")
     assert len(lines) == len(rows)
     columns = ["structure", "std", "method", "reference", "mean", "sd", "low", "high", "n"]
     assert list(lines[0]) == [*columns, "networks"]
@@ -83,30 +96,28 @@ def test_tables_are_those_of_the_study(study: Path) -> None:
         assert line["structure"] == row["structure"]
         assert float(line["mean"]) == pytest.approx(row["mean"], abs=1e-6)
         assert float(line["low"]) == pytest.approx(row["low"], abs=1e-6)
-    pairs = _lines(study / "differences.csv")
-    assert len(pairs) == len(differences_table(study))
+    pairs = _lines(reported / "differences.csv")
+    assert len(pairs) == len(differences_table(reported))
     assert {(line["method"], line["baseline"]) for line in pairs} == {
         ("CE(*)", "CE(0)"),
         ("CE(*)", "SD(0)"),
     }
-    cases = _lines(study / "cases.csv")
+    cases = _lines(reported / "cases.csv")
     assert len(cases) == 2 * 2 * 7 * 4
     assert {line["method"] for line in cases} == {"CE(0)", "CE(*)", "SD(0)", "SD(*)"}
 
 
-def test_json_has_the_numbers_and_where_they_come_from(study: Path) -> None:
-    write_report(study)
-
+def test_json_has_the_numbers_and_where_they_come_from(reported: Path) -> None:
     def refused(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    content = json.loads((study / "report.json").read_text(), parse_constant=refused)
+    content = json.loads((reported / "report.json").read_text(), parse_constant=refused)
     assert content["configuration"]["seed"] == 0
     assert content["environment"]["marginseg"] == "1.2.3"
     assert content["statistics"]["resamples"] == 10_000
     assert (content["finished"], content["expected"]) == (16, 16)
     assert content["time"]["by_loss"]["soft_dice"] == {"runs": 8, "mean": 1.5, "seconds": 12.0}
-    assert len(content["table"]) == len(summary_table(study))
+    assert len(content["table"]) == len(summary_table(reported))
     assert len(content["findings"]) == 2 * 2 * 2
     assert {row["verdict"] for row in content["findings"]} <= {
         "holds",
