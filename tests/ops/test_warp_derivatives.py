@@ -28,8 +28,9 @@ def test_derivatives(device, mode, shape, interpolation):
 
     arguments = (image.requires_grad_(), field.requires_grad_())
     assert torch.autograd.gradcheck(run, arguments)
-    # Along a direction drawn at random, in which every entry takes part.
-    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4, fast_mode=True)
+    # Along a direction drawn at random, in which every entry takes part. On a GPU the order decides
+    # the last bits of sums.
+    assert torch.autograd.gradgradcheck(run, arguments, atol=1e-4, fast_mode=True, nondet_tol=1e-12)
 
 
 def _second_derivatives(image, field, weight, cval):
