@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 
 import pytest
+from tests.fuzz.formats import FORMATS
 
 import documents
 
@@ -66,3 +68,26 @@ def test_hooks_run_the_linters_of_the_makefile():
     makefile = documents.read(documents.ROOT / "Makefile")
     linters = set(re.findall(r"\$\(BIN\)/(ruff|clang-format|mypy)", makefile))
     assert tools == {f".venv/bin/{name}" for name in linters}
+
+
+def test_what_runs_each_night_is_there():
+    """Every target of the Makefile and every program that the recipe names."""
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load(
+        documents.read(documents.ROOT / ".github" / "workflows" / "nightly.yml")
+    )
+    commands = "\n".join(
+        entry[step]
+        for entry in recipe["jobs"]["check"]["strategy"]["matrix"]["include"]
+        for step in ("prepare", "run")
+    )
+    targets = set(re.findall(r"make (\S+)", commands))
+    assert {"test-all", "test-sanitized"} <= targets
+    makefile = documents.read(documents.ROOT / "Makefile").replace("$(VENV)", ".venv")
+    assert targets <= set(re.findall(r"^(\S+):", makefile, re.MULTILINE))
+    programs = set(re.findall(r"-m (\S+)", commands))
+    assert programs == {"tests.fuzz", "tests.fuzz.readers", "tests.mutants"}
+    assert all(importlib.util.find_spec(program) for program in programs)
+    named = re.search(r"for reader in (.*); do", commands)
+    assert named
+    assert set(named[1].split()) == set(FORMATS) - {"report"}  # whose figures take seconds each
