@@ -13,6 +13,11 @@ import torch
 from marginseg import dice_threshold, segment_dice_threshold
 
 
+def slow(*values):
+    """Parameters that are tried with the slow tests."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", ["tied", "dense", "sparse", "ramp", "constant", "tiny", "steps"])
 def test_large_maps_of_every_kind(device, shape, dtype):
@@ -155,7 +160,9 @@ def test_large_maps_of_no_known_mass(device, bad):
     assert (best.dice[1], best.volume[1]) == (alone.dice, alone.volume)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, pytest.param(torch.float32, marks=pytest.mark.slow)]
+)
 def test_a_giant_segment_among_many_small_ones(device, dtype):
     generator = torch.Generator(device).manual_seed(5)
     sizes = torch.randint(0, 40, (300,), generator=generator)
@@ -180,7 +187,13 @@ def test_a_giant_segment_among_many_small_ones(device, dtype):
         assert int(best.volume[k]) == (part >= float(best.threshold[k])).sum()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float32, torch.float64)),
+    ],
+)
 def test_maps_that_begin_anywhere(device, dtype):
     stored = torch.rand(3 * 40_001 + 5).to(dtype)
     for start in range(1, 5):
@@ -192,7 +205,13 @@ def test_maps_that_begin_anywhere(device, dtype):
             assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float64, torch.bfloat16)),
+    ],
+)
 def test_methods_orders_and_threads_agree_on_large_maps(device, dtype):
     generator = torch.Generator(device).manual_seed(0)
     probabilities = torch.rand(120_000, generator=generator, dtype=torch.float64).pow(8).to(dtype)

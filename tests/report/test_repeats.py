@@ -21,7 +21,14 @@ def drawn(rng, repeats, folds, cases, deviations, mean=0.01):
     }
 
 
-@pytest.mark.parametrize("design", [(2, 2, 32), (3, 2, 40), (3, 5, 40), (5, 2, 21)])
+@pytest.mark.parametrize(
+    "design",
+    [
+        (2, 2, 32),
+        (5, 2, 21),
+        *(pytest.param(design, marks=pytest.mark.slow) for design in ((3, 2, 40), (3, 5, 40))),
+    ],
+)
 @pytest.mark.parametrize(
     "deviations", [(0.03, 0.01, 0.02), (0.03, 0.02, 0.01), (0.05, 0.001, 0.02), (0.01, 0.03, 0.03)]
 )

@@ -139,6 +139,7 @@ def test_networks_are_trained_as_the_settings_say() -> None:
         epochs=7,
         learning_rate=0.5,
         weight_decay=0.25,
+        schedule="cosine",
         plateau_patience=11,
         plateau_factor=0.125,
         augmentation=0.75,
@@ -149,7 +150,7 @@ def test_networks_are_trained_as_the_settings_say() -> None:
         settings = dataclasses.asdict(config.training_settings(run))
         assert (settings.pop("loss"), settings.pop("seed")) == (run.loss, 100 + run.fold)
         assert settings == {name: getattr(config, name) for name in settings}
-        assert len(settings) == 8
+        assert len(settings) == 9
 
 
 def test_each_repeat_of_a_fold_is_another_run() -> None:

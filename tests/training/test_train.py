@@ -38,10 +38,15 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "schedule"),
+    [("cross_entropy", "plateau"), ("soft_dice", "plateau"), ("cross_entropy", "cosine")],
+)
+def test_going_on_from_a_checkpoint_gives_the_same_bits(
+    tmp_path: Path, loss: str, schedule: str
+) -> None:
     images, labels = cases()
-    settings = dataclasses.replace(SMALL, loss=loss)
+    settings = dataclasses.replace(SMALL, loss=loss, schedule=schedule)
     straight = train(images, labels, settings)
 
     def stop(epochs: list[Epoch]) -> None:
@@ -103,6 +108,16 @@ def test_learning_rate_falls_on_a_plateau() -> None:
     assert rates[3] == pytest.approx(20.0)
 
 
+def test_learning_rate_falls_as_half_a_cosine() -> None:
+    images, labels = cases(1)
+    settings = dataclasses.replace(SMALL, schedule="cosine", learning_rate=0.02, epochs=4)
+    rates = [epoch.learning_rate for epoch in train(images, labels, settings).epochs]
+    # (1 + cos φ) / 2 at φ = 0, 45, 90 and 135 degrees.
+    half = math.sqrt(0.5)
+    expected = [0.02, 0.01 * (1 + half), 0.01, 0.01 * (1 - half)]
+    assert rates == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_it_learns(loss: str) -> None:
     images, labels = cases()
@@ -148,6 +163,8 @@ def test_bad_arguments() -> None:
         train(images, labels[:1], SMALL)
     with pytest.raises(ValueError, match="^loss: "):
         train(images, labels, dataclasses.replace(SMALL, loss="dice"))
+    with pytest.raises(ValueError, match="^schedule: expected one of plateau, cosine, got 'step'"):
+        train(images, labels, dataclasses.replace(SMALL, schedule="step"))
     with pytest.raises(ValueError, match="^precision: "):
         computing_dtype("half")
     images[1][0, 0, 0] = math.nan

@@ -23,7 +23,7 @@ from marginseg.data import (
 )
 from marginseg.files.names import as_file_name
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, TrainingSettings
+from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, SCHEDULES, TrainingSettings
 
 #: Settings that say how runs are executed, and leave what they compute as it is.
 EXECUTION_ONLY = frozenset({"device", "workers"})
@@ -101,8 +101,9 @@ class StudyConfig:
         phantom_cases: Phantoms made where ``max_cases`` is None.
         features: Channels of the U-Net's levels.
         epochs: Passes over the training cases.
-        learning_rate: Adam's.
+        learning_rate: Adam's, in the first epoch.
         weight_decay: L2 penalty.
+        schedule: ``"plateau"`` or ``"cosine"``, of the learning rate.
         plateau_patience: Epochs without improvement before the learning rate falls.
         plateau_factor: By which it is then multiplied.
         augmentation: Probability of each of shift, rotation and smoothing.
@@ -142,6 +143,7 @@ class StudyConfig:
     epochs: int = 100
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
+    schedule: str = "plateau"
     plateau_patience: int = 30
     plateau_factor: float = 0.2
     augmentation: float = 0.5
@@ -188,6 +190,7 @@ class StudyConfig:
         _one_of("data", self.data, DATA_KINDS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
+        _one_of("schedule", self.schedule, SCHEDULES)
         for loss in self.losses:
             _one_of("losses", loss, LOSSES)
         for name in ("structures", "losses", "std"):

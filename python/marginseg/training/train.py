@@ -30,6 +30,7 @@ from marginseg.training.unet import UNet
 LOSSES = ("cross_entropy", "soft_dice")
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
+SCHEDULES = ("plateau", "cosine")
 
 #: Initial weights come from torch's global generator, which threads share.
 _initialising = threading.Lock()
@@ -48,8 +49,11 @@ class TrainingSettings:
         loss: ``"cross_entropy"`` or ``"soft_dice"``.
         features: Channels of the U-Net's levels.
         epochs: Passes over the cases, batch 1.
-        learning_rate: Adam's.
+        learning_rate: Adam's, in the first epoch.
         weight_decay: L2 penalty.
+        schedule: ``"plateau"``: the learning rate falls where the training metric no longer rises;
+            ``"cosine"``: it falls from epoch to epoch as half a cosine, towards 0 after the last.
+            Where epochs are few, a network comes to rest only so.
         plateau_patience: Epochs without improvement before the learning rate falls.
         plateau_factor: By which it is then multiplied.
         augmentation: Probability of each augmentation.
@@ -63,6 +67,7 @@ class TrainingSettings:
     epochs: int = 100
     learning_rate: float = 1e-4
     weight_decay: float = 1e-5
+    schedule: str = "plateau"
     plateau_patience: int = 30
     plateau_factor: float = 0.2
     augmentation: float = 0.5
@@ -177,9 +182,9 @@ def train(
     """Train a U-Net on pairs of images and labels.
 
     Adam with an L2 penalty, batch 1, the learning rate divided after a plateau of the training
-    metric; the model of the best training metric is what comes back. The output's bias starts at
-    the logit of the labels' mean: cross-entropy is then calibrated in its background from the
-    start.
+    metric, or falling as a cosine; the model of the best training metric is what comes back. The
+    output's bias starts at the logit of the labels' mean: cross-entropy is then calibrated in its
+    background from the start.
 
     With a ``checkpoint`` its state is written there after every epoch, and where the file is there
     already, training goes on from it: on the CPU the result has the same bits as one that was
@@ -262,6 +267,10 @@ class _State:
     ) -> None:
         if settings.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {settings.loss!r}")
+        if settings.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise ValueError(f"schedule: expected one of {known}, got {settings.schedule!r}")
+        self.settings = settings
         self.generator = torch.Generator("cpu").manual_seed(settings.seed)
         dims = images[0].ndim
         with _initialising, torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -291,11 +300,23 @@ class _State:
         """Adam's; a tensor on a GPU."""
         return float(self.optimiser.param_groups[0]["lr"])
 
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
     def finish(self, epoch: Epoch) -> None:
         if all(epoch.metric > earlier.metric for earlier in self.epochs):
             self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.epochs.append(epoch)
-        self.scheduler.step(epoch.metric)
+        if self.settings.schedule == "plateau":
+            self.scheduler.step(epoch.metric)
+        else:
+            done = len(self.epochs) / self.settings.epochs
+            self.learning_rate = self.settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def save(self, path: Path) -> None:
         state = {
@@ -328,11 +349,7 @@ class _State:
         # and stays as it is here.
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": saved["optimiser"], "param_groups": groups})
-        for group in self.optimiser.param_groups:
-            if torch.is_tensor(group["lr"]):
-                group["lr"].fill_(saved["learning_rate"])
-            else:
-                group["lr"] = saved["learning_rate"]
+        self.learning_rate = saved["learning_rate"]
         self.scheduler.load_state_dict(saved["scheduler"])
         self.generator.set_state(saved["generator"].cpu())
         self.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]

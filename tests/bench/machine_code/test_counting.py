@@ -193,7 +193,14 @@ def gradients(image, field):
 UNORDERED = ("survey_maps",)
 
 
-@pytest.mark.parametrize("name", list(_ops()))
+#: These show most of what the others show, and are tried at each change.
+ORDINARY = ("gaussian_filter", "dice_threshold", "warp", "sample")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ORDINARY else pytest.param(name, marks=pytest.mark.slow) for name in _ops()],
+)
 def test_the_machine_code_gives_what_the_emulated_kernel_gives(name, code, recorder):
     executions = []
 
