@@ -22,4 +22,4 @@ def local_executor(config: StudyConfig) -> Executor:
     """
     if computing_device(config.device).type == "cuda":
         return ThreadExecutor(config.workers)
-    return ProcessExecutor(config.workers, precision=config.precision)
+    return ProcessExecutor(config.workers)

@@ -17,7 +17,6 @@ import torch
 
 from marginseg.study.run import perform
 from marginseg.study.task import Outcome, Task, failure, one_line
-from marginseg.training.train import computing_dtype
 
 #: How often a run is begun at most. Its process may have been killed because memory was short, and
 #: then it may succeed the next time.
@@ -31,23 +30,20 @@ class ProcessExecutor:
     killed end at once, in the middle of a training too.
 
     Args:
-        workers: Runs at the same time; None chooses.
+        workers: Runs at the same time; None: one for each CPU.
         threads: That torch uses in each process; None: the CPUs, shared out. One worker has what
             torch is set to.
-        precision: The study's; it is what the number of workers is chosen by.
 
     Raises:
         ValueError: ``workers`` or ``threads`` is below 1.
 
     """
 
-    def __init__(
-        self, workers: int | None = None, threads: int | None = None, *, precision: str = "auto"
-    ) -> None:
+    def __init__(self, workers: int | None = None, threads: int | None = None) -> None:
         for name, value in (("workers", workers), ("threads", threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
-        self.workers, self.threads, self.precision = workers, threads, precision
+        self.workers, self.threads = workers, threads
 
     def __enter__(self) -> Self:
         """Nothing has to be got ready: processes start with the first tasks."""
@@ -119,15 +115,10 @@ class ProcessExecutor:
     def _chosen(self, runs: int) -> tuple[int, int]:
         """Return how many processes, and how many threads each has.
 
-        In bfloat16 a run of batch 1 gains little from threads, so there is a process for each CPU.
-        In float32 torch convolves a batch of one by a slow loop over large buffers, and two runs
-        side by side take longer than one after the other with all threads.
+        A run of batch 1 gains little from threads, so there is a process for each CPU.
         """
         cpus = len(os.sched_getaffinity(0))
-        workers = self.workers
-        if workers is None:
-            workers = cpus if computing_dtype(self.precision) is torch.bfloat16 else 1
-        workers = max(1, min(workers, runs))
+        workers = max(1, min(self.workers or cpus, runs))
         shared = torch.get_num_threads() if workers == 1 else max(1, cpus // workers)
         return workers, self.threads or shared
 
