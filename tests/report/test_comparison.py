@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from made_up_study import write_study
 from marginseg.cli import app
 from marginseg.report import write_report
-from marginseg.report.comparison import read_comparison
+from marginseg.report.comparison import TABLE_1, published_table, read_comparison
 from marginseg.report.summary import summary_table
 from marginseg.report.terminal import comparison_table
 
@@ -114,3 +114,43 @@ def test_the_terminal_shows_what_both_tables_have(tmp_path: Path) -> None:
     same = f"{key},{row['mean'] + 1e-9},\n"
     table = comparison_table(tmp_path / "study", _written(tmp_path, head + same))
     assert [list(column.cells) for column in table.columns][-1] == ["+0.000"]
+
+
+def test_the_papers_table_bears_out_its_claims() -> None:
+    means = read_comparison(TABLE_1).means
+    assert {key[0] for key in means} == {"kidney_right", "aorta", "esophagus"}
+    assert len(means) == 3 * 4 * 3
+    for structure, std in {key[:2] for key in means}:
+        ce, sd, best = (means[structure, std, m, "noisy"] for m in ("CE(0)", "SD(0)", "CE(*)"))
+        assert best > ce or std == "0"
+        assert best >= sd - 0.005
+
+
+def test_the_papers_table_stands_beside_its_own_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert published_table("totalsegmentator", ["liver"]) is None
+    assert published_table("decathlon", ["aorta"]) is None
+    compared: list[Path | None] = []
+
+    def report(_: Path, *, compare: Path | None) -> Path:
+        compared.append(compare)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("marginseg.study.grid.run_study", lambda *_, **__: None)
+    monkeypatch.setattr("marginseg.report.write_report", report)
+    masks = tmp_path / "scans" / "s0001" / "segmentations"
+    masks.mkdir(parents=True)
+    for path in (masks.parent / "ct.nii.gz", masks / "aorta.nii.gz"):
+        path.touch()
+    scans = str(tmp_path / "scans")
+    organs = ["--data", "totalsegmentator", "--dir", scans, "--structure", "aorta"]
+    theirs = _written(tmp_path, HEAD + "aorta,0,CE(0),0.5\n")
+    for options in (
+        ["--preset", "paper", *organs],
+        ["--preset", "paper", *organs, "--compare", str(theirs)],
+        ["--preset", "quick", *organs],
+        ["--preset", "paper"],
+    ):
+        CliRunner().invoke(app, ["study", *options, "-o", str(tmp_path / "study")])
+    assert compared == [TABLE_1, theirs, None, None]

@@ -129,7 +129,7 @@ def study(
             metavar="TABLE.csv",
             help="Print these numbers beside the study's, in the terminal and in the report: "
             "another study's table.csv, or any CSV file with the columns structure, std, method "
-            "and mean.",
+            "and mean. With --preset paper on the paper's structures: its Table 1.",
         ),
     ] = None,
     executor: Annotated[
@@ -218,6 +218,10 @@ def study(
         read_comparison(compare)  # what is wrong with it shows before hours of training
 
     config = configured(preset, settings)
+    if compare is None and preset is Preset.paper:
+        from marginseg.report.comparison import published_table
+
+        compare = published_table(config.data, config.structures)
 
     from marginseg.report import rich_table, write_report
     from marginseg.study.folder import StudyFolder
