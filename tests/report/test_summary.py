@@ -4,7 +4,9 @@ import json
 import math
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from marginseg.report.summary import (
     REFERENCES,
     calibration_curves,
     differences_table,
+    predicted,
     summary_table,
     threshold_quantiles,
 )
@@ -199,3 +202,29 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}"):
         summary_table(tmp_path)
+
+
+def test_predictions_are_the_score_without_noise_times_the_ceiling(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    results = write_study(folder)
+    found = predicted(summary_table(folder))
+    assert {(row["structure"], row["std"]) for row in found} == {(s, 0.06) for s in STRUCTURES}
+    assert {row["method"] for row in found} == {"CE(*)", "SD(0)"}
+
+    def mean(structure: str, std: float, loss: str, score: Callable[[Any], float]) -> float:
+        return statistics.fmean(
+            score(case)
+            for run, result in results.items()
+            if (run.structure, run.std, run.loss) == (structure, std, loss)
+            for case in result["cases"]
+        )
+
+    for row in found:
+        structure, method = row["structure"], row["method"]
+        loss = "cross_entropy" if method == "CE(*)" else "soft_dice"
+        at_zero = mean(structure, 0.0, loss, lambda c, m=method: c["methods"][m]["dice_noisy"])
+        best = mean(structure, 0.06, loss, lambda c: c["sup_dice"])
+        at_level = mean(structure, 0.06, loss, lambda c, m=method: c["methods"][m]["dice_noisy"])
+        assert row["predicted"] == pytest.approx(at_zero * best)
+        assert row["found"] == pytest.approx(at_level)
+    assert predicted([row for row in summary_table(folder) if row["std"] > 0]) == []

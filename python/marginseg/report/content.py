@@ -18,6 +18,7 @@ from marginseg.report.summary import (
     QUANTILES,
     calibration_curves,
     differences,
+    predicted,
     summarise,
     threshold_quantiles,
 )
@@ -64,6 +65,7 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
         "findings": judge(pairs),
         "table": rows,
         "differences": pairs,
+        "predicted": predicted(rows),
         "thresholds": {
             "shares": list(QUANTILES),
             "rows": threshold_quantiles(results),

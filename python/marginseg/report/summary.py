@@ -29,6 +29,9 @@ CEILING = "sup D"
 #: The methods of the paper's Table 1, and the ceiling.
 TABLE_1 = ("CE(0)", "SD(0)", "CE(*)", CEILING)
 
+#: The methods that aim at Dice, one of each loss.
+BEST_OF_LOSSES = ("CE(*)", "SD(0)")
+
 #: Shares of the cases at which the thresholds' distribution is told.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -127,6 +130,39 @@ def differences(results: Results) -> list[dict[str, Any]]:
             "p": spread(pairs[key]).p_value(bound),
         }
         for key, bound, numbers in zip(pairs, bounds, _numbers(pairs.values()), strict=True)
+    ]
+
+
+def predicted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the score without noise and the ceiling predict for every other noise level.
+
+    A network that finds the border as well as it does without noise, and answers the noise as well
+    as can be, has its score at a = 0 times sup D.
+
+    Args:
+        rows: As from `summarise`.
+
+    Returns:
+        For each structure with std 0, std above 0 and method of ``BEST_OF_LOSSES`` a row with
+        ``structure``, ``std``, ``method``, ``predicted`` and ``found`` mean Dice against the noisy
+        label.
+
+    """
+    means = {
+        (row["structure"], row["std"], row["method"]): row["mean"]
+        for row in rows
+        if row["reference"] == "noisy"
+    }
+    return [
+        {
+            "structure": structure,
+            "std": std,
+            "method": method,
+            "predicted": means[structure, 0.0, method] * means[structure, std, CEILING],
+            "found": found,
+        }
+        for (structure, std, method), found in means.items()
+        if std > 0 and method in BEST_OF_LOSSES and (structure, 0.0, method) in means
     ]
 
 
