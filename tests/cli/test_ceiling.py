@@ -118,7 +118,7 @@ def test_every_structure_by_itself_and_all_as_one(task: Path, tmp_path: Path) ->
     assert list(counts) == ["front", "back", "all"]
     record = json.loads((tmp_path / "out" / "ceilings.json").read_text())
     assert record["settings"]["directory"] == "Task99_Blocks"
-    assert record["settings"]["patch_shape"] == [32, 32, 32]
+    assert record["settings"]["patch_shape"] == [24, 24, 24]
     assert [(case["structure"], case["name"]) for case in record["skipped"]] == [
         ("front", "case_2"),
         ("front", "case_3"),
