@@ -20,7 +20,7 @@ from marginseg import (
     soft_dice,
 )
 
-MAPS = [torch.rand(10, generator=torch.Generator().manual_seed(k)).double() ** 2 for k in range(6)]
+MAPS = [torch.rand(10, generator=torch.Generator().manual_seed(k)).double() ** 2 for k in range(3)]
 
 
 def _subsets(voxels):

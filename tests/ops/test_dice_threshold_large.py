@@ -18,7 +18,7 @@ def slow(*values):
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, *slow(torch.float64)])
 @pytest.mark.parametrize("shape", ["tied", "dense", "sparse", "ramp", "constant", "tiny", "steps"])
 def test_large_maps_of_every_kind(device, shape, dtype):
     # The map is surveyed in blocks, with a guess of t* from a sample; here the guess often fails.
@@ -128,7 +128,7 @@ def test_maps_with_different_values_all_around_the_threshold(device, spread):
     assert int(best.volume) == (values >= float(best.threshold)).sum()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, *slow(torch.float64)])
 @pytest.mark.parametrize("shape", ["spot", "rare", "equal", "two", "subnormal"])
 def test_maps_that_a_sample_misjudges(device, shape, dtype):
     size = 540_001

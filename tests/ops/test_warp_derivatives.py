@@ -13,7 +13,7 @@ MODES = ("constant", "nearest", "reflect", "mirror", "wrap")
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shape", [(6,), (4, 5), (3, 4, 2)])
+@pytest.mark.parametrize("shape", [(6,), (3, 4, 2), pytest.param((4, 5), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])
 def test_derivatives(device, mode, shape, interpolation):
     generator = torch.Generator(device).manual_seed(0)

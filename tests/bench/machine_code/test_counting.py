@@ -194,7 +194,7 @@ UNORDERED = ("survey_maps",)
 
 
 #: These show most of what the others show, and are tried at each change.
-ORDINARY = ("gaussian_filter", "dice_threshold", "warp", "sample")
+ORDINARY = ("gaussian_filter", "dice_threshold", "warp")
 
 
 @pytest.mark.parametrize(
