@@ -121,6 +121,9 @@ def main() -> None:
     for number, seed in enumerate(reading.format.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
     limits = [f"-timeout={int(3 * LONGEST)}", "-rss_limit_mb=6000", f"-seed={options.seed}"]
+    # What libFuzzer itself keeps, such as slow files, goes where the findings go.
+    options.findings.mkdir(parents=True, exist_ok=True)
+    limits.append(f"-artifact_prefix={options.findings}/")
     arguments = [sys.argv[0], *limits, "-max_len=65536", "-verbosity=0", "-len_control=0"]
     atheris.Setup([*arguments, str(corpus)], once, custom_mutator=mutated)
     atheris.Fuzz()

@@ -42,7 +42,7 @@ def prepare(
         typer.Option(
             help="Settings that the other options change. paper: patches of 64x64x64; of "
             "totalsegmentator at 3 mm, the first 400 cases with a --largest-cut of 0.03. quick: "
-            "32x32x32."
+            "24x24x24."
         ),
     ] = Preset.paper,
     patch: PatchOption = None,
