@@ -84,6 +84,16 @@ def test_the_help_of_a_study_has_the_presets_numbers() -> None:
             assert part in said, (name, part, said)
 
 
+@pytest.mark.parametrize("command", ["ceiling", "prepare"])
+def test_other_helps_have_the_presets_patches(command: str) -> None:
+    words = " ".join(re.sub(r"[│\n]", " ", run(command, "--help").stdout).split())
+    for name, config in PRESETS.items():
+        said = words.partition(f"{name}: ")[2][:120]
+        assert "x".join(map(str, config.patch_shape)) in said, (name, said)
+        if command == "ceiling":
+            assert f"--std {' '.join(f'{a:g}' for a in config.std)}, " in said
+
+
 def test_no_help_names_an_option_that_its_command_lacks() -> None:
     for command in app.registered_commands:
         name = command.callback.__name__

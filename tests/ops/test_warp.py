@@ -50,21 +50,25 @@ def test_equals_scipy(device, shape, interpolation, mode, reach, dtype, seed):
     rng = np.random.default_rng(seed)
     image = rng.uniform(-1, 1, shape).astype(dtype)
     displacement = _away_from_ties(rng.uniform(-reach, reach, (len(shape), *shape))).astype(dtype)
-    expected = _by_scipy(
-        image.astype(np.float64), displacement, order=ORDERS[interpolation], mode=mode, cval=0.7
-    )
+    result, expected = _ours_and_scipys(image, displacement, interpolation, mode, device)
+    assert result.dtype is torch.from_numpy(image).dtype
+    # A position of some 50 voxels in float32 is known to 4e-6; values differ by up to 2 a voxel.
+    tolerance = 1e-12 if dtype is np.float64 else 3e-5
+    np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=tolerance)
+
+
+def _ours_and_scipys(image, displacement, interpolation, mode, device):
     result = warp(
         torch.from_numpy(image).to(device),
         torch.from_numpy(displacement).to(device),
         interpolation=interpolation,
         mode=mode,
         cval=0.7,
-        spatial_dims=len(shape),
+        spatial_dims=image.ndim,
     )
-    assert result.dtype is torch.from_numpy(image).dtype
-    # A position of some 50 voxels in float32 is known to 4e-6; values differ by up to 2 a voxel.
-    tolerance = 1e-12 if dtype is np.float64 else 3e-5
-    np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=tolerance)
+    exact = image.astype(np.float64)
+    order = ORDERS[interpolation]
+    return result, _by_scipy(exact, displacement, order=order, mode=mode, cval=0.7)
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,17 +89,7 @@ def test_rows_longer_than_a_vector_equal_scipy(device, shape, interpolation, mod
     image = rng.uniform(-1, 1, shape).astype(np.float32)
     displacement = _away_from_ties(rng.uniform(-0.1, 1, (len(shape), *shape)) * reach)
     displacement = displacement.astype(np.float32)
-    expected = _by_scipy(
-        image.astype(np.float64), displacement, order=ORDERS[interpolation], mode=mode, cval=0.7
-    )
-    result = warp(
-        torch.from_numpy(image).to(device),
-        torch.from_numpy(displacement).to(device),
-        interpolation=interpolation,
-        mode=mode,
-        cval=0.7,
-        spatial_dims=len(shape),
-    )
+    result, expected = _ours_and_scipys(image, displacement, interpolation, mode, device)
     np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=3e-5)
 
 
