@@ -16,6 +16,7 @@ from marginseg.report.intervals import mean_intervals
 from marginseg.report.results import read_results
 from marginseg.report.summary import (
     REFERENCES,
+    _numbers,
     calibration_curves,
     differences_table,
     predicted,
@@ -228,3 +229,15 @@ def test_predictions_are_the_score_without_noise_times_the_ceiling(tmp_path: Pat
         assert row["predicted"] == pytest.approx(at_zero * best)
         assert row["found"] == pytest.approx(at_level)
     assert predicted([row for row in summary_table(folder) if row["std"] > 0]) == []
+
+
+def test_a_repeat_that_is_not_finished_makes_no_more_cases() -> None:
+    """Cases that were tested twice would count twice, and the interval would be too narrow."""
+    values = np.random.default_rng(0).uniform(size=20)
+    once = {(0, i % 2, str(i)): value for i, value in enumerate(values)}
+    again = {(1, 0, str(i)): value for i, value in enumerate(values) if i % 2 == 0}
+    alone, more = _numbers([once, {**once, **again}])
+    assert more["n"] == alone["n"] == 20
+    assert (more["mean"], more["low"], more["high"]) == pytest.approx(
+        (alone["mean"], alone["low"], alone["high"])
+    )

@@ -238,7 +238,7 @@ def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     spreads = [spread(cell) for cell in chosen]
     # Where each network was trained once, the cases alone are drawn again, and may be skew.
     once = [cell for cell, found in zip(chosen, spreads, strict=True) if not found.knows_training]
-    of_cases = iter(mean_intervals([list(cell.values()) for cell in once]))
+    of_cases = iter(mean_intervals([_case_means(cell) for cell in once]))
     numbers = []
     for cell, found in zip(chosen, spreads, strict=True):
         interval = found.interval() if found.knows_training else next(of_cases)
@@ -253,6 +253,15 @@ def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
             }
         )
     return numbers
+
+
+def _case_means(cell: Cell) -> list[float]:
+    """Return a value a case: where a repeat is not finished, some cases have more than one."""
+    cases: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for (_, fold, name), value in cell.items():
+        if np.isfinite(value):
+            cases[fold, name].append(value)
+    return [statistics.fmean(values) for values in cases.values()]
 
 
 def _spread_of_networks(cell: Cell) -> float:
