@@ -249,7 +249,8 @@ def _against_noise(
             (row for row in chosen if row["structure"] == structure), key=lambda row: row["std"]
         )
         levels = sorted({row["std"] for row in here})
-        gap = min(np.diff(levels), default=0.02)
+        # Points of a level stand side by side; few levels would let them stray far from it.
+        gap = min([*np.diff(levels), (levels[-1] - levels[0]) / 4 or 0.02])
         ceiling = [row for row in here if row["method"] == CEILING]
         if ceiling:
             (handles[CEILING],) = axis.plot(
