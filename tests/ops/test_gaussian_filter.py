@@ -229,7 +229,7 @@ def test_a_mean_of_probabilities_is_a_probability(device, data):
     shape = data.draw(st.tuples(*[st.integers(1, 24)] * 3))
     sigma = data.draw(st.floats(0.1, 30.0))
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))
-    values = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    values = torch.from_numpy(np.random.default_rng(1).uniform(size=shape)).to(dtype)
     values[values > 0.2] = 1.0
     mode = data.draw(st.sampled_from(MODES))
     filtered = gaussian_filter(values.to(device), sigma, mode=mode, cval=1.0)
