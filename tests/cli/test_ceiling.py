@@ -228,7 +228,7 @@ def test_bad_input_gets_one_line(task: Path, tmp_path: Path) -> None:
         (["--std", "-0.1"], ["--std: expected"]),
         (["--std", "nan"], ["--std: expected"]),
         (["--std", "0.1", "0.1"], ["--std: expected each once"]),
-        (["--patch", "16x16"], ["--patch: expected 3 sizes"]),
+        (["--patch", "16"], ["--patch: expected 2 or 3 sizes"]),
         (["--max-cases", "0"], ["--max-cases: expected at least 1"]),
         (["--max-cases", "1"], ["--max-cases: expected at least 2 phantoms"]),
         (["--largest-cut", "2"], ["--largest-cut"]),

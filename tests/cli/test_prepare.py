@@ -147,7 +147,7 @@ def test_bad_input_gets_one_line(download: Path, tmp_path: Path) -> None:
         ("--largest-cut", "1.5"),
         ("--largest-cut", "-1"),
         ("--max-cases", "0"),
-        ("--patch", "16x16"),
+        ("--patch", "16"),
         ("--patch", "15x16x16"),
         ("--spacing", "0x1x1"),
         ("--preset", "slow"),

@@ -108,3 +108,51 @@ def test_the_scan_of_a_case_that_its_mask_rules_out_is_not_read(tmp_path: Path) 
                 largest_cut=0.1,
                 intensity=IntensityScale.ct,
             )
+
+
+def test_a_patch_of_two_axes_is_the_plane_that_holds_most(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scan = rng.integers(-200, 200, (20, 24, 7)).astype(np.int16)
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[4:8, 5:9] = 1
+    mask[10:15, 12:19, 3] = 1  # its centre of mass is not that of the volume
+    case = prepare_case(
+        "a case",
+        save(tmp_path / "ct.nii.gz", scan),
+        save(tmp_path / "mask.nii.gz", mask),
+        values=None,
+        patch_shape=(20, 24),
+        spacing=None,
+        largest_cut=0.0,
+        intensity=IntensityScale.ct,
+    )
+    assert case.spacing == (1.5, 1.5)
+    assert (case.voxels, case.cut) == (16 + 35, 0.0)
+    # The patch is as large as the plane and is moved by whole voxels, to the centre of mass.
+    rows, columns = np.nonzero(mask[..., 3])
+    shift = tuple(
+        round(float(axis.mean() - (size - 1) / 2)) for axis, size in ((rows, 20), (columns, 24))
+    )
+    assert shift == (0, 1)
+    np.testing.assert_array_equal(case.label[:, :-1], mask[:, 1:, 3])
+    expected = IntensityScale.ct()(scan[:, 1:, 3].astype(np.float32))
+    np.testing.assert_array_equal(case.image[:, :-1], expected)
+
+
+def test_a_plane_is_resampled_as_a_volume_of_equal_planes(tmp_path: Path) -> None:
+    plane = np.hypot(*(np.indices((30, 26)) - 14)) < 9
+    mask = np.repeat(plane[..., None], 40, axis=2)
+    flat = make(tmp_path, mask, None, patch_shape=(16, 16), spacing=(2.5, 2.0))
+    deep = make(tmp_path, mask, None, spacing=(2.5, 2.0, 1.5))
+    assert flat.spacing == (2.5, 2.0)
+    np.testing.assert_array_equal(flat.label, deep.label[..., 8])
+
+
+def test_a_plane_needs_9_voxels_where_there_is_a_rule(tmp_path: Path) -> None:
+    mask = np.zeros((20, 20, 20), bool)
+    mask[8:11, 8:11, 5] = True
+    changes = {"patch_shape": (16, 16), "spacing": None}
+    assert make(tmp_path, mask, 1.0, **changes).label.sum() == 9
+    mask[8, 8, 5] = False
+    with pytest.raises(RejectedCaseError, match=r"too little .*: 8 of its voxels, at least 9"):
+        make(tmp_path, mask, 1.0, **changes)

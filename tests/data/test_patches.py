@@ -113,19 +113,23 @@ def test_a_label_stays_a_label_where_the_patch_leaves_the_volume() -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(32, 32), (32, 32, 0), (32.5, 32, 32), (np.inf, 32, 32), 32, "abc", None]
+    "shape",
+    [(32,), (8,) * 4, (32, 0), (32, 32, 0), (32.5, 32, 32), (np.inf, 32, 32), 32, "abc", None],
 )
 def test_wrong_patch_shapes_are_refused(shape: object) -> None:
-    with pytest.raises(ValueError, match="^patch_shape: expected 3 positive integers, got "):
+    with pytest.raises(ValueError, match="^patch_shape: expected 2 or 3 positive integers, got "):
         as_patch_shape(shape)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spacing", [0, -1.0, (1, 1), (1, 1, float("nan")), "abc", [1, 0, 1]])
 def test_wrong_spacings_are_refused(spacing: object) -> None:
     with pytest.raises(ValueError, match="^spacing: expected 1 or 3 positive millimetres, got "):
-        as_spacing(spacing)  # type: ignore[arg-type]
+        as_spacing(spacing, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^spacing: expected 1 or 2 positive millimetres, got "):
+        as_spacing((1.0, 1.0, 1.0), 2)
 
 
 def test_one_spacing_serves_every_axis() -> None:
-    assert as_spacing(1.5) == (1.5, 1.5, 1.5)
-    assert as_spacing(None) is None
+    assert as_spacing(1.5, 3) == (1.5, 1.5, 1.5)
+    assert as_spacing((1, 2), 2) == (1.0, 2.0)
+    assert as_spacing(None, 3) is None

@@ -36,6 +36,18 @@ def test_volume_is_as_promised_at_every_resolution(
 
 
 @pytest.mark.parametrize("structure", PHANTOM_STRUCTURES)
+def test_a_plane_shows_the_structure_with_its_share(tmp_path: Path, structure: str) -> None:
+    low, high = SHARES[structure]
+    planes = phantom(structure, cases=12, patch_shape=(64, 48), cache_dir=tmp_path)
+    for case in planes.cases:
+        assert case.image.shape == case.label.shape == (64, 48)
+        assert case.spacing == pytest.approx((128 / (64 * 48) ** 0.5,) * 2)
+        assert low <= case.label.mean() <= high
+        pieces, _ = ndimage.label(case.label, np.ones((3, 3)))
+        assert np.bincount(pieces.ravel())[1:].max() >= 0.97 * case.label.sum(), case.name
+
+
+@pytest.mark.parametrize("structure", PHANTOM_STRUCTURES)
 def test_the_structure_is_one_piece(datasets: dict[str, Dataset], structure: str) -> None:
     for case in datasets[structure].cases:
         pieces, count = ndimage.label(case.label, np.ones((3, 3, 3)))
@@ -150,7 +162,7 @@ def test_a_case_depends_on_seed_structure_and_number_alone(tmp_path: Path) -> No
         ),
         ({"cases": 0}, "cases: expected at least 1, got 0"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
-        ({"patch_shape": (32, 32)}, "patch_shape: expected 3 positive integers, got (32, 32)"),
+        ({"patch_shape": (32,)}, "patch_shape: expected 2 or 3 positive integers, got (32,)"),
         (
             {"patch_shape": (32, 32, 4)},
             "patch_shape: expected at least 8 voxels along each axis, got (32, 32, 4)",

@@ -68,7 +68,17 @@ def test_a_label_keeps_its_dtype_and_has_whole_numbers(
 
 
 @pytest.mark.parametrize("read", [read_volume, read_label])
-@pytest.mark.parametrize("shape", [(5, 6), (3, 4, 5, 2, 2)])
+def test_an_image_of_two_axes_is_a_plane(
+    tmp_path: Path, read: Callable[[Path], tuple[np.ndarray, object]]
+) -> None:
+    values = np.arange(30, dtype=np.int16).reshape(5, 6)
+    data, spacing = read(save(tmp_path / "a.nii", values))
+    np.testing.assert_array_equal(data, values[..., None])
+    assert spacing == (1.5, 1.5, 1.5)
+
+
+@pytest.mark.parametrize("read", [read_volume, read_label])
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 5, 2, 2)])
 def test_other_numbers_of_axes_are_refused(
     tmp_path: Path, shape: tuple[int, ...], read: Callable[[Path], object]
 ) -> None:
@@ -76,7 +86,7 @@ def test_other_numbers_of_axes_are_refused(
     with pytest.raises(UnusableCaseError) as error:
         read(path)
     assert str(error.value) == (
-        f"a file is no volume: a.nii: expected 3 axes, or 4 with channels last, got {shape}"
+        f"a file is no volume: a.nii: expected 2 or 3 axes, or 4 with channels last, got {shape}"
     )
     ((name, details),) = by_reason([("a case", str(error.value))])["a file is no volume"]
     assert (name, details.partition(":")[0]) == ("a case", "a.nii")

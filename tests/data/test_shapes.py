@@ -21,6 +21,19 @@ def test_coordinates_have_unit_volume_and_a_central_origin(canvas: Canvas) -> No
         np.testing.assert_allclose(steps, canvas.voxel, rtol=1e-3)
 
 
+def test_a_canvas_of_two_axes_is_the_middle_plane_of_a_cube() -> None:
+    cube, plane = Canvas((21, 21, 21), -95.0), Canvas((21, 21), -95.0)
+    assert (plane.voxel, *plane.extent) == pytest.approx((cube.voxel, *cube.extent))
+    points = np.linspace((-0.3, -0.2, -0.1), (0.3, 0.2, 0.2), 40)
+    for canvas in (cube, plane):
+        turn = rotation((0.4, 0.5, 0.6))
+        canvas.paint(canvas.ellipsoid((0.1, 0, 0.05), (0.3, 0.2, 0.2), turn, bend=0.5), 40.0)
+        canvas.reserve(canvas.tube(points, 0.1), 0.02)
+        canvas.paint(canvas.ellipsoid((-0.1, 0, 0), (0.3, 0.4, 0.2)), 90.0)
+    np.testing.assert_allclose(plane.image, cube.image[:, :, 10], rtol=0, atol=1e-3)
+    assert len(np.unique(plane.image.round())) > 3
+
+
 def test_rotations_are_rotations() -> None:
     turn = rotation((0.3, -1.1, 2.0))
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)

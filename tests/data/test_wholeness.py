@@ -67,6 +67,7 @@ def test_a_patch_that_shows_too_little_is_refused(voxels: int, largest_cut: floa
 
 
 def test_the_rule_says_its_numbers() -> None:
-    assert "5 %" in rule(0.05)
-    assert "27 voxels" in rule(0.05)
-    assert "a voxel" in rule(None)
+    assert "5 %" in rule(0.05, 3)
+    assert "27 voxels" in rule(0.05, 3)
+    assert "9 voxels" in rule(0.05, 2)
+    assert "a voxel" in rule(None, 3)

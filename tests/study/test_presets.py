@@ -23,7 +23,7 @@ def test_presets_are_what_they_say() -> None:
     assert max(QUICK.std) == max(PAPER.std) == 0.06
     folders: dict[str, Any] = {"directory": "somewhere", "structures": ["aorta"]}
     paper = preset("paper", data="totalsegmentator", **folders)
-    assert (paper.spacing, paper.max_cases, paper.largest_cut) == ((3.0, 3.0, 3.0), 400, 0.03)
+    assert (paper.spacing, paper.max_cases, paper.largest_cut) == ((3.0,), 400, 0.03)
     assert dataclasses.replace(PAPER, data="totalsegmentator", **folders) == dataclasses.replace(
         paper, spacing=None, max_cases=None, largest_cut=None
     )

@@ -52,14 +52,18 @@ StructureOption = Annotated[
 PatchOption = Annotated[
     str | None,
     typer.Option(
-        metavar="IxJxK",
+        metavar="IxJ[xK]",
         help="Voxels around the structure's centre of mass: 32x48x32; each a multiple of 2 to the "
-        "power of the U-Net's levels - 1.",
+        "power of the U-Net's levels - 1. Two numbers, 64x64: of each volume the plane across its "
+        "last axis that holds most of the structure.",
     ),
 ]
 SpacingOption = Annotated[
     str | None,
-    typer.Option(metavar="IxJxK", help="Resample to millimetres a voxel: 1.5x1.5x1.5."),
+    typer.Option(
+        metavar="IxJ[xK]",
+        help="Resample to millimetres a voxel, 1.5x1.5x1.5; one number is for every axis.",
+    ),
 ]
 MaxCasesOption = Annotated[
     int | None, typer.Option(metavar="N", help="The first N usable cases only.")

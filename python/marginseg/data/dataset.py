@@ -57,10 +57,10 @@ class Case:
         image: float32 array of shape (*spatial), normalised.
         label: uint8 array of the same shape, 0 and 1.
         spacing: Millimetres a voxel along each axis.
-        voxels: Of the structure in the whole volume, as it is stored; None where only the patch
-            is known.
-        cut: Which share of them lies in the volume's outermost planes; None where only the patch
-            is known.
+        voxels: Of the structure in the whole volume as it is stored, or in the plane of it that
+            the patch lies in; None where only the patch is known.
+        cut: Which share of them lies in the outermost planes of that volume, or on the edges of
+            that plane; None where only the patch is known.
 
     """
 

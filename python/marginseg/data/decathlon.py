@@ -45,7 +45,8 @@ def decathlon(
     Args:
         directory: Holds ``dataset.json`` and the files that its ``training`` list names.
         structure: A foreground label's name in ``dataset.json``, or ``"all"`` for their union.
-        patch_shape: Voxels along three axes, around the structure's centre of mass.
+        patch_shape: Voxels along each axis, around the structure's centre of mass. Two numbers:
+            of a plane across the volume's last axis, the one that holds most of the structure.
         spacing: Millimetres a voxel to resample to; None keeps each case's own.
         max_cases: The first so many usable cases, in the order of ``dataset.json``.
         largest_cut: Leaves out cases whose scan ends within the structure, see

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from marginseg.data.cache import Source, prepare
 from marginseg.data.dataset import Case, CaseProgress, Dataset, RejectedCaseError
 from marginseg.data.intensity import IntensityScale
-from marginseg.data.patches import Patch, as_patch_shape, as_spacing, centre_of_mass
-from marginseg.data.reading import Spacing, read_label, read_volume
+from marginseg.data.patches import (
+    Patch,
+    as_patch_shape,
+    as_spacing,
+    centre_of_mass,
+    largest_plane,
+)
+from marginseg.data.reading import read_label, read_volume
 from marginseg.data.wholeness import as_largest_cut, check_patch, check_volume, rule
 
 
@@ -52,12 +58,14 @@ def prepare_pairs(
         values: The structure is where the label map has one of these; None: anywhere but 0.
         modality: Of the scans. A ``"CT"`` is windowed by :meth:`IntensityScale.ct`, anything else
             becomes :meth:`IntensityScale.standardised`, case by case.
-        patch_shape: Voxels along three axes, around the structure's centre of mass.
-        spacing: Millimetres a voxel to resample to, one number or three; None keeps each case's
-            own.
+        patch_shape: Voxels along each axis, around the structure's centre of mass. Two numbers:
+            of a plane across the volume's last axis, the one that holds most of the structure.
+        spacing: Millimetres a voxel to resample to, a number for each of these axes or one for
+            all; None keeps each case's own.
         max_cases: The first so many usable cases; None: all of them.
         largest_cut: The largest share of a structure's voxels that may lie in the outermost planes
-            of its volume; None: any. See :mod:`marginseg.data.wholeness`.
+            of its volume, or on the edges of its plane; None: any. See
+            :mod:`marginseg.data.wholeness`.
         cache_dir: Where prepared cases are kept; None is :func:`default_cache_dir`.
         progress: Called with each case in turn.
 
@@ -66,7 +74,8 @@ def prepare_pairs(
         EmptyDatasetError: No pair can be used.
 
     """
-    shape, target = as_patch_shape(patch_shape), as_spacing(spacing)
+    shape = as_patch_shape(patch_shape)
+    target = as_spacing(spacing, len(shape))
     allowed = as_largest_cut(largest_cut)
     # The cache's keys and the manifest are made from these, in this order.
     facts: dict[str, object] = {} if values is None else {"values": values}
@@ -97,7 +106,7 @@ def prepare_pairs(
         cache_dir=cache_dir,
         root=root,
         parameters={"data": kind, **facts},
-        rule=rule(allowed),
+        rule=rule(allowed, len(shape)),
         progress=progress,
     )
 
@@ -108,8 +117,8 @@ def prepare_case(
     label_file: Path,
     *,
     values: Sequence[int] | None,
-    patch_shape: tuple[int, int, int],
-    spacing: Spacing | None,
+    patch_shape: tuple[int, ...],
+    spacing: tuple[float, ...] | None,
     largest_cut: float | None,
     intensity: Callable[[NDArray[np.float32]], IntensityScale],
 ) -> Case:
@@ -123,8 +132,8 @@ def prepare_case(
         image_file: The scan.
         label_file: The label map, of the same shape and spacing.
         values: The structure is where the label map has one of these; None: anywhere but 0.
-        patch_shape: Voxels of the patch.
-        spacing: Millimetres a voxel to resample to; None keeps the scan's own.
+        patch_shape: Voxels of the patch, along three axes or along the two of a plane.
+        spacing: Millimetres a voxel along them to resample to; None keeps the scan's own.
         largest_cut: With a share, the structure has to be whole enough for
             :func:`~marginseg.data.wholeness.check_volume` and
             :func:`~marginseg.data.wholeness.check_patch`; with None a voxel of it is enough.
@@ -139,15 +148,19 @@ def prepare_case(
     label, label_spacing = read_label(label_file)
     mask = label != 0 if values is None else np.isin(label, np.asarray(values))
     del label
-    voxels, cut = check_volume(mask, largest_cut, label_file.name)
+    axes = len(patch_shape)
+    # A patch of two axes lies in one plane of the volume, and all that follows is about this plane.
+    shown: Any = ... if axes == mask.ndim else (..., largest_plane(mask))
+    structure = mask[shown]
+    voxels, cut = check_volume(structure, largest_cut, label_file.name)
     patch = Patch.around(
-        centre_of_mass(mask),
+        centre_of_mass(structure),
         patch_shape,
-        source_shape=mask.shape,
-        spacing=label_spacing,
+        source_shape=structure.shape,
+        spacing=label_spacing[:axes],
         target_spacing=spacing,
     )
-    inside = patch.label(mask)
+    inside = patch.label(structure)
     check_patch(inside, largest_cut)
     image, image_spacing = read_volume(image_file)
     if image.shape != mask.shape:
@@ -160,9 +173,9 @@ def prepare_case(
         )
     return Case(
         name,
-        intensity(image)(patch.image(image, float(image.min()))),
+        intensity(image)(patch.image(image[shown], float(image.min()))),
         inside,
-        image_spacing if spacing is None else spacing,
+        image_spacing[:axes] if spacing is None else spacing,
         voxels,
         cut,
     )

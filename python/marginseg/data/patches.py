@@ -20,11 +20,11 @@ from scipy import ndimage
 SAME_SPACING = 1e-3
 
 
-def as_patch_shape(patch_shape: Sequence[int]) -> tuple[int, int, int]:
+def as_patch_shape(patch_shape: Sequence[int]) -> tuple[int, ...]:
     """Return the sizes as a tuple.
 
     Raises:
-        ValueError: They are not three positive integers.
+        ValueError: They are not two or three positive integers.
 
     Example:
         >>> as_patch_shape([64, 64, 32])
@@ -36,35 +36,50 @@ def as_patch_shape(patch_shape: Sequence[int]) -> tuple[int, int, int]:
         whole = all(int(size) == size for size in patch_shape)
     except (TypeError, ValueError, OverflowError):
         shape, whole = (), False
-    if len(shape) != 3 or not whole or min(shape) < 1:
-        raise ValueError(f"patch_shape: expected 3 positive integers, got {patch_shape!r}")
-    return shape[0], shape[1], shape[2]
+    if len(shape) not in (2, 3) or not whole or min(shape) < 1:
+        raise ValueError(f"patch_shape: expected 2 or 3 positive integers, got {patch_shape!r}")
+    return shape
 
 
-def as_spacing(spacing: float | Sequence[float] | None) -> tuple[float, float, float] | None:
-    """Return the millimetres a voxel along three axes; None for None.
+def as_spacing(spacing: float | Sequence[float] | None, axes: int) -> tuple[float, ...] | None:
+    """Return the millimetres a voxel along each axis; None for None.
 
     Args:
-        spacing: Three numbers, or one for every axis.
+        spacing: A number for each axis, or one for all.
+        axes: How many there are.
 
     Raises:
-        ValueError: They are not one or three positive finite numbers.
+        ValueError: They are not so many, or one, positive finite numbers.
 
     Example:
-        >>> as_spacing(1.5)
+        >>> as_spacing(1.5, 3)
         (1.5, 1.5, 1.5)
 
     """
     if spacing is None:
         return None
     try:
-        values = np.broadcast_to(np.asarray(spacing, np.float64), 3)
+        values = np.broadcast_to(np.asarray(spacing, np.float64), axes)
         valid = bool(np.isfinite(values).all() and (values > 0).all())
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        raise ValueError(f"spacing: expected 1 or 3 positive millimetres, got {spacing!r}")
-    return float(values[0]), float(values[1]), float(values[2])
+        raise ValueError(f"spacing: expected 1 or {axes} positive millimetres, got {spacing!r}")
+    return tuple(values.tolist())
+
+
+def largest_plane(mask: NDArray[Any]) -> int:
+    """Return the index along the last axis of the plane that holds most of a mask.
+
+    Args:
+        mask: Of two axes or more; what is not 0 belongs to it.
+
+    Example:
+        >>> largest_plane(np.array([[0, 1, 1], [0, 0, 1]]))
+        2
+
+    """
+    return int(np.count_nonzero(mask, axis=tuple(range(mask.ndim - 1))).argmax())
 
 
 def centre_of_mass(mask: NDArray[np.bool_]) -> tuple[float, ...]:

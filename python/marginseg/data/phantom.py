@@ -50,12 +50,13 @@ def phantom(
     (``thin_tube``, 3 to 4 voxels wide at 32³), whatever the resolution. The label holds the voxels
     whose centre is inside; the image has partial volume, blur, shading and correlated noise, and
     is windowed as a CT. Case i is the same whatever the number of cases: it depends on seed,
-    structure, patch shape and i.
+    structure, patch shape and i. A patch of two axes is the middle plane of such a volume, across
+    the third axis, and the structure has its share of the plane.
 
     Args:
         structure: One of ``PHANTOM_STRUCTURES``.
         cases: How many, >= 1.
-        patch_shape: Voxels along three axes, each >= 8.
+        patch_shape: Voxels along two or three axes, each >= 8.
         seed: Of anatomy and noise, >= 0.
         cache_dir: Where prepared cases are kept; None is :func:`default_cache_dir`.
         progress: Called with each case in turn: how many were looked at, are usable, are wanted.
@@ -83,6 +84,7 @@ def phantom(
         raise ValueError(
             f"patch_shape: expected at least {LEAST_SIZE} voxels along each axis, got {shape}"
         )
+    spacing = (Canvas(shape, 0.0).voxel * EXTENT,) * len(shape)
     sources = [
         Source(
             f"phantom_{index:03d}",
@@ -92,12 +94,11 @@ def phantom(
         )
         for index in range(cases)
     ]
-    spacing = Canvas(shape, 0.0).voxel * EXTENT
     return prepare(
         structure,
         sources,
         patch_shape=shape,
-        spacing=(spacing,) * 3,
+        spacing=spacing,
         max_cases=None,
         cache_dir=cache_dir,
         parameters={"data": "phantom", "cases": cases, "seed": int(seed)},
@@ -106,15 +107,13 @@ def phantom(
     )
 
 
-def phantom_case(
-    structure: str, index: int, *, patch_shape: tuple[int, int, int], seed: int
-) -> Case:
+def phantom_case(structure: str, index: int, *, patch_shape: tuple[int, ...], seed: int) -> Case:
     """Draw one case.
 
     Args:
         structure: One of ``PHANTOM_STRUCTURES``.
         index: The case's number, >= 0.
-        patch_shape: Voxels.
+        patch_shape: Voxels along two or three axes.
         seed: Of anatomy and noise, >= 0.
 
     Example:
@@ -139,5 +138,5 @@ def phantom_case(
         f"phantom_{index:03d}",
         IntensityScale.ct()(image),
         (solid <= 0).astype(np.uint8),
-        (canvas.voxel * EXTENT,) * 3,
+        (canvas.voxel * EXTENT,) * len(patch_shape),
     )

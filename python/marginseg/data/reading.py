@@ -20,16 +20,16 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], Spacing]:
     """Read the intensities of a volume. The orientation is kept as stored.
 
     Args:
-        path: A ``.nii`` or ``.nii.gz`` file of three axes. A fourth axis holds channels, and the
-            first channel is taken.
+        path: A ``.nii`` or ``.nii.gz`` file of three axes, or of two: one plane. A fourth axis
+            holds channels, and the first channel is taken.
 
     Returns:
         The array, float32 of three axes, with the header's slope and intercept applied; and
         millimetres a voxel.
 
     Raises:
-        UnusableCaseError: The file is unreadable, has fewer than three or more than four axes, no
-            voxels, or a spacing that is not positive; or a voxel is NaN or infinite.
+        UnusableCaseError: The file is unreadable, has one axis or more than four, no voxels, or a
+            spacing that is not positive; or a voxel is NaN or infinite.
 
     Example:
         >>> import nibabel, tempfile
@@ -65,13 +65,13 @@ def read_label(path: Path) -> tuple[NDArray[Any], Spacing]:
 
 
 def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spacing]:
-    """Read the first three axes; without a dtype the array has the one that the file stores."""
+    """Read three axes; without a dtype the array has the one that the file stores."""
     try:
         file = open_volume(path)
         shape = file.shape
         spacing = tuple(float(s) for s in voxel_sizes(file.affine))  # type: ignore[no-untyped-call]
-        if len(shape) == 3:
-            data = file.read(dtype=dtype)
+        if len(shape) in (2, 3):
+            data = file.read(dtype=dtype).reshape(*shape, *(1,) * (3 - len(shape)))
         elif len(shape) == 4:
             data = file.read(channels=1, dtype=dtype)[..., 0]
     except (OSError, ValueError, MemoryError) as error:
@@ -79,10 +79,10 @@ def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spa
         raise UnusableCaseError(
             "a file is unreadable", f"{path.name} ({text.replace(f'{path}: ', '')[:120]})"
         ) from error
-    if len(shape) not in (3, 4):
+    if len(shape) not in (2, 3, 4):
         raise UnusableCaseError(
             "a file is no volume",
-            f"{path.name}: expected 3 axes, or 4 with channels last, got {shape}",
+            f"{path.name}: expected 2 or 3 axes, or 4 with channels last, got {shape}",
         )
     if len(spacing) != 3 or not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UnusableCaseError("a file has no spacing", f"{path.name} has {spacing}")

@@ -1,7 +1,8 @@
 """Drawing solids on a voxel grid by their signed distance, negative inside.
 
 Lengths are in units of the canvas's geometric mean extent, so that a shape has the same share of
-the volume at every resolution. The origin is the centre of the canvas.
+the volume at every resolution. The origin is the centre of the canvas. A canvas of two axes shows
+the solids where they cross the plane through the middle of a volume.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ def rotation(angles: Vector) -> NDArray[np.float64]:
 
 
 class Canvas:
-    """A volume in Hounsfield units that solids are painted on, the last on top.
+    """A volume, or its middle plane, that solids are painted on in Hounsfield units.
+
+    What is painted last is on top.
 
     Args:
-        shape: Voxels along three axes.
+        shape: Voxels along three axes; or along two, for the plane across the middle of the third.
         background: Hounsfield units of the empty canvas.
 
     Attributes:
-        shape: Voxels along three axes.
+        shape: Voxels along each axis.
         voxel: Edge of a voxel.
-        extent: (3,) float64, the edges of the volume.
+        extent: (3,) float64, the edges of the volume; around a plane it is 1 deep.
         grid: (3, *shape) float32, the coordinates of voxel centres.
         image: float32 array of ``shape``, in Hounsfield units.
 
@@ -64,12 +67,13 @@ class Canvas:
 
     """
 
-    def __init__(self, shape: tuple[int, int, int], background: float) -> None:
+    def __init__(self, shape: tuple[int, ...], background: float) -> None:
         self.shape = shape
-        self.voxel = prod(shape) ** (-1 / 3)
-        self.extent = np.array(shape) * self.voxel
+        self.voxel = prod(shape) ** (-1 / len(shape))
+        self.extent = np.append(np.array(shape) * self.voxel, 1.0)[:3]
         axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * self.voxel for n in shape]
-        self.grid: Field = np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
+        self.grid: Field = np.zeros((3, *shape), np.float32)
+        self.grid[: len(shape)] = np.meshgrid(*axes, indexing="ij")
         self.image: Field = np.full(shape, background, np.float32)
         self._reserved: Field | None = None
 
@@ -91,13 +95,16 @@ class Canvas:
 
         """
         matrix = np.eye(3) if turn is None else turn
-        offset = np.asarray(centre, np.float32)[:, None, None, None]
+        offset, semi = (
+            np.asarray(vector, np.float32).reshape(3, *[1] * len(self.shape))
+            for vector in (centre, semi_axes)
+        )
         p = np.tensordot(matrix.T.astype(np.float32), self.grid - offset, axes=1)
         if bend:
             p[0] -= np.float32(bend) * p[2] ** 2
-        p /= np.asarray(semi_axes, np.float32)[:, None, None, None]
+        p /= semi
         radius = np.sqrt(np.einsum("i...,i...->...", p, p))
-        p /= np.asarray(semi_axes, np.float32)[:, None, None, None]
+        p /= semi
         gradient = np.sqrt(np.einsum("i...,i...->...", p, p))
         distance = (radius - 1) * radius / np.maximum(gradient, 1e-6)
         return np.asarray(distance, np.float32)

@@ -39,7 +39,8 @@ def totalsegmentator(
     Args:
         directory: Holds ``s0000/ct.nii.gz`` and ``s0000/segmentations/NAME.nii.gz``, and so on.
         structure: A mask's file name without ``.nii.gz``.
-        patch_shape: Voxels along three axes, around the structure's centre of mass.
+        patch_shape: Voxels along each axis, around the structure's centre of mass. Two numbers:
+            of a plane across the volume's last axis, the one that holds most of the structure.
         spacing: Millimetres a voxel to resample to; None keeps each subject's own.
         max_cases: The first so many usable subjects, by name.
         largest_cut: Leaves out subjects whose scan ends within the structure, see

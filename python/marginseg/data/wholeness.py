@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from marginseg.data.dataset import RejectedCaseError
 
-#: Voxels of a structure that its patch has, where a share for the cut is set: a cube of 3.
-LEAST_VOXELS = 27
+#: Where a share for the cut is set, a patch has so much of its structure: a cube or a square of 3.
+LEAST_EDGE = 3
 
 
 def cut_share(mask: NDArray[np.bool_]) -> float:
@@ -55,26 +55,31 @@ def as_largest_cut(largest_cut: float | None) -> float | None:
     return float(largest_cut)
 
 
-def rule(largest_cut: float | None) -> str:
+def rule(largest_cut: float | None, axes: int) -> str:
     """Say in words which cases :func:`check_volume` and :func:`check_patch` let pass.
 
+    Args:
+        largest_cut: As for both.
+        axes: Of a patch; 2: it lies in a plane of the volume.
+
     Example:
-        >>> rule(None)
+        >>> rule(None, 3)
         'The volume and the patch have a voxel of the structure.'
 
     """
     if largest_cut is None:
         return "The volume and the patch have a voxel of the structure."
+    outermost = "on the edges of its plane" if axes == 2 else "in the volume's outermost planes"
     return (
-        f"At most {_percent(largest_cut)} of the structure's voxels lie in the volume's outermost "
-        f"planes, and at least {LEAST_VOXELS} voxels of the patch belong to it."
+        f"At most {_percent(largest_cut)} of the structure's voxels lie {outermost}, and at least "
+        f"{LEAST_EDGE**axes} voxels of the patch belong to it."
     )
 
 
 def check_volume(
     mask: NDArray[np.bool_], largest_cut: float | None, file_name: str
 ) -> tuple[int, float]:
-    """Measure a structure in the whole volume, and refuse one that is empty or cut too much.
+    """Measure a structure in the whole volume or plane, and refuse an empty or much cut one.
 
     Args:
         mask: bool array, true in the structure.
@@ -109,13 +114,14 @@ def check_patch(label: NDArray[Any], largest_cut: float | None) -> None:
 
     Args:
         label: The patch's, 0 and 1.
-        largest_cut: With it the patch needs ``LEAST_VOXELS`` of the structure, with None only one.
+        largest_cut: With it the patch needs a cube, or a square, of ``LEAST_EDGE`` voxels of the
+            structure; with None only one voxel.
 
     Raises:
         RejectedCaseError: The patch has fewer.
 
     """
-    found, least = int(label.sum()), 1 if largest_cut is None else LEAST_VOXELS
+    found, least = int(label.sum()), 1 if largest_cut is None else LEAST_EDGE**label.ndim
     if found < least:
         raise RejectedCaseError(
             "too little of the structure is in the patch",

@@ -92,7 +92,9 @@ class StudyConfig:
         losses: ``"cross_entropy"``, ``"soft_dice"``.
         repeats: How often each network is trained anew, with other initial weights, another order
             of the cases and other noisy labels; from two on, intervals know what that changes.
-        patch_shape: Voxels of every case, each a multiple of 2^(levels - 1).
+        patch_shape: Voxels of every case along two or three axes, each a multiple of
+            2^(levels - 1). With two, a case is the plane across the last axis of its volume that
+            holds most of the structure; of phantoms, the plane through the middle.
         spacing: Millimetres a voxel to resample to; None keeps each case's own.
         max_cases: Use the first so many cases; of phantoms: make so many.
         largest_cut: The share of a structure's voxels that may lie on the faces of the scan, at
@@ -222,10 +224,11 @@ class StudyConfig:
         if not 2 <= len(self.features) <= MOST_LEVELS:
             levels = "two levels or more" if len(self.features) < 2 else f"{MOST_LEVELS} at most"
             raise ValueError(f"features: expected {levels}, got {_listed(self.features[:99])}")
-        if len(self.patch_shape) != 3:
-            raise ValueError(f"patch_shape: expected 3 sizes, got {_listed(self.patch_shape)}")
-        if self.spacing is not None and len(self.spacing) not in (1, 3):
-            raise ValueError(f"spacing: expected 1 or 3 numbers, got {_listed(self.spacing)}")
+        axes = len(self.patch_shape)
+        if axes not in (2, 3):
+            raise ValueError(f"patch_shape: expected 2 or 3 sizes, got {_listed(self.patch_shape)}")
+        if self.spacing is not None and len(self.spacing) not in (1, axes):
+            raise ValueError(f"spacing: expected 1 or {axes} numbers, got {_listed(self.spacing)}")
         factor = 2 ** (len(self.features) - 1)
         sizes = self.patch_shape
         if any(size % factor for size in sizes) or all(size == factor for size in sizes):

@@ -34,7 +34,7 @@ PRESETS = {"quick": QUICK, "paper": PAPER}
 #: the scan's face; of a vessel that crosses a scan of 67 planes, 3 % lie on both faces together.
 PREPARATION: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("paper", "totalsegmentator"): {
-        "spacing": (3.0, 3.0, 3.0),
+        "spacing": (3.0,),
         "max_cases": 400,
         "largest_cut": 0.03,
     },
@@ -57,7 +57,7 @@ def preset(name: str, **settings: Any) -> StudyConfig:
         ...     "paper", data="totalsegmentator", directory="scans", structures=["aorta"]
         ... )
         >>> config.spacing, config.max_cases, config.largest_cut
-        ((3.0, 3.0, 3.0), 400, 0.03)
+        ((3.0,), 400, 0.03)
 
     """
     if name not in PRESETS:

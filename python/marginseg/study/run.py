@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from marginseg.data.patches import largest_plane
 from marginseg.noise import GaussianFieldNoise
 from marginseg.study.cases import LoadedCase, loaded_cases
 from marginseg.study.evaluation import evaluate
@@ -74,7 +75,7 @@ def _train_and_test(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
 def _test(
     task: Task, model: nn.Module, cases: Sequence[LoadedCase]
 ) -> tuple[list[dict[str, Any]], dict[str, list[Tensor]]]:
-    """Return the scores of every case, and a plane of each, where its structure is largest."""
+    """Return the scores of every case, and the plane of each where its structure is largest."""
     scores: list[dict[str, Any]] = []
     slices: dict[str, list[Tensor]] = defaultdict(list)
     noise = GaussianFieldNoise(task.run.std, task.config.length_scale)
@@ -85,7 +86,7 @@ def _test(
             probabilities, task.run.loss, clean=case.label, noisy=case.noisy, marginal=marginal
         )
         scores.append({"name": case.name, "fold": task.run.fold, **found})
-        plane = (..., largest_plane(case.label))
+        plane = ... if case.label.ndim == 2 else (..., largest_plane(case.label.numpy(force=True)))
         slices["image"].append(case.image[plane].half())
         slices["clean"].append(case.label[plane])
         slices["noisy"].append(case.noisy[plane])
@@ -126,14 +127,3 @@ def perform(task: Task, report: Callable[[Outcome], None]) -> None:
     else:
         outcome = Outcome(task.run, "finished")
     report(outcome)
-
-
-def largest_plane(label: Tensor) -> int:
-    """Return the index along the last axis of the plane that holds most of the label.
-
-    Example:
-        >>> largest_plane(torch.tensor([[0, 1, 1], [0, 0, 1]]))
-        2
-
-    """
-    return int(label.flatten(0, -2).sum(dim=0, dtype=torch.int64).argmax())
