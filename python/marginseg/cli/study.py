@@ -57,6 +57,14 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Precision(StrEnum):
+    """What networks compute in."""
+
+    auto = "auto"
+    bfloat16 = "bfloat16"
+    float32 = "float32"
+
+
 def study(
     context: typer.Context,
     output: Annotated[
@@ -120,6 +128,10 @@ def study(
     device: Annotated[
         Device, typer.Option(help="Where to train; auto: a GPU where there is one.")
     ] = Device.auto,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the networks; auto: bfloat16 where the device computes in it."),
+    ] = Precision.auto,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Runs trained at the same time.")
     ] = None,
@@ -207,6 +219,7 @@ def study(
         "max_cases": max_cases,
         "largest_cut": largest_cut,
         "device": device.value,
+        "precision": precision.value,
         "workers": workers,
     }
     if output.exists() and not output.is_dir():
