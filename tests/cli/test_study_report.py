@@ -44,6 +44,23 @@ def test_the_table_is_whole_in_a_pipe(study: Path) -> None:
     assert sum(line.startswith("inferior_vena_cava ") for line in lines) == 2
 
 
+def test_options_are_settings_of_the_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[StudyConfig] = []
+
+    def run_study(config: StudyConfig, output: Path, **_: Any) -> StudyResult:
+        seen.append(config)
+        write_study(output, structures=["tube"], cases=4)
+        return StudyResult(output, config)
+
+    monkeypatch.setattr("marginseg.study.grid.run_study", run_study)
+    options = ["--precision", "float32", "--patch", "64x48", "--spacing", "2", "--device", "cpu"]
+    result = run("study", *options, "--repeats", 3, "-o", study)
+    assert result.exit_code == 0, result.output
+    (config,) = seen
+    assert (config.precision, config.device, config.repeats) == ("float32", "cpu", 3)
+    assert (config.patch_shape, config.spacing) == ((64, 48), (2.0,))
+
+
 def test_a_terminal_that_has_only_ascii_gets_the_nearest_letters(study: Path) -> None:
     result = CliRunner(charset="ascii").invoke(app, ["study", "-o", str(study)])
     assert result.exit_code == 0, result.output
