@@ -158,7 +158,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say for which structures and noise levels each claim holds, with the intervals.
+    """Say at how many structures and noise levels each claim holds, and where it does not.
 
     Args:
         findings: As from `judge`.
@@ -182,12 +182,11 @@ def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
             text += f": fewer than {FEWEST_CASES} cases say nothing."
         else:
             text += ": no noise level above 0 has been tested."
-        for verdict in VERDICTS:
+        for verdict in VERDICTS[1:4]:
             chosen = [row for row in rows if row["verdict"] == verdict]
             if chosen:
                 listed = "; ".join(_described(row) for row in chosen)
-                name = "nothing to expect without noise" if verdict == VERDICTS[-1] else verdict
-                text += f" {name.capitalize()}: {listed}."
+                text += f" {verdict.capitalize()}: {listed}."
         said.append(text)
     return said
 
