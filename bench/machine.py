@@ -101,9 +101,12 @@ class BusyElsewhere:
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
-        """Return seconds by the clock, of work on all cores, and of this process's work."""
+        """Return seconds by the clock, of work on all cores, and of ours.
+
+        Ours is that of this process, and of those that it has started and that have ended.
+        """
         used = os.times()
-        mine = used.user + used.system
+        mine = used.user + used.system + used.children_user + used.children_system
         try:
             jiffies = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         except OSError:
