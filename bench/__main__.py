@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bench import (
+    assign_labels,
     chart,
     dice_threshold,
     folded_share,
@@ -36,6 +37,7 @@ COMPARED = {
     "dice_threshold": dice_threshold.cases,
     "warp": warp.cases,
     "folded_share": folded_share.cases,
+    "assign_labels": assign_labels.cases,
 }
 #: What is measured without peers, from the most threads and the time budget.
 ALONE: dict[str, Callable[[int, float], Iterable[Any]]] = {

@@ -91,8 +91,8 @@ build() {
 # The files of the tests that a GPU can fail, as far as what they import is installed.
 tests() {
   local files=() parallel=() file missing
-  for file in tests/test_{noise,threshold}.py tests/training/test_{augmentation,step}.py \
-    tests/ops/test_{constants,cuda,dice_threshold,dice_threshold_large,emulation}.py \
+  for file in tests/test_{exclusive,noise,threshold}.py tests/training/test_{augmentation,step}.py \
+    tests/ops/test_{assign_labels,constants,cuda,dice_threshold,dice_threshold_large,emulation}.py \
     tests/ops/test_{folded_share,gaussian_field,gaussian_filter,root_kernel,sample}.py \
     tests/ops/test_{warp,warp_derivatives}.py; do
     if [[ ! -e $file ]]; then

@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "threshold": lambda: marginseg.optimal_threshold(_map()),
     "segmentation": lambda: marginseg.optimal_segmentation(_map().half()),
     "accuracy": lambda: marginseg.optimal_segmentation(_map(), "accuracy"),
+    "labels": lambda: marginseg.optimal_labels(torch.softmax(_map(), 0)),
     "cut": lambda: marginseg.cut(_map().bfloat16(), 0.3),
     "curve": lambda: marginseg.dice_curve(_map()),
     "cross-entropy": lambda: marginseg.cross_entropy(_map(), _label()),

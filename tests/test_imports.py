@@ -17,7 +17,7 @@ FLOORS = (
     {"report"},
     {"study"},
     {"__init__"},
-    {"noise", "threshold", "training", "data"},
+    {"noise", "threshold", "exclusive", "training", "data"},
     {"ops", "losses", "metrics", "files"},
     {"numbers"},
     {"_cpu", "_cuda"},
@@ -25,7 +25,7 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 #: What stands at the package's root beside the rooms.
-HALL = {"__init__", "noise", "threshold", "losses", "metrics", "numbers"}
+HALL = {"__init__", "noise", "threshold", "exclusive", "losses", "metrics", "numbers"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench import assign_labels as label_peers
 from bench import dice_threshold as threshold_peers
 from bench import folded_share as fold_peers
 from bench import gaussian_field as field_peers
@@ -18,6 +19,7 @@ from bench import warp as warp_peers
 from bench.case import Call, Size, largest_difference, optional, organ
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_field, gaussian_filter, warp
 from marginseg.noise import DEFAULT_LENGTH_SCALE
+from marginseg.ops.assign_labels import assign_labels
 from marginseg.ops.folded_share import folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients
 
@@ -71,6 +73,7 @@ def batches(size: Size) -> Iterator[DeviceCase]:
     yield _sample(size)
     yield _field(size)
     yield _folds(size)
+    yield _labels(size)
     yield from _thresholds(size)
 
 
@@ -245,6 +248,27 @@ def _folds(size: Size) -> DeviceCase:
             Rival(
                 "the field itself",
                 lambda i: lambda: torch.ops.marginseg.gaussian_field(coefficients, factors),
+            ),
+        ),
+    )
+
+
+def _labels(size: Size) -> DeviceCase:
+    # Eight channels of half the edge are as many values as one map of that size has.
+    cubes = Size(size.edge // 2, size.batch)
+    maps = [label_peers.marginals(cubes) for _ in range(SETS)]
+    scale, offset = label_peers.gains(maps[0])
+    return DeviceCase(
+        "assign_labels",
+        f"{label_peers.CHANNELS} channels of half the edge",
+        size.name,
+        (4.0 * label_peers.CHANNELS + 1.0) * cubes.voxels,
+        lambda i: lambda: assign_labels(maps[i], scale, offset),
+        (
+            Rival(
+                "torch max + bincount",
+                lambda i: label_peers.by_torch(maps[i], scale, offset),
+                label_peers.same_labels,
             ),
         ),
     )

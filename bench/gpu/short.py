@@ -10,6 +10,7 @@ from marginseg import (
     dice_threshold,
     gaussian_field,
     gaussian_filter,
+    optimal_labels,
     segment_dice_threshold,
     warp,
 )
@@ -52,6 +53,9 @@ def main() -> None:
                 noise.sample_folded(label, 2, batch_dims=1)
         gaussian_field(shape, 1.0, 5.0, batch_shape=(2,), device=device)
         dice_curve(image, spatial_dims=n)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            optimal_labels(torch.softmax(5 * torch.rand(2, 3, *shape), 1).to(dtype), spatial_dims=n)
+            optimal_labels(torch.rand(300, 40).to(dtype), background=None)
     ragged = torch.tensor([0, 0, 5, 40_000, 40_001, 100_000])
     segment_dice_threshold(torch.rand(100_000), ragged)
     segment_dice_threshold(torch.rand(100_000), ragged, method="sort")

@@ -7,6 +7,7 @@
 #include <array>
 #include <tuple>
 
+#include "assign_labels/cpu.h"
 #include "common/dtype.h"
 #include "common/extension.h"
 #include "common/instruction_set.h"
@@ -33,6 +34,18 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("set_parallel_for", [](const uintptr_t address) {
     torch_parallel_for() = reinterpret_cast<ParallelFor>(address);
   });
+
+  m.def(
+      "assign_labels",
+      [](const uintptr_t values, const int dtype, const std::array<int64_t, 3>& shape,
+         const uintptr_t scale, const uintptr_t offset, const int64_t fallback, const double floor,
+         const int bits, const uintptr_t labels, const int label_dtype, const uintptr_t volumes,
+         const uintptr_t masses) {
+        assign_labels::run({shape[0], shape[1], shape[2], fallback, floor, bits}, values,
+                           Dtype{dtype}, scale, offset, labels, Dtype{label_dtype}, volumes,
+                           masses);
+      },
+      release);
 
   m.def(
       "dice_threshold",

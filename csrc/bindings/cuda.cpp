@@ -9,6 +9,7 @@
 
 #include <array>
 
+#include "assign_labels/cuda.cuh"
 #include "common/cuda/context.cuh"
 #include "common/dtype.h"
 #include "common/extension.h"
@@ -24,6 +25,17 @@ using namespace marginseg;
 PYBIND11_MODULE(MARGINSEG_MODULE, m) {
   m.doc() = "The CUDA kernels of marginseg, behind addresses and sizes.";
   m.attr("version") = MARGINSEG_VERSION;
+
+  m.def("assign_labels", [](const uintptr_t values, const int dtype,
+                            const std::array<int64_t, 3>& shape, const uintptr_t scale,
+                            const uintptr_t offset, const int64_t fallback, const double floor,
+                            const int bits, const uintptr_t labels, const int label_dtype,
+                            const uintptr_t volumes, const uintptr_t masses, const uintptr_t stream,
+                            const bool deterministic, const Allocate& allocate) {
+    assign_labels::run({"assign_labels", stream, deterministic, allocate},
+                       {shape[0], shape[1], shape[2], fallback, floor, bits}, values, Dtype{dtype},
+                       scale, offset, labels, Dtype{label_dtype}, volumes, masses);
+  });
 
   m.def("dice_threshold",
         [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,

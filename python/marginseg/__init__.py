@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+from marginseg.exclusive import OptimalLabels, optimal_labels
 from marginseg.losses import CrossEntropy, SoftDice, cross_entropy, soft_dice
 from marginseg.metrics import (
     CalibrationCurve,
@@ -41,6 +42,7 @@ __all__ = [
     "DiceCurve",
     "DiceThreshold",
     "GaussianFieldNoise",
+    "OptimalLabels",
     "SoftDice",
     "UNet",
     "accuracy",
@@ -55,6 +57,7 @@ __all__ = [
     "gaussian_field",
     "gaussian_field_ranks",
     "gaussian_filter",
+    "optimal_labels",
     "optimal_segmentation",
     "optimal_threshold",
     "segment_dice_threshold",

@@ -25,6 +25,20 @@ def gaussian_field(
     shape: Sequence[int],
     factors: Sequence[int],
 ) -> None: ...
+def assign_labels(
+    values: int,
+    dtype: int,
+    shape: tuple[int, int, int],
+    scale: int,
+    offset: int,
+    fallback: int,
+    floor: float,
+    bits: int,
+    labels: int,
+    label_dtype: int,
+    volumes: int,
+    masses: int,
+) -> None: ...
 def folded_share(
     coefficients: int,
     shares: int,

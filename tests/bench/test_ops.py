@@ -36,6 +36,7 @@ def _threads():
 
 def test_the_benchmark_compares_the_ops_and_nothing_else():
     assert OPS == [
+        "assign_labels",
         "dice_threshold",
         "folded_share",
         "gaussian_field",

@@ -222,6 +222,32 @@ def optimal_segmentation(random: Random) -> bool:
     return True
 
 
+def optimal_labels(random: Random) -> bool:
+    spatial = tuple(max(1, size) for size in draws.shape(random))
+    n = len(spatial)
+    channels = int(random.integers(2, 6))
+    batch = (int(random.integers(1, 3)),) if chance(random, 0.5) else ()
+    dtype = one_of(random, draws.FLOATING)
+    maps = draws.probabilities(random, (*batch, channels, *spatial), dtype)
+    background = None if chance(random, 0.3) else int(random.integers(0, channels))
+    found = marginseg.optimal_labels(maps, background=background, spatial_dims=n)
+    assert found.labels.shape == (*batch, *spatial)
+    masks = maps.double().reshape(-1, channels, math.prod(spatial)).numpy()
+    labels = found.labels.reshape(len(masks), -1).numpy()
+    for case, assigned, value, bound in zip(
+        masks, labels, found.value.flatten(), found.bound.flatten(), strict=True
+    ):
+        each = []
+        for channel in range(channels):
+            if channel != background:
+                chosen = assigned == channel + (background is None)
+                total = chosen.sum() + case[channel].sum()
+                each.append(2.0 * case[channel][chosen].sum() / total if total else 1.0)
+        assert abs(np.mean(each) - float(value)) < 1e-9
+        assert float(value) <= float(bound) + 1e-9
+    return True
+
+
 def gaussian_field(random: Random) -> bool:
     spatial = tuple(max(1, s) for s in draws.shape(random))
     n = len(spatial)
@@ -352,6 +378,7 @@ VALID: tuple[Call, ...] = (
     streamed_dice_threshold,
     dice_curve,
     optimal_segmentation,
+    optimal_labels,
     gaussian_field,
     folded_share,
     noise,

@@ -55,6 +55,8 @@ def misused(random: Random) -> bool:
         "dice_curve": lambda: marginseg.dice_curve(t[0], spatial_dims=w),
         "optimal_threshold": lambda: marginseg.optimal_threshold(t[0]),
         "optimal_segmentation": lambda: marginseg.optimal_segmentation(t[0], spatial_dims=w),
+        "optimal_labels": lambda: marginseg.optimal_labels(t[0], spatial_dims=w),
+        "labels background": lambda: marginseg.optimal_labels(torch.rand(3, 4), background=w),
         "cut": lambda: marginseg.cut(t[0], w),
         "gaussian_field shape": lambda: marginseg.gaussian_field(w, 1.0, 3.0),
         "gaussian_field std": lambda: marginseg.gaussian_field((4, 5), w, 3.0),

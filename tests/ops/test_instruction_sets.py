@@ -19,6 +19,7 @@ from marginseg import (
     gaussian_filter,
     warp,
 )
+from marginseg.ops.assign_labels import assign_labels
 
 SETS = ("base", "avx2", "avx512")
 
@@ -38,6 +39,12 @@ def _results() -> dict[str, np.ndarray]:
             best = dice_threshold(values, spatial_dims=n)
             results[f"threshold {kind} {name}"] = torch.stack([best.threshold, best.volume])
             results[f"filter {kind} {name}"] = gaussian_filter(values, 1.3, mode="mirror")
+        classes = torch.stack([image, 1 - image, image.roll(1)]).flatten(1)
+        gains = torch.tensor([1.5, 1.1, 0.7])
+        for kind in (torch.float32, torch.float64):
+            assigned = assign_labels(classes.to(kind), gains.to(kind), 0.4 * gains.to(kind))
+            for part, value in assigned._asdict().items():
+                results[f"assigned {part} {kind} {name}"] = value
         results[f"filter label {name}"] = gaussian_filter(label, 2.1, kernel="integrated")
         for interpolation in ("linear", "nearest"):
             options = {"interpolation": interpolation, "spatial_dims": n}
@@ -105,7 +112,7 @@ def test_all_sets_agree(results_of):
     for name, results in results_of.items():
         assert results.keys() == base.keys()
         for key, value in results.items():
-            if key.startswith("threshold"):
+            if key.startswith(("threshold", "assigned")):
                 assert np.array_equal(value, base[key]), (name, key)
             elif key.startswith("folds"):
                 # As may a voxel whose determinant is within a rounding of 0.

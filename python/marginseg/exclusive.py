@@ -1,0 +1,226 @@
+"""Classes that exclude each other: the label map whose mean Dice is expected to be largest."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from marginseg.numbers import integer
+from marginseg.ops.assign_labels import MOST_CHANNELS, assign_labels
+from marginseg.ops.boundary import FLOATING_DTYPES, computing_dtype
+from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
+from marginseg.ops.library import transformed
+
+#: A climb ends when so many passes have not made the mean Dice larger by as much, or after most.
+PATIENCE, LEAST_GAIN, MOST_PASSES = 2, 1e-6, 20
+
+#: A first climb that ends so near the bound is not followed by a second one.
+SMALL_GAP = 1e-4
+
+
+class OptimalLabels(NamedTuple):
+    """What :func:`optimal_labels` returns.
+
+    Attributes:
+        labels: The class of every voxel, (*batch, *spatial), uint8; int16 for more than 255.
+        value: The mean over the foreground classes of the Dice that they expect, (*batch,),
+            float64.
+        bound: What no assignment can exceed: the mean of the classes' own sup D, (*batch,),
+            float64.
+
+    """
+
+    labels: Tensor
+    value: Tensor
+    bound: Tensor
+
+
+def optimal_labels(
+    probabilities: Tensor, *, background: int | None = 0, spatial_dims: int | None = None
+) -> OptimalLabels:
+    r"""Give every voxel one class, so that the mean Dice of the classes is expected to be large.
+
+    Of one class, the best segmentation is a cut at its t*. Of classes that exclude each other it
+    is not, for cuts overlap. The mean of :math:`D_c = 2\sum_{v \in s_c} m_c\,/\,(|s_c| + \|m_c\|)`
+    changes, where a voxel joins class c, by the gain
+
+    .. math:: g_c = (2 m_c - D_c)\,/\,(|s_c| + \|m_c\|)
+
+    to first order. Begun with each class's own best cut, every voxel goes to the class of the
+    largest gain, or to the background where no gain is positive; with the new :math:`D_c` and
+    :math:`|s_c|` again, as long as the mean grows. A second climb begins with the map's argmax, and
+    the best of all is returned: it is never below the argmax. There is no proof that no better
+    assignment exists; the bound says how much more there can be at most.
+
+    Args:
+        probabilities: m, shape (*batch, K, *spatial), floating, within [0, 1]: a softmax, say. The
+            values of a voxel need not sum to 1.
+        background: Its channel; voxels of no class get its number, and each other its channel's.
+            None: no channel is the background's; channel i is class i + 1, and voxels of no class
+            get 0.
+        spatial_dims: How many trailing axes are spatial; the default is all but the first one.
+
+    Returns:
+        :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
+
+    Raises:
+        TypeError: ``probabilities`` is no floating tensor.
+        ValueError: It holds NaN or values outside [0, 1], it has no foreground channel, or an
+            argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> background, organ, tumour = [0.5, 0.5, 0.9], [0.1, 0.4, 0.1], [0.4, 0.1, 0.0]
+        >>> best = optimal_labels(torch.tensor([background, organ, tumour]))
+        >>> best.labels  # argmax would leave it empty
+        tensor([2, 1, 0], dtype=torch.uint8)
+        >>> round(float(best.value), 3), round(float(best.bound), 3)
+        (0.517, 0.517)
+
+    """
+    n, background = _checked(probabilities, background, spatial_dims)
+    split = probabilities.ndim - n
+    batch, spatial = probabilities.shape[: split - 1], probabilities.shape[split:]
+    # The results have no derivative, in silence; but who asks torch.func for one would get zeros.
+    values = probabilities if transformed() else probabilities.detach()
+    maps = values.reshape(-1, probabilities.shape[split - 1], math.prod(spatial))
+    climber = _Climber(maps, background)
+    labels, value = climber.best()
+    return OptimalLabels(
+        labels.reshape(*batch, *spatial),
+        value.reshape(batch),
+        climber.mean(climber.own.dice).reshape(batch),
+    )
+
+
+class _State(NamedTuple):
+    """Dice and volume of each channel, (cases, K), from which gains follow."""
+
+    dice: Tensor
+    volume: Tensor
+
+
+class _Climber:
+    """Cases, (cases, K, voxels), whose voxels change their classes."""
+
+    def __init__(self, maps: Tensor, background: int | None) -> None:
+        self.maps = maps
+        self.dtype = computing_dtype(maps.dtype)
+        self.fallback = -1 if background is None else background
+        channels = maps.shape[1]
+        self.foreground = [channel for channel in range(channels) if channel != background]
+        # One channel at a time: a core that reads no half types would copy them all.
+        found = [dice_threshold(maps[:, channel], spatial_dims=1) for channel in range(channels)]
+        self.own = _State(
+            torch.stack([best.dice for best in found], 1),
+            torch.stack([best.volume for best in found], 1).double(),
+        )
+        # With a single channel, which every voxel joins, the op's mass is that of the whole map.
+        zero = self.own.dice.new_zeros(len(maps), 1, dtype=self.dtype)
+        self.mass = torch.cat(
+            [
+                assign_labels(maps[:, channel, None], zero, zero, floor=-1.0).mass
+                for channel in range(channels)
+            ],
+            1,
+        )
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Return the best labels, (cases, voxels), and their mean Dice."""
+        labels, value = self._climb(self.own)
+        if bool((self.mean(self.own.dice) - value > SMALL_GAP).any()):
+            plain, state = self._argmax()
+            labels, value = _better((labels, value), (plain, self.mean(state.dice)))
+            labels, value = _better((labels, value), self._climb(state))
+        return labels, value
+
+    def mean(self, dice: Tensor) -> Tensor:
+        """Return the mean over the foreground's channels."""
+        return dice[:, self.foreground].mean(-1)
+
+    def _climb(self, state: _State) -> tuple[Tensor, Tensor]:
+        """Move voxels until the mean Dice no longer grows; return the best labels, and theirs.
+
+        Many voxels move at a time, each as if it were alone, and what all of them take goes too
+        far: the next pass begins half-way between the last two. Full steps go round in circles.
+        """
+        labels, moved = self._moved(state)
+        value, idle = self.mean(moved.dice), 0
+        for _ in range(MOST_PASSES):
+            state = _State(*((old + new) / 2 for old, new in zip(state, moved, strict=True)))
+            others, moved = self._moved(state)
+            reached = self.mean(moved.dice)
+            idle = 0 if bool((reached > value + LEAST_GAIN).any()) else idle + 1
+            labels, value = _better((labels, value), (others, reached))
+            if idle == PATIENCE:
+                break
+        return labels, value
+
+    def _moved(self, state: _State) -> tuple[Tensor, _State]:
+        """Let every voxel join the class of its largest gain."""
+        total = state.volume + self.mass
+        scale = torch.where(total > 0, 2.0 / total, 0.0)
+        # Nothing joins a class without mass, whose Dice is 1 as it is; the background takes what
+        # nobody else wants.
+        offset = torch.where(total > 0, state.dice / total, torch.inf)
+        if self.fallback >= 0:
+            scale[:, self.fallback], offset[:, self.fallback] = 0.0, torch.inf
+        return self._assigned(scale, offset, 0.0)
+
+    def _argmax(self) -> tuple[Tensor, _State]:
+        """Let every voxel join its most probable class, as everyone labels a map."""
+        ones = torch.ones_like(self.mass)
+        floor = 0.5 if self.fallback < 0 else -1.0
+        return self._assigned(ones, torch.zeros_like(ones), floor)
+
+    def _assigned(self, scale: Tensor, offset: Tensor, floor: float) -> tuple[Tensor, _State]:
+        labels, volume, mass = assign_labels(
+            self.maps,
+            scale.to(self.dtype),
+            offset.to(self.dtype),
+            fallback=self.fallback,
+            floor=floor,
+        )
+        total = volume + self.mass
+        dice = torch.where(total > 0, 2.0 * mass / total, 1.0)
+        return labels, _State(dice, volume.double())
+
+
+def _better(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return of each case the labels of the larger value."""
+    (labels, value), (others, reached) = first, second
+    chosen = torch.where((reached > value)[:, None], others, labels)
+    return chosen, torch.maximum(value, reached)
+
+
+def _checked(
+    probabilities: Tensor, background: int | None, spatial_dims: int | None
+) -> tuple[int, int | None]:
+    """Return how many axes are spatial, and the background's channel counted from the first."""
+    if not isinstance(probabilities, Tensor):
+        kind = type(probabilities).__name__
+        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
+    if probabilities.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")
+    most = probabilities.ndim - 1
+    n = most if spatial_dims is None else integer("spatial_dims", spatial_dims)
+    if not 1 <= n <= most:
+        shape = tuple(probabilities.shape)
+        raise ValueError(
+            f"spatial_dims: expected at least 1, and an axis of channels before, got {n} of {shape}"
+        )
+    channels = probabilities.shape[-n - 1]
+    if background is not None:
+        background = integer("background", background)
+        if not 0 <= background < channels:
+            raise ValueError(f"background: expected 0 to {channels - 1}, got {background}")
+    least = 1 if background is None else 2
+    if not least <= channels <= MOST_CHANNELS:
+        raise ValueError(
+            f"probabilities: expected {least} to {MOST_CHANNELS} channels, got {channels}"
+        )
+    refuse_improbable("probabilities", probabilities)
+    return n, background

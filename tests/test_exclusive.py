@@ -1,0 +1,174 @@
+"""Labels of exclusive classes: never below argmax nor a peer, and near the best of all."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import marginseg.exclusive
+from marginseg import GaussianFieldNoise, dice, optimal_labels, optimal_segmentation
+
+
+def softmax_maps(seed, cases, channels, spatial):
+    """Return maps of smooth random logits; some classes are rare."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, random.uniform(0.3, 4), (cases, channels, *spatial))
+    logits += random.normal(0, 2, (1, channels, *[1] * len(spatial)))
+    return torch.softmax(torch.from_numpy(logits), 1)
+
+
+def mean_dice(labels, maps, background=0):
+    """Return the mean over the foreground's classes, of each case, in float64."""
+    foreground = [c for c in range(maps.shape[1]) if c != background]
+    first = 1 if background is None else 0
+    each = [
+        dice(labels == c + first, maps[:, c].double(), spatial_dims=maps.ndim - 2)
+        for c in foreground
+    ]
+    return torch.stack(each).mean(0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    channels=st.integers(1, 9),
+    spatial=st.lists(st.integers(1, 14), min_size=1, max_size=3),
+    background=st.none() | st.integers(0, 8),
+)
+def test_it_is_worth_what_it_says_and_never_less_than_argmax(
+    device, seed, channels, spatial, background
+):
+    background = None if background is None else min(background, channels)
+    maps = softmax_maps(seed, 2, channels + (background is not None), spatial)
+    found = optimal_labels(maps.to(device), background=background, spatial_dims=len(spatial))
+    value = mean_dice(found.labels.cpu(), maps, background)
+    assert found.labels.shape == (2, *spatial)
+    torch.testing.assert_close(found.value.cpu(), value, rtol=0, atol=1e-9)
+    assert (found.value <= found.bound + 1e-12).all()
+    argmax = maps.argmax(1)
+    if background is None:
+        argmax = torch.where(maps.max(1).values > 0.5, argmax + 1, 0)
+    assert (value >= mean_dice(argmax, maps, background) - 1e-12).all()
+
+
+def test_it_is_never_below_the_peer():
+    """RankSEG cuts the classes one after the other, and gives what they share to one of them."""
+    rankseg = pytest.importorskip("rankseg")
+    peer = rankseg.RankSEG(metric="dice", output_mode="multiclass", solver="RMA", pruning_prob=0.0)
+    gains = []
+    for seed in range(300):
+        random = np.random.default_rng(1000 + seed)
+        maps = softmax_maps(seed, 1, int(random.integers(2, 9)), random.integers(4, 40, 2).tolist())
+        found = optimal_labels(maps, spatial_dims=2)
+        gains.append(float(found.value) - float(mean_dice(peer.predict(maps), maps)))
+    assert min(gains) >= -1e-12
+    assert np.mean(gains) > 1e-3
+
+
+def test_it_is_near_the_best_of_all_assignments():
+    """Of 5 voxels and 3 classes there are 3^5 assignments, of which the best is known."""
+    short = []
+    for seed in range(100):
+        maps = softmax_maps(seed, 1, 3, (5,))
+        every = torch.tensor(list(itertools.product(range(3), repeat=5)))
+        best = mean_dice(every, maps.expand(len(every), -1, -1)).max()
+        found = optimal_labels(maps, spatial_dims=1)
+        assert found.value <= best + 1e-12 <= found.bound + 2e-12
+        short.append(float(best - found.value))
+    # A voxel is a fifth of everything here: gains of first order are at their worst.
+    assert np.mean(short) < 0.01
+    assert np.median(short) < 1e-12
+
+
+def test_marginals_of_organs_that_touch(device):
+    """Two halves of a ball under strong noise: argmax loses what neither of them is sure of."""
+    grid = np.indices((20, 22, 24)) - np.reshape((9.5, 10.5, 11.5), (3, 1, 1, 1))
+    ball = (grid**2).sum(0) < 25
+    label = torch.from_numpy(np.where(ball, 1 + (grid[0] > 0), 0).astype(np.uint8))
+    marginals = GaussianFieldNoise(0.1).marginals(label.to(device), classes=[0, 1, 2])
+    maps = (marginals / marginals.sum(0).clamp_min(1))[None].cpu()
+    found = optimal_labels(maps.to(device), spatial_dims=3)
+    plain = mean_dice(maps.argmax(1), maps)
+    assert found.value > plain + 0.03
+    assert found.bound - found.value < 0.02
+
+
+def test_one_class_is_cut_at_its_threshold(device):
+    maps = softmax_maps(3, 4, 2, (9, 8))[:, :1].to(device)
+    found = optimal_labels(maps, background=None, spatial_dims=2)
+    assert torch.equal(found.labels == 1, optimal_segmentation(maps[:, 0], spatial_dims=2))
+    torch.testing.assert_close(found.value, found.bound, rtol=0, atol=1e-9)
+
+
+def test_channels_in_another_order_are_the_same_classes(device):
+    maps = softmax_maps(5, 2, 4, (12, 11)).to(device)
+    found = optimal_labels(maps, spatial_dims=2)
+    order = [2, 0, 3, 1]
+    turned = optimal_labels(maps[:, order], background=1, spatial_dims=2)
+    assert torch.equal(torch.tensor(order, device=device)[turned.labels.long()], found.labels)
+    torch.testing.assert_close(turned.value, found.value, rtol=0, atol=1e-12)
+
+
+def test_cases_do_not_change_each_other(device):
+    maps = softmax_maps(6, 4, 5, (10, 9)).float().to(device)
+    together = optimal_labels(maps.unflatten(0, (2, 2)), spatial_dims=2)
+    assert together.labels.shape == (2, 2, 10, 9)
+    for index in range(4):
+        alone = optimal_labels(maps[index])
+        # A case that waits for another one may climb on meanwhile.
+        value = together.value.flatten()[index]
+        assert value >= alone.value - 1e-12
+        assert torch.equal(together.bound.flatten()[index], alone.bound)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_dtype(device, dtype):
+    maps = softmax_maps(7, 1, 6, (16, 16)).to(dtype).to(device)
+    found = optimal_labels(maps, spatial_dims=2)
+    value = mean_dice(found.labels.cpu(), maps.cpu())
+    torch.testing.assert_close(found.value.cpu(), value, rtol=0, atol=1e-9)
+
+
+def test_a_class_without_mass_is_given_nothing(device):
+    maps = torch.tensor([[0.2, 0.9, 0.4], [0.8, 0.1, 0.6], [0.0, 0.0, 0.0]], device=device)
+    found = optimal_labels(maps)
+    assert found.labels.tolist() == [1, 0, 1]
+    nothing = optimal_labels(torch.zeros(3, 4, 4, device=device))
+    assert nothing.labels.count_nonzero() == 0
+    assert (float(nothing.value), float(nothing.bound)) == (1.0, 1.0)
+
+
+def test_a_second_climb_ends_higher_on_some_maps(monkeypatch):
+    """The classes' own cuts are not always the best beginning."""
+    maps = torch.cat([softmax_maps(seed, 1, 8, (6, 6)) for seed in range(200)])
+    twice = optimal_labels(maps, spatial_dims=2).value
+    monkeypatch.setattr(marginseg.exclusive, "SMALL_GAP", 2.0)
+    once = optimal_labels(maps, spatial_dims=2).value
+    assert (once <= twice).all()
+    assert (once < twice - 1e-6).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"probabilities": [0.5]}, "probabilities: expected a torch.Tensor, got list"),
+        ({"probabilities": torch.ones(2, 3, dtype=torch.int64)}, "probabilities: expected a float"),
+        ({"probabilities": torch.ones(3)}, "spatial_dims: expected at least 1"),
+        ({"spatial_dims": 0}, "spatial_dims: expected at least 1"),
+        ({"spatial_dims": 2}, "spatial_dims: expected at least 1"),
+        ({"background": 2}, "background: expected 0 to 1, got 2"),
+        ({"background": -1}, "background: expected 0 to 1, got -1"),
+        ({"probabilities": torch.ones(1, 3)}, "probabilities: expected 2 to 32767 channels, got 1"),
+        ({"probabilities": torch.full((2, 3), 1.5)}, "probabilities: expected values within"),
+        ({"probabilities": torch.full((2, 3), torch.nan)}, "probabilities: expected values within"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    given_arguments = {"probabilities": torch.full((2, 3), 0.5), **arguments}
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        optimal_labels(**given_arguments)
