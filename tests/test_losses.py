@@ -147,3 +147,9 @@ def test_what_is_no_tensor_is_named(loss):
         loss([0.5], torch.ones(1))
     with pytest.raises(TypeError, match="^marginal: expected a torch.Tensor, got float"):
         loss(torch.ones(1), 0.5)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, soft_dice])
+def test_complex_numbers_are_refused(loss):
+    with pytest.raises(TypeError, match="^marginal: expected real numbers, got torch.complex64"):
+        loss(torch.ones(1), torch.ones(1, dtype=torch.complex64))

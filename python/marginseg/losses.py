@@ -155,6 +155,8 @@ def _checked(prediction: Tensor, marginal: Tensor, reduction: str) -> tuple[Tens
     for name, value in (("prediction", prediction), ("marginal", marginal)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+        if value.is_complex():
+            raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     if prediction.shape != marginal.shape:
         raise ValueError(
             f"marginal: expected the prediction's shape {tuple(prediction.shape)}, "

@@ -68,8 +68,8 @@ def threshold(values: Array) -> tuple[float, float]:
     return float(dice.max()) / 2.0, float(dice.max())
 
 
-def determinants(moved: Array) -> Array:
-    """Return det(I + grad X) of one displacement."""
+def determinants(moved: Array) -> tuple[Array, Array]:
+    """Return det(I + grad X) of one displacement, and what no product in it exceeds."""
     n = moved.shape[0]
     jacobian = np.zeros((*moved.shape[1:], n, n))
     for i in range(n):
@@ -77,7 +77,8 @@ def determinants(moved: Array) -> Array:
             along = moved[i]
             slope = np.gradient(along, axis=j) if along.shape[j] > 1 else np.zeros(along.shape)
             jacobian[..., i, j] = slope + (i == j)
-    return np.asarray(np.linalg.det(jacobian))
+    largest = np.maximum(np.abs(jacobian).sum(-1), 1.0).prod(-1)
+    return np.asarray(np.linalg.det(jacobian)), np.asarray(largest)
 
 
 def expanded(coefficients: Array, factors: Sequence[Array]) -> Array:
