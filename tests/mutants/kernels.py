@@ -13,6 +13,7 @@ DICE = "tests/ops/test_dice_threshold.py"
 LARGE = "tests/ops/test_dice_threshold_large.py"
 STREAMED = "tests/ops/test_streamed_dice_threshold.py"
 FOLDED = "tests/ops/test_folded_share.py"
+ASSIGNED = "tests/ops/test_assign_labels.py"
 
 KERNELS = (
     Mutant(
@@ -197,5 +198,21 @@ KERNELS = (
         "folds -= determinant(entry) < Pack<T>{};",
         "A voxel that is flattened does not count as folded.",
         (f"{FOLDED}::test_linear_maps",),
+    ),
+    Mutant(
+        "assign-last-of-equal-gains",
+        "csrc/assign_labels/simd.cpp",
+        "const auto more = gains > found;",
+        "const auto more = gains >= found;",
+        "Of equal gains the last channel counts where a vector has them, and the first elsewhere.",
+        (f"{ASSIGNED}::test_it_is_what_numpy_does",),
+    ),
+    Mutant(
+        "assign-sums-of-another-case",
+        "csrc/assign_labels/cpu.cpp",
+        "if (i + 1 == last || (i + 1) % rows == 0) {",
+        "if (i + 1 == last) {",
+        "What a thread has summed of one case is added to the next one.",
+        (f"{ASSIGNED}::test_it_is_what_numpy_does",),
     ),
 )

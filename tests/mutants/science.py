@@ -206,6 +206,25 @@ SCORES = (
         (f"{METRICS}::test_sums_are_in_float64",),
     ),
     Mutant(
+        "labels-from-the-own-cuts-alone",
+        "python/marginseg/exclusive.py",
+        "if bool((self.mean(self.own.dice) - value > SMALL_GAP).any()):",
+        "if False:",
+        "No second climb begins with the argmax, so that the result can be below it.",
+        (
+            "tests/test_exclusive.py::test_it_is_worth_what_it_says_and_never_less_than_argmax",
+            "tests/test_exclusive.py::test_a_second_climb_ends_higher_on_some_maps",
+        ),
+    ),
+    Mutant(
+        "labels-background-counts",
+        "python/marginseg/exclusive.py",
+        "return dice[:, self.foreground].mean(-1)",
+        "return dice.mean(-1)",
+        "The background's Dice is one of those whose mean is made large.",
+        ("tests/test_exclusive.py::test_it_is_worth_what_it_says_and_never_less_than_argmax",),
+    ),
+    Mutant(
         "metrics-bins-around-their-edges",
         "python/marginseg/metrics.py",
         "(c.flatten() * bins).long().clamp_max(bins - 1)",
