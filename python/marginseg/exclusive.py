@@ -130,12 +130,13 @@ class _Climber:
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Return the best labels, (cases, voxels), and their mean Dice."""
-        labels, value = self._climb(self.own)
-        if bool((self.mean(self.own.dice) - value > SMALL_GAP).any()):
+        found = self._climb(self.own)
+        far = self.mean(self.own.dice) - found[1] > SMALL_GAP
+        if bool(far.any()):
             plain, state = self._argmax()
-            labels, value = _better((labels, value), (plain, self.mean(state.dice)))
-            labels, value = _better((labels, value), self._climb(state))
-        return labels, value
+            found = _better(found, (plain, self.mean(state.dice)), far)
+            found = _better(found, self._climb(state), far)
+        return found
 
     def mean(self, dice: Tensor) -> Tensor:
         """Return the mean over the foreground's channels."""
@@ -148,16 +149,18 @@ class _Climber:
         far: the next pass begins half-way between the last two. Full steps go round in circles.
         """
         labels, moved = self._moved(state)
-        value, idle = self.mean(moved.dice), 0
+        best = labels, self.mean(moved.dice)
+        idle = torch.zeros_like(best[1])
         for _ in range(MOST_PASSES):
             state = _State(*((old + new) / 2 for old, new in zip(state, moved, strict=True)))
-            others, moved = self._moved(state)
+            labels, moved = self._moved(state)
             reached = self.mean(moved.dice)
-            idle = 0 if bool((reached > value + LEAST_GAIN).any()) else idle + 1
-            labels, value = _better((labels, value), (others, reached))
-            if idle == PATIENCE:
+            climbing = idle < PATIENCE
+            idle = torch.where(reached > best[1] + LEAST_GAIN, 0.0, idle + 1).where(climbing, idle)
+            best = _better(best, (labels, reached), climbing)
+            if bool((idle >= PATIENCE).all()):
                 break
-        return labels, value
+        return best
 
     def _moved(self, state: _State) -> tuple[Tensor, _State]:
         """Let every voxel join the class of its largest gain."""
@@ -189,11 +192,18 @@ class _Climber:
         return labels, _State(dice, volume.double())
 
 
-def _better(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return of each case the labels of the larger value."""
-    (labels, value), (others, reached) = first, second
-    chosen = torch.where((reached > value)[:, None], others, labels)
-    return chosen, torch.maximum(value, reached)
+def _better(
+    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], among: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return of each case the labels of the larger value; the second's only of some cases.
+
+    So what is found of a case does not depend on those beside it.
+    """
+    better = among & (second[1] > first[1])
+    return (
+        torch.where(better[:, None], second[0], first[0]),
+        torch.where(better, second[1], first[1]),
+    )
 
 
 def _checked(

@@ -208,7 +208,7 @@ SCORES = (
     Mutant(
         "labels-from-the-own-cuts-alone",
         "python/marginseg/exclusive.py",
-        "if bool((self.mean(self.own.dice) - value > SMALL_GAP).any()):",
+        "if bool(far.any()):",
         "if False:",
         "No second climb begins with the argmax, so that the result can be below it.",
         (
