@@ -34,7 +34,7 @@ test-sanitized: $(SANITIZED)/built
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  $(SANITIZED)/venv/bin/python -m pytest -m "not slow" --ignore tests/ops/test_cuda.py \
-	    tests/ops tests/test_noise.py tests/test_threshold.py $(PARALLEL) || exit 1; \
+	    tests/ops tests/test_exclusive.py tests/test_noise.py tests/test_threshold.py $(PARALLEL) || exit 1; \
 	done
 
 bench: $(VENV)/benchmarks
