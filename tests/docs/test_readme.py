@@ -9,7 +9,7 @@ import pytest
 
 import documents
 
-RESULTS = documents.ROOT / "docs" / "results" / "hippocampus"
+RESULTS = documents.ROOT / "docs" / "results"
 
 
 def test_has_at_most_120_lines():
@@ -34,21 +34,31 @@ def test_shows_a_command_of_the_study():
     assert "study" in [arguments[0] for arguments in documents.commands(documents.README)]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
-def test_table_has_the_numbers_of_the_results(name):
+@pytest.mark.parametrize(
+    ("page", "study", "places"),
+    [
+        ("README.md", "phantoms", 9),
+        ("docs/results.md", "phantoms", 9),
+        ("docs/results.md", "hippocampus", 5),
+    ],
+)
+def test_table_has_the_numbers_of_the_results(page, study, places):
     def rows(file):
-        with (RESULTS / file).open(encoding="utf-8") as content:
+        with (RESULTS / study / file).open(encoding="utf-8") as content:
             return [row for row in csv.DictReader(content) if row["reference"] == "noisy"]
 
-    means = {(row["std"], row["method"]): float(row["mean"]) for row in rows("table.csv")}
-    pairs = {(row["std"], row["baseline"]): row for row in rows("differences.csv")}
+    means = {(r["structure"], r["std"], r["method"]): float(r["mean"]) for r in rows("table.csv")}
+    pairs = {(r["structure"], r["std"], r["baseline"]): r for r in rows("differences.csv")}
+    several = len({structure for structure, _, _ in means}) > 1
     expected = []
-    for std in dict.fromkeys(std for std, _ in means):
-        cells = [std, *(f"{means[std, m]:.3f}" for m in ("CE(0)", "SD(0)", "CE(*)", "sup D"))]
+    for place in dict.fromkeys(key[:2] for key in means):
+        structure, std = place
+        cells = [structure.replace("_", " "), std] if several else [std]
+        cells += [f"{means[*place, m]:.3f}" for m in ("CE(0)", "SD(0)", "CE(*)", "sup D")]
         for baseline in ("CE(0)", "SD(0)"):
-            mean, low, high = (float(pairs[std, baseline][k]) for k in ("mean", "low", "high"))
+            mean, low, high = (float(pairs[*place, baseline][k]) for k in ("mean", "low", "high"))
             cells.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−"))
         expected.append(f"| {' | '.join(cells)} |")
-    shown = documents.read(documents.ROOT / name).splitlines()
-    assert len(expected) == 5
+    shown = documents.read(documents.ROOT / page).splitlines()
+    assert len(expected) == places
     assert [line for line in expected if line not in shown] == []
