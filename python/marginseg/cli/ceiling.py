@@ -87,7 +87,7 @@ def ceiling(
         Preset,
         typer.Option(
             help="Settings that the other options change, as of `marginseg study`. quick: --std 0 "
-            "0.06, patches of 24x24x24. paper: --std 0 0.02 0.04 0.06, patches of 64x64x64, "
+            "0.06, patches of 24x24x24. paper: --std 0 0.01 0.02 0.03, patches of 64x64x64, "
             "TotalSegmentator's at 3 mm."
         ),
     ] = Preset.quick,

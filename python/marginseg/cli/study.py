@@ -78,7 +78,7 @@ def study(
         typer.Option(
             help="Settings that the other options change. quick: 72 phantoms of 24x24x24, --std 0 "
             "0.06, 2 folds, a U-Net of 8-16-32 features, 8 epochs: 24 trainings, minutes on two "
-            "cores. paper: 400 phantoms of 64x64x64, --std 0 0.02 0.04 0.06, 5 folds, "
+            "cores. paper: 400 phantoms of 64x64x64, --std 0 0.01 0.02 0.03, 5 folds, "
             "16-32-64-128-256 features, 100 epochs: 120 trainings, days without a GPU."
         ),
     ] = Preset.quick,
