@@ -141,6 +141,14 @@ def test_a_class_without_mass_is_given_nothing(device):
     assert (float(nothing.value), float(nothing.bound)) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 0, 4), (0, 3, 5, 4), (3, 0, 4)])
+def test_no_voxels_and_no_cases(device, shape):
+    found = optimal_labels(torch.zeros(shape, device=device), spatial_dims=2)
+    assert found.labels.shape == (*shape[:-3], *shape[-2:])
+    assert found.value.shape == found.bound.shape == shape[:-3]
+    assert (found.value == 1.0).all()
+
+
 def test_a_second_climb_ends_higher_on_some_maps(monkeypatch):
     """The classes' own cuts are not always the best beginning."""
     maps = torch.cat([softmax_maps(seed, 1, 8, (6, 6)) for seed in range(200)])

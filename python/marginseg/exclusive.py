@@ -86,7 +86,8 @@ def optimal_labels(
     batch, spatial = probabilities.shape[: split - 1], probabilities.shape[split:]
     # The results have no derivative, in silence; but who asks torch.func for one would get zeros.
     values = probabilities if transformed() else probabilities.detach()
-    maps = values.reshape(-1, probabilities.shape[split - 1], math.prod(spatial))
+    channels = probabilities.shape[split - 1]
+    maps = values.reshape(math.prod(batch), channels, math.prod(spatial))
     climber = _Climber(maps, background)
     labels, value = climber.best()
     return OptimalLabels(
