@@ -138,9 +138,9 @@ def _loaded(kind: str) -> Core:
         kernels = importlib.import_module("marginseg._cuda")
     except ModuleNotFoundError as error:
         raise RuntimeError(
-            "this marginseg was built without CUDA kernels: install CUDA's compiler nvcc, then "
-            "`pip install --no-binary marginseg --force-reinstall --no-deps marginseg "
-            "-C cmake.define.MARGINSEG_CUDA=ON`"
+            "this marginseg was built without CUDA kernels: install CUDA's compiler nvcc, then, "
+            "where its sources are, "
+            "`pip install --force-reinstall --no-deps -C cmake.define.MARGINSEG_CUDA=ON .`"
         ) from error
     cores[kind] = Core(kernels, on_stream, half=True)
     return cores[kind]
