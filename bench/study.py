@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from bench import machine, record
+from bench.commands import COMMAND
 from bench.process import run
 from bench.timing import duration
 from marginseg.files.atomic import write_text
 from marginseg.training.train import computing_dtype
-
-COMMAND = "from marginseg_command import main; main()"
 
 #: Seconds that the quick study may take on two cores: a first look is worth so much patience.
 TARGETS = {"bfloat16": 180.0, "float32": 300.0}
