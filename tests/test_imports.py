@@ -15,17 +15,30 @@ PACKAGE = Path(__file__).resolve().parents[1] / "python" / "marginseg"
 FLOORS = (
     {"cli"},
     {"report"},
-    {"study"},
+    {"study", "evaluation"},
     {"__init__"},
-    {"noise", "threshold", "exclusive", "training", "data"},
+    {"integrations"},
+    {"rule"},
+    {"noise", "threshold", "exclusive", "calibration", "training", "data"},
     {"ops", "losses", "metrics", "files"},
-    {"numbers"},
+    {"numbers", "classes"},
     {"_cpu", "_cuda"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 #: What stands at the package's root beside the rooms.
-HALL = {"__init__", "noise", "threshold", "exclusive", "losses", "metrics", "numbers"}
+HALL = {
+    "__init__",
+    "calibration",
+    "classes",
+    "exclusive",
+    "losses",
+    "metrics",
+    "noise",
+    "numbers",
+    "rule",
+    "threshold",
+}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
