@@ -21,7 +21,7 @@ FLOORS = (
     {"rule"},
     {"noise", "threshold", "exclusive", "calibration", "training", "data"},
     {"ops", "losses", "metrics", "files"},
-    {"numbers", "classes"},
+    {"numbers", "classes", "intervals"},
     {"_cpu", "_cuda"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -32,6 +32,7 @@ HALL = {
     "calibration",
     "classes",
     "exclusive",
+    "intervals",
     "losses",
     "metrics",
     "noise",
