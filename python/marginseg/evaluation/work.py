@@ -1,0 +1,149 @@
+"""What is done with one case: each rule is tried, and what the others need of it is summed up."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from marginseg.calibration import CalibrationTable, calibration_table
+from marginseg.classes import Classes
+from marginseg.evaluation.candidates import BY_NAME, CEILING, PRESENT, Candidate
+from marginseg.evaluation.case import Case, Settings
+from marginseg.evaluation.scores import Score, Stacked, Target
+from marginseg.evaluation.thresholds import EDGES, OverlapCurves, overlap_curves
+from marginseg.flat_map import FlatMap
+from marginseg.rule import Decided, Rule
+
+
+class Reading(NamedTuple):
+    """What the first reading of a case leaves.
+
+    Attributes:
+        name: The case's.
+        scores: Of the rules that need no other case.
+        table: What calibration and thresholds need.
+        curves: The overlap of every threshold.
+        own: Whether there was an own segmentation.
+        unlike: In how many voxels it is not what argmax or ½ gives.
+
+    """
+
+    name: str
+    scores: list[Score]
+    table: CalibrationTable
+    curves: OverlapCurves
+    own: bool
+    unlike: int
+
+
+class Work:
+    """What is done with one case."""
+
+    def __init__(self, classes: Classes, settings: Settings) -> None:
+        self.classes = classes
+        self.settings = settings
+
+    def rule(self, candidate: Candidate, **fitted: Any) -> Rule:
+        """Return a candidate's rule."""
+        assert candidate.decision is not None
+        return Rule(
+            self.classes,
+            candidate.decision,
+            beta=self.settings.beta,
+            min_probability=self.settings.min_probability,
+            smallest_component=self.settings.smallest_component,
+            at_half=self.settings.at_half,
+            **fitted,
+        )
+
+    def read(self, case: Case) -> Reading:
+        """Try the rules that need no other case, and sum up what the others need of this one."""
+        flat, target, own = self._open(case)
+        present = Rule(self.classes, "half").decide(flat)
+        scores: list[Score] = []
+        unlike = 0
+        if own is None:
+            scores += _scores(target, PRESENT, present)
+        else:
+            for place in range(len(self.classes.names)):
+                unlike = max(unlike, int((present.mask(place) != own.mask(place)).sum()))
+            scores += target.scores(PRESENT.name, own)
+        optimal = BY_NAME["optimal"]
+        if optimal.name in self.settings.candidates:
+            scores += _scores(target, optimal, self.rule(optimal).decide(flat))
+        rows = list(self.classes.channels)
+        table = calibration_table(flat.values[rows], target.masks, target.labelled)
+        curves = overlap_curves(table, beta=self.settings.beta, empty=self.settings.empty)
+        scores += _ceiling(case.name, self.classes, curves)
+        return Reading(case.name, scores, table, curves, own is not None, unlike)
+
+    def try_rules(self, case: Case, rules: dict[str, Rule]) -> list[Score]:
+        """Return the scores of rules that were fitted on other cases."""
+        flat, target, _ = self._open(case)
+        scores: list[Score] = []
+        for name, rule in rules.items():
+            scores += _scores(target, BY_NAME[name], rule.decide(flat))
+        return scores
+
+    def _open(self, case: Case) -> tuple[FlatMap, Target, Stacked | None]:
+        probabilities, label, own = case.probabilities(), case.label(), case.segmentation()
+        for name, array in (("label", label), ("segmentation", own)):
+            if array is not None and array.shape != probabilities.shape[1:]:
+                raise ValueError(
+                    f"{case.name}: expected a {name} of the map's shape "
+                    f"{probabilities.shape[1:]}, got {array.shape}"
+                )
+        try:
+            flat = FlatMap.of(probabilities, self.classes.channel_count)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{case.name}: {error}") from error
+        labelled = self.classes.labelled(flat.flat(label))
+        spacing = flat.ordered(case.spacing or (1.0,) * label.ndim)
+        target = Target(
+            case.name,
+            self.classes.names,
+            self._masks(flat.flat(label)),
+            None if labelled is None else torch.from_numpy(labelled),
+            flat.spatial,
+            spacing if self.settings.surface else None,
+            self.settings.beta,
+            self.settings.empty,
+        )
+        return flat, target, None if own is None else Stacked(self._masks(flat.flat(own)))
+
+    def _masks(self, flat: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(self.classes.targets(flat))
+
+
+def _scores(target: Target, candidate: Candidate, decided: Decided) -> list[Score]:
+    return target.scores(
+        candidate.name, decided, promised=decided.expected, thresholds=decided.thresholds
+    )
+
+
+def _ceiling(case: str, classes: Classes, curves: OverlapCurves) -> list[Score]:
+    """Return what the best threshold of the case reaches, which nobody can know."""
+    scores = []
+    for place, structure in enumerate(classes.names):
+        overlap = curves.overlap[place]
+        # The bins of 0 would cut nothing away.
+        possible = np.where(EDGES > 0, np.nan_to_num(overlap, nan=-1.0), -2.0)
+        best = int(possible.argmax())
+        known = possible[best] >= 0
+        scores.append(
+            Score(
+                case,
+                structure,
+                CEILING.name,
+                float(overlap[best]) if known else math.nan,
+                math.nan,
+                float(EDGES[best]) if known else math.nan,
+                int(curves.volume[place, best]),
+                int(curves.label_volume[place]),
+            )
+        )
+    return scores
