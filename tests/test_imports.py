@@ -29,7 +29,6 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What stands at the package's root beside the rooms.
 HALL = {
     "__init__",
-    "calibration",
     "classes",
     "exclusive",
     "flat_map",
