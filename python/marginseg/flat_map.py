@@ -76,10 +76,10 @@ class FlatMap:
         flat = values.reshape(len(values), -1)
         return cls(flat, tuple(values.shape[1:]), isinstance(probabilities, Tensor), is_reversed)
 
-    def flat(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array (*spatial) beside the map, such as its label, as (voxels,)."""
-        flat: NDArray[Any] = (array.T if self.is_reversed else array).reshape(-1)
-        return flat
+    def beside(self, arrays: NDArray[Any]) -> Tensor:
+        """Return arrays beside the map, such as masks (n, *spatial), as (n, voxels)."""
+        ordered = _reversed(arrays) if self.is_reversed else arrays
+        return torch.from_numpy(np.ascontiguousarray(ordered)).reshape(len(arrays), -1)
 
     def ordered(self, sizes: Sequence[float]) -> tuple[float, ...]:
         """Return what each axis has, such as its spacing, in memory's order."""

@@ -61,6 +61,12 @@ class Decided(NamedTuple):
         assert self.numbers is not None
         return self.numbers == place + 1
 
+    def masks(self) -> Tensor:
+        """Return the masks of all classes, (classes, voxels)."""
+        if self.stacked is not None:
+            return self.stacked
+        return torch.stack([self.mask(place) for place in range(len(self.thresholds))])
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -171,11 +177,7 @@ class Rule:
 
         """
         flat = FlatMap.of(probabilities, self.classes.channel_count)
-        decided = self.decide(flat)
-        stacked = decided.stacked
-        if stacked is None:
-            stacked = torch.stack([decided.mask(n) for n in range(len(self.classes.names))])
-        masks: Map = flat.restored(stacked)
+        masks: Map = flat.restored(self.decide(flat).masks())
         return masks
 
     def labels(self, probabilities: Map) -> Map:

@@ -24,7 +24,13 @@ from marginseg.calibration.calibration import METHODS, Calibration
 from marginseg.calibration.fitting import fit
 from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Knots, LogitLine, Mapping
-from marginseg.calibration.table import BINS, CalibrationTable, calibration_table
+from marginseg.calibration.table import (
+    BINS,
+    CalibrationTable,
+    calibration_table,
+    lower_edges,
+    total,
+)
 
 __all__ = [
     "BINS",
@@ -38,4 +44,6 @@ __all__ = [
     "Mapping",
     "calibration_table",
     "fit",
+    "lower_edges",
+    "total",
 ]

@@ -328,3 +328,20 @@ def _edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 _EDGES = _edges()
+
+
+def lower_edges() -> NDArray[np.float64]:
+    """Return of each bin the threshold t for which {p >= t} are its voxels and those above it.
+
+    Above ½ a bin does not hold its lower end: there t is the next float32. The first one is 0.
+
+    Example:
+        >>> edges = lower_edges()
+        >>> float(edges[0]), float(edges[-1]), bool((np.diff(edges) >= 0).all())
+        (0.0, 1.0, True)
+
+    """
+    edges = _EDGES[0].astype(np.float32)
+    inside = slice(_HALF + 1, -1)
+    edges[inside] = np.nextafter(edges[inside], np.float32(2.0))
+    return edges.astype(np.float64)

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from marginseg.classes import Classes
 from marginseg.evaluation.candidates import CANDIDATES
 from marginseg.evaluation.scores import Empty
+
+
+class Label(NamedTuple):
+    """What a case is compared with.
+
+    Attributes:
+        masks: Where each class is, (classes, *spatial), bool.
+        labelled: Which voxels somebody labelled, (*spatial), bool; None stands for all.
+
+    """
+
+    masks: NDArray[np.bool_]
+    labelled: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, label: NDArray[Any], classes: Classes) -> Label:
+        """Take a label map (*spatial) apart."""
+        return cls(classes.targets(label), classes.labelled(label))
 
 
 @dataclass(frozen=True)
@@ -19,7 +39,7 @@ class Case:
     Attributes:
         name: Different from all others'.
         probabilities: Returns the map, (K, *spatial), floating.
-        label: Returns the label map, (*spatial), integers.
+        label: Returns the label.
         segmentation: Returns the network's own label map, or None where there is none.
         spacing: The voxels' size along each axis in mm; None where it is not known.
 
@@ -27,7 +47,7 @@ class Case:
 
     name: str
     probabilities: Callable[[], NDArray[Any]]
-    label: Callable[[], NDArray[Any]]
+    label: Callable[[], Label]
     segmentation: Callable[[], NDArray[Any] | None] = lambda: None
     spacing: tuple[float, ...] | None = None
 

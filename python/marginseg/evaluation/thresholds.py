@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marginseg.calibration import CalibrationTable
+from marginseg.calibration import CalibrationTable, lower_edges
 from marginseg.evaluation.scores import Empty
 
 #: The thresholds that are tried: {p >= edge} are the voxels of a table's bin and of those above. A

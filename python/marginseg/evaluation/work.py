@@ -6,7 +6,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from marginseg.calibration import CalibrationTable, calibration_table
@@ -91,32 +90,36 @@ class Work:
 
     def _open(self, case: Case) -> tuple[FlatMap, Target, Stacked | None]:
         probabilities, label, own = case.probabilities(), case.label(), case.segmentation()
-        for name, array in (("label", label), ("segmentation", own)):
-            if array is not None and array.shape != probabilities.shape[1:]:
-                raise ValueError(
-                    f"{case.name}: expected a {name} of the map's shape "
-                    f"{probabilities.shape[1:]}, got {array.shape}"
-                )
+        spatial = probabilities.shape[1:]
+        _check_shape(case, "masks of the label", label.masks, (len(self.classes.names), *spatial))
+        _check_shape(case, "labelled voxels", label.labelled, spatial)
+        _check_shape(case, "a segmentation", own, spatial)
         try:
             flat = FlatMap.of(probabilities, self.classes.channel_count)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{case.name}: {error}") from error
-        labelled = self.classes.labelled(flat.flat(label))
-        spacing = flat.ordered(case.spacing or (1.0,) * label.ndim)
         target = Target(
             case.name,
             self.classes.names,
-            self._masks(flat.flat(label)),
-            None if labelled is None else torch.from_numpy(labelled),
+            flat.beside(label.masks),
+            None if label.labelled is None else flat.beside(label.labelled[None])[0],
             flat.spatial,
-            spacing if self.settings.surface else None,
+            flat.ordered(case.spacing or (1.0,) * len(spatial)) if self.settings.surface else None,
             self.settings.beta,
             self.settings.empty,
         )
-        return flat, target, None if own is None else Stacked(self._masks(flat.flat(own)))
+        if own is None:
+            return flat, target, None
+        return flat, target, Stacked(flat.beside(self.classes.targets(own)))
 
-    def _masks(self, flat: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(self.classes.targets(flat))
+
+def _check_shape(
+    case: Case, what: str, array: NDArray[Any] | None, expected: tuple[int, ...]
+) -> None:
+    if array is not None and array.shape != expected:
+        raise ValueError(
+            f"{case.name}: expected {what} of shape {expected}, like its map, got {array.shape}"
+        )
 
 
 def _scores(target: Target, candidate: Candidate, decided: Decided) -> list[Score]:

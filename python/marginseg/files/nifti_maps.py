@@ -148,6 +148,33 @@ def open_nifti_maps(
     return Predictions(classes, list(cases), f"NIfTI, {kind}, {how}")
 
 
+def open_nifti_map(path: Path) -> PredictedCase:
+    """Open one map in a NIfTI file: 3-D for one class, or 4-D with a channel a class.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is no map; the message names it.
+
+    """
+    opened = open_probabilities(path)
+    return _Files(_stem(path), path, (opened.volume,), None, None).case()
+
+
+def classes_of_map(case: PredictedCase, names: Sequence[str] | None, exclusive: bool) -> Classes:
+    """Return what the channels of a map stand for, beside which nothing says it.
+
+    Classes that may overlap and have no names are numbered from 0, as their channels are.
+
+    Raises:
+        ValueError: It has another number of channels.
+
+    """
+    called = None if names is None else list(names)
+    if called is None and not exclusive:
+        called = [str(channel) for channel in range(case.channels)]
+    return _classes(case, called, None, exclusive, None)
+
+
 def _known(folder: Path, dataset: Path | None) -> LabelNames | None:
     if dataset is not None:
         inside = [dataset / name for name in NAMES if (dataset / name).is_file()]
@@ -277,7 +304,7 @@ def _exclusive(
 
 
 def _classes(
-    case: NiftiCase,
+    case: PredictedCase,
     called: list[str] | None,
     known: LabelNames | None,
     exclusive: bool,

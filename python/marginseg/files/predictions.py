@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from marginseg.classes import Classes
 from marginseg.files.case_labels import CaseLabel, open_labels
-from marginseg.files.nifti_maps import open_nifti_maps
+from marginseg.files.nifti_maps import classes_of_map, open_nifti_map, open_nifti_maps
 from marginseg.files.nnunet import is_nnunet, open_nnunet
 from marginseg.files.predicted_case import PredictedCase, Predictions
 
-__all__ = ["CaseLabel", "PredictedCase", "Predictions", "open_labels", "open_predictions"]
+__all__ = [
+    "CaseLabel",
+    "PredictedCase",
+    "Predictions",
+    "classes_of",
+    "open_labels",
+    "open_predictions",
+    "open_predictions_of",
+]
 
 
 def open_predictions(
@@ -59,3 +69,84 @@ def open_predictions(
             )
         return open_nnunet(folder, dataset)
     return open_nifti_maps(folder, dataset, names, exclusive)
+
+
+def open_predictions_of(paths: Sequence[Path], classes: Classes) -> list[PredictedCase]:
+    """Open maps of classes that are known, as a rule knows them.
+
+    Args:
+        paths: A folder, as for :func:`open_predictions`; or NIfTI files, 4-D with a channel a
+            class, or 3-D for one.
+        classes: What their channels stand for.
+
+    Raises:
+        OSError: A file or folder is missing or cannot be read.
+        ValueError: There are no maps, or they are of other classes; the message names the file.
+
+    """
+    cases: list[PredictedCase] = []
+    for path in paths:
+        if path.is_dir() and is_nnunet(path):
+            opened = open_nnunet(path)
+            if _told(opened.classes) != _told(classes):
+                raise ValueError(
+                    f"{path}: expected maps of {_named(classes)}, got {_named(opened.classes)}"
+                )
+            cases += opened.cases
+        elif path.is_dir():
+            cases += open_nifti_maps(path, None, classes.names, classes.exclusive).cases
+        else:
+            cases.append(open_nifti_map(path))
+    for case in cases:
+        if case.channels < classes.channel_count:
+            raise ValueError(
+                f"{case.source}: expected {classes.channel_count} channels, for "
+                f"{_named(classes)}, got {case.channels}"
+            )
+    return cases
+
+
+def classes_of(
+    path: Path,
+    *,
+    names: Sequence[str] | None = None,
+    exclusive: bool | None = None,
+    painted: Sequence[int] | None = None,
+) -> Classes:
+    """Return what the channels of maps stand for that nobody has a rule for.
+
+    Args:
+        path: A folder, as for :func:`open_predictions`, or a NIfTI file.
+        names: The classes, in the order of the channels, without the background. The default is
+            what stands beside the maps; and numbers, from 0 in the order of the channels where
+            classes may overlap.
+        exclusive: Whether they exclude each other.
+        painted: The values of a label map, of classes that may overlap; without, they have none.
+
+    Raises:
+        OSError: A file or folder is missing or cannot be read.
+        ValueError: The maps do not have so many channels; or ``painted`` is given for classes that
+            exclude each other, or not one for each.
+
+    """
+    if path.is_dir():
+        classes = open_predictions(path, names=names, exclusive=exclusive).classes
+    else:
+        classes = classes_of_map(open_nifti_map(path), names, bool(exclusive))
+    if classes.exclusive:
+        if painted is not None:
+            raise ValueError("paint: expected with classes that may overlap alone")
+        return classes
+    if painted is None and (is_nnunet(path) or names is not None):
+        return classes
+    return replace(classes, painted=None if painted is None else tuple(painted))
+
+
+def _told(classes: Classes) -> Classes:
+    """Return the classes without what says nothing of the channels."""
+    return replace(classes, ignored=None)
+
+
+def _named(classes: Classes) -> str:
+    kind = "classes that exclude each other" if classes.exclusive else "classes that may overlap"
+    return f"{', '.join(classes.names)} ({kind})"
