@@ -60,6 +60,9 @@ class Classes:
             raise ValueError(f"classes: expected increasing channels, got {self.channels}")
         if not all(self.values):
             raise ValueError("classes: expected a value for each name")
+        known = [value for values in self.values for value in values] + list(self.painted or ())
+        if not all(0 <= value < 2**31 for value in known):
+            raise ValueError(f"classes: expected label values from 0 to 2^31 - 1, got {known}")
         if self.background is not None and (not self.exclusive or self.background in self.channels):
             raise ValueError("classes: expected a background only beside classes that exclude it")
         if self.painted is not None and len(self.painted) != count:

@@ -130,8 +130,10 @@ class Rule:
             raise ValueError(f"beta: expected a finite number > 0, got {self.beta}")
         if not 0.0 <= self.min_probability <= 1.0:
             raise ValueError(f"min_probability: expected 0 to 1, got {self.min_probability}")
-        if self.smallest_component < 0:
-            raise ValueError(f"smallest_component: expected >= 0, got {self.smallest_component}")
+        if not 0 <= self.smallest_component < 2**63:
+            raise ValueError(
+                f"smallest_component: expected 0 to 2^63 - 1, got {self.smallest_component}"
+            )
         unknown = [name for name in self.at_half if name not in self.classes.names]
         if unknown:
             known = ", ".join(self.classes.names)
