@@ -186,7 +186,10 @@ def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
             for path in (each.volume.path,)
         ]
         kind = "a channel a class" if found[0].channels > 1 else "one file a case"
-        return found, kind + (f", {len(labels)} files of integers left out" if labels else "")
+        if labels:
+            left_out = "one file" if len(labels) == 1 else f"{len(labels)} files"
+            kind += f", {left_out} of integers left out"
+        return found, kind
     if labels:
         raise ValueError(
             f"{labels[0].path}: expected probabilities, of a floating type or scaled by the header,"
@@ -310,7 +313,9 @@ def _classes(
         )
     behind = count - len(called)
     if files is not None and [*files][behind:] != called:
-        raise ValueError(f"{case.source}: expected maps of {called}, got {list(files)}")
+        raise ValueError(
+            f"{case.source}: expected maps of {', '.join(called):.200}, got {', '.join(files):.200}"
+        )
     values = (
         {name: known.values[name] for name in called}
         if known
