@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from nibabel import orientations as untyped_orientations
 from numpy.typing import NDArray
 
 from marginseg.classes import Classes
 from marginseg.files.labels import read_label
 from marginseg.files.nifti import SUFFIXES
 from marginseg.files.predicted_case import PredictedCase, Predictions
+
+orientations: Any = untyped_orientations
 
 #: What nnU-Net's images have at the end of their names, and labels have not.
 FIRST_CHANNEL: Final = "_0000"
@@ -27,6 +30,7 @@ class CaseLabel:
         name: The case's name.
         paths: The label map; or a file for each class, whose voxels are the class where not 0.
         shape: The shape that it has to have: that of the case's map.
+        affine: Of the map.
         classes: The classes of the predictions.
 
     """
@@ -34,6 +38,7 @@ class CaseLabel:
     name: str
     paths: tuple[Path, ...]
     shape: tuple[int, ...]
+    affine: NDArray[np.float64]
     classes: Classes
 
     def targets(self) -> NDArray[np.bool_]:
@@ -41,8 +46,8 @@ class CaseLabel:
 
         Raises:
             OSError: A file cannot be read.
-            ValueError: A file is damaged, has another shape than the map, or values that are no
-                label of any class.
+            ValueError: A file is damaged, has another shape or orientation than the map, or
+                values that are no label of any class.
 
         """
         return self.read()[0]
@@ -84,6 +89,12 @@ class CaseLabel:
             raise ValueError(
                 f"{path}: expected the shape of the map of {self.name}, {self.shape}, got "
                 f"{found.file.shape}"
+            )
+        oriented, map_oriented = _oriented(found.file.affine), _oriented(self.affine)
+        if len(wanted) == 3 and oriented != map_oriented:
+            raise ValueError(
+                f"{path}: expected the orientation of the map of {self.name}, {map_oriented}, got "
+                f"{oriented}"
             )
         return found.data.reshape(self.shape, order="F")
 
@@ -136,7 +147,9 @@ def open_labels(folder: Path, predictions: Predictions) -> dict[str, CaseLabel]:
             raise ValueError(
                 f"{folder / case.name}.nii.gz: expected a label of each case, got none"
             )
-        labels[case.name] = CaseLabel(case.name, paths, case.shape, predictions.classes)
+        labels[case.name] = CaseLabel(
+            case.name, paths, case.shape, case.geometry.affine, predictions.classes
+        )
     return labels
 
 
@@ -180,6 +193,11 @@ def _common_ends(cases: Sequence[PredictedCase]) -> list[str]:
         and all(case.name.endswith(end) for case in cases)
         and len(cases[0].name) > len(end)
     ]
+
+
+def _oriented(affine: NDArray[np.float64]) -> str:
+    """Return where the axes lead, such as LPS: to the left, to posterior and to superior."""
+    return "".join(axis or "?" for axis in orientations.aff2axcodes(affine))
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

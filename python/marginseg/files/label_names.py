@@ -26,7 +26,6 @@ class LabelNames:
         regions: Whether a class is made of several label values, as nnU-Net tells it.
         order: The value that each class is painted with, where the file says so.
         ignored: The label value of voxels that nobody labelled.
-        file_ending: Of label maps, where the file says so.
 
     """
 
@@ -35,7 +34,6 @@ class LabelNames:
     regions: bool
     order: tuple[int, ...] | None
     ignored: int | None
-    file_ending: str | None
 
     def nnunet_classes(self) -> Classes:
         """Return what the channels of nnU-Net's maps stand for.
@@ -48,11 +46,10 @@ class LabelNames:
 
         """
         if self.regions:
-            if self.order is None or len(self.order) != len(self.values):
-                got = "none" if self.order is None else f"{len(self.order)} values"
+            if self.order is None:
                 raise ValueError(
-                    f"{self.path}: expected regions_class_order with a value for each of the "
-                    f"{len(self.values)} regions, got {got}"
+                    f"{self.path}: expected regions_class_order beside labels that are regions, "
+                    "got none"
                 )
             return Classes.regions(self.values, painted=self.order, ignored=self.ignored)
         named: dict[int, str] = {}
@@ -98,6 +95,8 @@ def read_label_names(path: Path) -> LabelNames:
             f"{path}: expected 'labels' with a value for each name, got {labels!r:.80}"
         )
     if all(_digits(key) and isinstance(value, str) for key, value in labels.items()):
+        if len(set(labels.values())) < len(labels):
+            raise ValueError(f"{path}: expected labels whose names differ, got {labels!r:.80}")
         labels = {name: int(key) for key, name in labels.items()}
     values: dict[str, tuple[int, ...]] = {}
     regions, ignored = False, None
@@ -120,9 +119,12 @@ def read_label_names(path: Path) -> LabelNames:
         if not isinstance(order, list):
             raise ValueError(f"{path}: expected a list, regions_class_order, got {order!r:.80}")
         order = tuple(_label(number, "regions_class_order", path) for number in order)
-    ending = content.get("file_ending")
-    ending = ending if isinstance(ending, str) else None
-    return LabelNames(path, values, regions, order, ignored, ending)
+        if regions and len(order) != len(values):
+            raise ValueError(
+                f"{path}: expected regions_class_order with a value for each of {len(values)} "
+                f"regions, got {len(order)}"
+            )
+    return LabelNames(path, values, regions, order, ignored)
 
 
 def _digits(text: str) -> bool:

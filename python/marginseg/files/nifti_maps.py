@@ -18,8 +18,8 @@ from marginseg.classes import Classes
 from marginseg.files.label_names import BACKGROUND, LabelNames, read_label_names
 from marginseg.files.labels import read_label
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
-from marginseg.files.predicted_case import PredictedCase, Predictions
-from marginseg.files.probabilities import open_probabilities
+from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
+from marginseg.files.probabilities import ProbabilityFile, open_probabilities
 
 #: Where the classes of a folder may be named.
 NAMES: Final = ("classes.json", "dataset.json")
@@ -36,24 +36,25 @@ class NiftiCase(PredictedCase):
     """A case in NIfTI files.
 
     Attributes:
-        volumes: The file of the map, or one for each channel.
+        files: The file of the map, or one for each channel.
         own: The network's own segmentation, if it is there.
 
     """
 
-    volumes: tuple[VolumeFile, ...]
+    files: tuple[ProbabilityFile, ...]
     own: Path | None
 
     def probabilities(self) -> NDArray[Any]:
         """Return a view of what was read: Fortran's order, channels last in memory."""
-        dtype = np.result_type(*(_float_dtype(volume) for volume in self.volumes))
-        if len(self.volumes) == 1:
-            whole = self.volumes[0].read(dtype=dtype)
+        dtype = np.result_type(*(file.dtype for file in self.files))
+        if len(self.files) == 1:
+            whole = self.files[0].volume.read(dtype=dtype)
             stored = whole.reshape((*self.shape, self.channels), order="F")
         else:
             stored = np.empty((*self.shape, self.channels), dtype, order="F")
-            for channel, volume in enumerate(self.volumes):
-                stored[..., channel] = volume.read(dtype=dtype).reshape(self.shape, order="F")
+            for channel, file in enumerate(self.files):
+                values = file.volume.read(dtype=dtype)
+                stored[..., channel] = values.reshape(self.shape, order="F")
         return np.moveaxis(stored, -1, 0)
 
     def segmentation(self) -> NDArray[Any] | None:
@@ -76,30 +77,25 @@ class _Files:
 
     name: str
     source: Path
-    volumes: tuple[VolumeFile, ...]
+    maps: tuple[ProbabilityFile, ...]
     own: Path | None
     classes: tuple[str, ...] | None  # of a file per class
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.volumes[0].shape[:3]
-
-    @property
     def channels(self) -> int:
-        first = self.volumes[0]
-        return len(self.volumes) if self.classes else int(np.prod(first.shape[3:], dtype=int))
+        return len(self.maps) if self.classes else self.maps[0].channels
 
     def case(self) -> NiftiCase:
-        geometry = self.volumes[0]
+        geometry = self.maps[0].volume
+        shape = geometry.shape[:3]
+        for other in self.maps[1:]:
+            if other.volume.shape[:3] != shape:
+                raise ValueError(
+                    f"{other.volume.path}: expected the shape of {geometry.path.name}, {shape}, "
+                    f"got {other.volume.shape}"
+                )
         return NiftiCase(
-            self.name,
-            self.source,
-            None,
-            self.channels,
-            self.shape,
-            geometry,
-            self.volumes,
-            self.own,
+            self.name, self.source, None, self.channels, shape, geometry, self.maps, self.own
         )
 
 
@@ -126,7 +122,7 @@ def open_nifti_maps(
 
     """
     known = None if names is not None else _known(folder, dataset)
-    called = list(names) if names is not None else list(known.values) if known else None
+    called = _called(names, known)
     found, kind = _find(folder, called)
     first = found[0]
     for files in found[1:]:
@@ -141,6 +137,7 @@ def open_nifti_maps(
     if first.classes and not called:
         called = [name for name in first.classes if name != BACKGROUND]
     cases = [files.case() for files in found]
+    check_names(cases)
     sums, how = _exclusive(cases[0], known, exclusive)
     classes = _classes(cases[0], called, known, sums, first.classes)
     if cases[0].channels == 1:
@@ -185,10 +182,22 @@ def _known(folder: Path, dataset: Path | None) -> LabelNames | None:
     return None
 
 
+def _called(names: Sequence[str] | None, known: LabelNames | None) -> list[str] | None:
+    """Return the foreground's names in the order of their channels; None where they have none."""
+    if names is not None:
+        return [name for name in names if name != BACKGROUND]
+    if known is None:
+        return None
+    if known.regions:
+        return list(known.values)
+    # The channels of labels are in the order of their values, whatever the order in the file.
+    return sorted(known.values, key=lambda name: known.values[name])
+
+
 def _said(files: _Files) -> str:
     if files.classes:
         return f"maps of {', '.join(files.classes):.200}"
-    return f"{files.channels} channels"
+    return f"{files.channels} channels" if files.channels > 1 else "one channel"
 
 
 def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
@@ -198,10 +207,16 @@ def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
         together = _by_class(maps, names) if names and len(names) > 1 else None
         if together:
             return together, "one file a class"
-        found = [_Files(_stem(v.path), v.path, (v,), None, None) for v in maps]
-        _check_axes(found)
+        found = [
+            _Files(_stem(path), path, (each,), None, None)
+            for each in maps
+            for path in (each.volume.path,)
+        ]
         kind = "a channel a class" if found[0].channels > 1 else "one file a case"
-        return found, kind + (f", {len(labels)} files of integers left out" if labels else "")
+        if labels:
+            left_out = "one file" if len(labels) == 1 else f"{len(labels)} files"
+            kind += f", {left_out} of integers left out"
+        return found, kind
     if labels:
         raise ValueError(
             f"{labels[0].path}: expected probabilities, of a floating type or scaled by the header,"
@@ -211,41 +226,37 @@ def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
     found = [_of_folder(path, names) for path in inside]
     if not found:
         raise ValueError(f"{folder}: expected probability maps (.nii.gz, .nii, .npz), got none")
-    _check_axes(found)
     return found, "a folder a case, " + (
         "one file a class" if found[0].classes else "a channel a class"
     )
 
 
-def _check_axes(found: list[_Files]) -> None:
-    for files in found:
-        for volume in files.volumes:
-            open_probabilities(volume.path)
-        shapes = {volume.shape[:3] for volume in files.volumes}
-        if len(shapes) > 1:
-            raise ValueError(f"{files.source}: expected one shape, got {sorted(shapes)}")
-
-
 def _of_folder(folder: Path, names: list[str] | None) -> _Files:
     """Return the case of a folder: its one 4-D map or only file, or a file for each class."""
     maps, labels = _sorted_out(folder)
-    several = [volume for volume in maps if np.prod(volume.shape[3:], dtype=int) > 1]
-    single = [volume for volume in maps if volume not in several]
+    several = [each for each in maps if each.channels > 1]
+    single = [each for each in maps if each.channels == 1]
     own = labels[0].path if len(labels) == 1 else None
     if len(several) == 1:
         # MONAI stores segmentations as floats too.
         if own is None and len(single) == 1:
-            own = single[0].path
-        return _Files(folder.name, several[0].path, (several[0],), own, None)
+            own = single[0].volume.path
+        return _Files(folder.name, several[0].volume.path, (several[0],), own, None)
     if several or not single:
         got = f"{len(several)} such maps" if several else "none"
         raise ValueError(
             f"{folder}: expected one map with a channel a class, or a map for each class, got {got}"
         )
     if len(single) == 1 and (names is None or len(names) == 1):
-        return _Files(folder.name, single[0].path, (single[0],), own, None)
+        return _Files(folder.name, single[0].volume.path, (single[0],), own, None)
     begin = f"{folder.name}_"
-    called = {_stem(volume.path).removeprefix(begin): volume for volume in single}
+    stems = [_stem(each.volume.path) for each in single]
+    if names is None and all(stem.startswith(begin) for stem in stems):
+        # MONAI calls a map and a segmentation so, which are no classes.
+        raise ValueError(
+            f"{folder}: expected one map, or names of the classes, got {', '.join(stems):.200}"
+        )
+    called = dict(zip([stem.removeprefix(begin) for stem in stems], single, strict=True))
     order = _order(list(called), names)
     return _Files(folder.name, folder, tuple(called[name] for name in order), own, tuple(order))
 
@@ -258,34 +269,39 @@ def _order(called: list[str], names: list[str] | None) -> list[str]:
     return [name for name in called if name == BACKGROUND] + rest
 
 
-def _by_class(maps: list[VolumeFile], names: list[str]) -> list[_Files] | None:
+def _by_class(maps: list[ProbabilityFile], names: list[str]) -> list[_Files] | None:
     """Return the cases of files CASE_CLASS; None where the files are not called so."""
-    cases: dict[str, dict[str, VolumeFile]] = {}
-    # Of names that end alike the longer one is meant.
-    for volume in maps:
-        stem = _stem(volume.path)
+    cases: dict[str, dict[str, ProbabilityFile]] = {}
+    for each in maps:
+        stem = _stem(each.volume.path)
         fitting = [name for name in [*names, BACKGROUND] if stem.endswith(f"_{name}")]
         if not fitting:
             return None
-        name = max(fitting, key=len)
-        cases.setdefault(stem.removesuffix(f"_{name}"), {})[name] = volume
+        name = max(fitting, key=len)  # of names that end alike the longer one is meant
+        cases.setdefault(stem.removesuffix(f"_{name}"), {})[name] = each
     found = []
     for case, files in cases.items():
-        missing = [name for name in names if name not in files]
-        source = next(iter(files.values())).path
-        if missing:
-            raise ValueError(f"{source}: expected {case}_{missing[0]} beside it, got no such file")
+        source = next(iter(files.values())).volume.path
+        for name in names:
+            if name not in files:
+                path = source.with_name(f"{case}_{name}.nii.gz")
+                raise FileNotFoundError(f"{path}: expected a map of each class, got no such file")
         order = _order(list(files), names)
         found.append(_Files(case, source, tuple(files[name] for name in order), None, tuple(order)))
     return found
 
 
-def _sorted_out(folder: Path) -> tuple[list[VolumeFile], list[VolumeFile]]:
+def _sorted_out(folder: Path) -> tuple[list[ProbabilityFile], list[VolumeFile]]:
     """Return the NIfTI files of a folder that can be probabilities, and those of integers."""
-    paths = [path for path in sorted(folder.iterdir()) if path.name.endswith(SUFFIXES)]
-    volumes = [open_volume(path) for path in paths if _shown(path) and path.is_file()]
-    maps = [v for v in volumes if v.stored.kind == "f" or v.slope is not None]
-    return maps, [volume for volume in volumes if volume not in maps]
+    maps, labels = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(SUFFIXES) and _shown(path) and path.is_file():
+            volume = open_volume(path)
+            if volume.stored.kind == "f" or volume.slope is not None:
+                maps.append(open_probabilities(path))
+            else:
+                labels.append(volume)
+    return maps, labels
 
 
 def _exclusive(
@@ -324,17 +340,19 @@ def _classes(
         )
     behind = count - len(called)
     if files is not None and [*files][behind:] != called:
-        raise ValueError(f"{case.source}: expected maps of {called}, got {list(files)}")
+        raise ValueError(
+            f"{case.source}: expected maps of {', '.join(called):.200}, got {', '.join(files):.200}"
+        )
     values = (
         {name: known.values[name] for name in called}
         if known
         else {name: (number,) for number, name in enumerate(called, 1)}
     )
-    painted: tuple[int, ...] | None = known.order if known else None
-    if painted is None and all(len(value) == 1 for value in values.values()):
+    painted: tuple[int, ...] | None = None
+    if known and known.regions:
+        painted = known.order
+    elif all(len(value) == 1 for value in values.values()):
         painted = tuple(value[0] for value in values.values())
-    if painted is not None and len(painted) != len(called):
-        raise ValueError(f"{case.source}: expected {len(called)} classes, got {len(painted)}")
     return Classes(
         tuple(called),
         tuple(range(behind, count)),
@@ -352,8 +370,3 @@ def _stem(path: Path) -> str:
 
 def _shown(path: Path) -> bool:
     return not path.name.startswith(".")
-
-
-def _float_dtype(volume: VolumeFile) -> np.dtype[Any]:
-    stored = volume.stored
-    return np.dtype(np.float64 if (stored.kind, stored.itemsize) == ("f", 8) else np.float32)

@@ -22,7 +22,7 @@ from marginseg.files.label_names import LabelNames, read_label_names
 from marginseg.files.labels import read_label
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.npz import ArchivedArray, keys, open_array
-from marginseg.files.predicted_case import PredictedCase, Predictions
+from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
 from marginseg.files.records import read_json
 
 orientations: Any = untyped_orientations
@@ -66,7 +66,7 @@ def is_nnunet(folder: Path) -> bool:
     return bool(
         _named(folder, "*.npz")
         or _named(folder, "fold_*/validation")
-        or _named(folder, "*__*__*/fold_*")
+        or _models(folder)
         or (folder / "validation").is_dir()
         or ((folder / "plans.json").is_file() and (folder / "dataset.json").is_file())
     )
@@ -87,7 +87,7 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
     """
     folds = _named(folder, "fold_*/validation")
     left_out: list[str] = []
-    models = sorted({fold.parent for fold in _named(folder, "*__*__*/fold_*")})
+    models = _models(folder)
     if _named(folder, "*.npz"):
         places = [folder]
     elif folds:
@@ -112,7 +112,7 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
         _open_case(source, grid, classes, names)
         for source, grid in zip(sources, grids, strict=True)
     ]
-    _check_names(cases)
+    check_names(cases)
     if reorients is None:
         reorients = _seems_turned(cases, classes)
     cases = [_fitting(replace(case, turned=reorients)) for case in cases]
@@ -121,6 +121,12 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
         sorted(cases, key=lambda case: case.name),
         ", ".join(_layout(places, left_out, classes)),
     )
+
+
+def _models(folder: Path) -> list[Path]:
+    """Return the trained models in a data set's folder of results, or in that of all results."""
+    folds = _named(folder, "*__*__*/fold_*") + _named(folder, "*/*__*__*/fold_*")
+    return sorted({fold.parent for fold in folds})
 
 
 def _folds_with_maps(folder: Path, folds: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -274,14 +280,6 @@ def _beside(name: str, folder: Path, given: Path | None) -> Path:
     raise FileNotFoundError(
         f"{places[-1] / name}: expected the file that names the labels, got no such file; name it"
     )
-
-
-def _check_names(cases: Sequence[PredictedCase]) -> None:
-    seen: dict[str, Path] = {}
-    for case in cases:
-        if case.name in seen:
-            raise ValueError(f"{case.source}: expected each case once, got {seen[case.name]} too")
-        seen[case.name] = case.source
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:

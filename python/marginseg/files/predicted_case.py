@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,17 @@ class Predictions:
     classes: Classes
     cases: list[PredictedCase]
     layout: str
+
+
+def check_names(cases: Sequence[PredictedCase]) -> None:
+    """Refuse cases of the same name.
+
+    Raises:
+        ValueError: There are some; the message names the files.
+
+    """
+    seen: dict[str, Path] = {}
+    for case in cases:
+        if case.name in seen:
+            raise ValueError(f"{case.source}: expected each case once, got {seen[case.name]} too")
+        seen[case.name] = case.source
