@@ -84,7 +84,7 @@ def loading(*further, lazy=False):
             *further,
         ],
         lazy=lazy,
-        # Else lazy ones interpolate labels: Orientationd names no mode.
+        # Else lazy ones interpolate labels too: the mode of Spacingd is not among what is pending.
         overrides={"label": {"mode": "nearest"}},
     )
 
