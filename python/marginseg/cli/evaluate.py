@@ -123,6 +123,7 @@ def evaluate(
         exclusive=None if channels is None else channels is Channels.softmax,
     )
     cases = _cases(opened, labels)
+
     from marginseg.evaluation.case import Settings
     from marginseg.evaluation.evaluate import evaluate as evaluated
     from marginseg.report.evaluations import write_evaluation
@@ -138,12 +139,13 @@ def evaluate(
         at_half=tuple(at_half or ()),
         **chosen,
     )
+    settings.rule(opened.classes)  # which refuses what is out of range
     output.mkdir(parents=True, exist_ok=True)
-    typer.echo(f"{len(cases)} cases, {opened.layout}")
     with _progress() as progress:
         found = evaluated(
             cases, opened.classes, settings, workers=_workers(opened, workers), progress=progress
         )
+    typer.echo(f"{len(cases)} case{'s' * (len(cases) > 1)}, {opened.layout}")
     show(evaluation_table(found.comparisons))
     typer.echo(found.verdict.sentence)
     typer.echo(str(write_evaluation(output, found, described=opened.layout)))

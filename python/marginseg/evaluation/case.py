@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from marginseg.classes import Classes
 from marginseg.evaluation.candidates import CANDIDATES
 from marginseg.evaluation.scores import Empty
+from marginseg.rule import Decision, Rule
 
 
 class Label(NamedTuple):
@@ -83,3 +84,20 @@ class Settings:
         for name in self.candidates:
             if name not in known:
                 raise ValueError(f"rules: expected some of {', '.join(known)}, got {name!r}")
+
+    def rule(self, classes: Classes, decision: Decision = "optimal", **fitted: Any) -> Rule:
+        """Return a rule with these settings.
+
+        Raises:
+            ValueError: A setting is out of its range, or names a class that there is not.
+
+        """
+        return Rule(
+            classes,
+            decision,
+            beta=self.beta,
+            min_probability=self.min_probability,
+            smallest_component=self.smallest_component,
+            at_half=self.at_half,
+            **fitted,
+        )

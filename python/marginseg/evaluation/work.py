@@ -48,15 +48,7 @@ class Work:
     def rule(self, candidate: Candidate, **fitted: Any) -> Rule:
         """Return a candidate's rule."""
         assert candidate.decision is not None
-        return Rule(
-            self.classes,
-            candidate.decision,
-            beta=self.settings.beta,
-            min_probability=self.settings.min_probability,
-            smallest_component=self.settings.smallest_component,
-            at_half=self.settings.at_half,
-            **fitted,
-        )
+        return self.settings.rule(self.classes, candidate.decision, **fitted)
 
     def read(self, case: Case) -> Reading:
         """Try the rules that need no other case, and sum up what the others need of this one."""

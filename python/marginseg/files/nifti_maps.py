@@ -154,7 +154,7 @@ def open_nifti_map(path: Path) -> PredictedCase:
 
     """
     opened = open_probabilities(path)
-    return _Files(_stem(path), path, (opened.volume,), None, None).case()
+    return _Files(_stem(path), path, (opened,), None, None).case()
 
 
 def classes_of_map(case: PredictedCase, names: Sequence[str] | None, exclusive: bool) -> Classes:
