@@ -12,12 +12,15 @@ import typer
 from marginseg.cli.ahead import begun
 from marginseg.cli.rows import Rows
 from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
+from marginseg.ops.overlap import LEAST_BETA, MOST_BETA, beta_of
 
 
 class Metric(StrEnum):
     """What the segmentation is to maximise."""
 
     dice = "dice"
+    iou = "iou"
+    fbeta = "fbeta"
     accuracy = "accuracy"
 
 
@@ -42,8 +45,20 @@ def threshold(
     ],
     metric: Annotated[
         Metric,
-        typer.Option(help="What to maximise: dice cuts at t* = sup D / 2, accuracy at 1/2."),
+        typer.Option(
+            help="What to maximise: dice cuts at t* = sup D / 2, and so does iou; fbeta at "
+            "sup F / (1 + beta^2); accuracy at 1/2."
+        ),
     ] = Metric.dice,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            min=LEAST_BETA,
+            max=MOST_BETA,
+            help="How much recall counts beside precision, with --metric fbeta: 2 to miss less, "
+            "0.5 to include less that is wrong.",
+        ),
+    ] = None,
 ) -> None:
     """Cut probability maps where Dice is largest.
 
@@ -57,20 +72,28 @@ def threshold(
     A map may be larger than memory. Of several, those that are done already are not done again, a
     file that fails gets a line on stderr, and the exit status is then 1.
     """
+    beta_of(metric.value, beta)
     sources = Sources.of(probabilities)
     targets = sources.targets(output)
 
     def work(task: Task) -> Iterator[Row]:
-        return cut_file(task.source, task.outputs[0], metric)
+        return cut_file(task.source, task.outputs[0], metric, beta)
 
-    columns = ("class", "threshold", "expected Dice", "voxels", "ml")
+    columns = ("class", "threshold", f"expected {_value_name(metric, beta)}", "voxels", "ml")
+    options = {"metric": metric.value} if beta is None else {"metric": metric.value, "beta": beta}
     run(
-        Command(work, _need, {"command": "threshold", "metric": metric.value}),
+        Command(work, _need, {"command": "threshold", **options}),
         [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
         Rows(columns, sources.names("file")),
         output if sources.several else None,
     )
     typer.echo(str(output))
+
+
+def _value_name(metric: Metric, beta: float | None) -> str:
+    if beta is not None:
+        return f"F{beta:g}"
+    return "IoU" if metric is Metric.iou else "Dice"
 
 
 def _need(source: Path) -> int:
@@ -81,7 +104,9 @@ def _need(source: Path) -> int:
     return min(held, available_memory() // 4) if file.volume.compressed else 0
 
 
-def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
+def cut_file(
+    source: Path, target: Path, metric: Metric, beta: float | None = None
+) -> Iterator[Row]:
     """Cut one map, and yield a row for each class when all are written."""
     from marginseg.files.nifti import writing
     from marginseg.files.probabilities import open_probabilities
@@ -104,10 +129,12 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
     millilitres = math.prod(file.volume.spacing) / 1000.0 if len(shape) >= 3 else math.nan
     rows: list[Row] = []
     said = f"marginseg threshold, metric {metric.value}"
+    if beta is not None:
+        said += f", beta {beta:g}"
     with writing(target, file.volume, shape, np.uint8, description=said) as output:
         for number, channel in enumerate(itertools.chain([reading()], channels)):
             try:
-                best = streamed_dice_threshold(channel, metric=metric.value)
+                best = streamed_dice_threshold(channel, metric=metric.value, beta=beta)
             except ValueError as error:
                 if not str(error).startswith("chunks: "):
                     raise  # it names the file
@@ -117,5 +144,6 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
                 output.write(cut(torch.from_numpy(piece), at).numpy().view(np.uint8))
             voxels = int(best.volume)
             ml = "–" if math.isnan(millilitres) else f"{voxels * millilitres:.3f}"
-            rows.append([str(number), f"{at:.4f}", f"{float(best.dice):.4f}", str(voxels), ml])
+            value = float(best.iou if metric is Metric.iou else best.dice)
+            rows.append([str(number), f"{at:.4f}", f"{value:.4f}", str(voxels), ml])
     yield from rows
