@@ -12,20 +12,26 @@ from marginseg.numbers import integer, number
 from marginseg.ops.boundary import FLOATING_DTYPES
 from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
 from marginseg.ops.library import readable, transformed
-
-METRICS = ("dice", "accuracy")
+from marginseg.ops.overlap import beta_of
 
 
 def optimal_threshold(
-    probabilities: Tensor, metric: str = "dice", *, spatial_dims: int | None = None
+    probabilities: Tensor,
+    metric: str = "dice",
+    *,
+    beta: float | None = None,
+    spatial_dims: int | None = None,
 ) -> Tensor:
     r"""Return the threshold whose segmentation {m >= t} is optimal under the marginals m.
 
-    t* = sup D / 2 <= ½ for Dice, for each map; ½ for Accuracy.
+    For each map :math:`t^* = \sup D / 2 \le 1/2` for Dice and IoU, whose best segmentation is the
+    same, and :math:`\sup F_\beta / (1 + \beta^2)` for F_beta; ½ for Accuracy.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        metric: ``"dice"`` or ``"accuracy"``.
+        metric: ``"dice"``, ``"iou"``, ``"fbeta"`` or ``"accuracy"``.
+        beta: How much recall counts beside precision, within [1e-9, 1e9], where the metric is
+            ``"fbeta"``; None for any other.
         spatial_dims: How many trailing axes are one map; the default is all. Leading axes are
             cases and classes, each with a threshold of its own.
 
@@ -44,20 +50,27 @@ def optimal_threshold(
         0.3333333333333333
 
     """
-    return _threshold(probabilities, metric, _checked(probabilities, metric, spatial_dims))
+    n, beta = _checked(probabilities, metric, beta, spatial_dims)
+    return _threshold(probabilities, metric, n, beta)
 
 
 def optimal_segmentation(
-    probabilities: Tensor, metric: str = "dice", *, spatial_dims: int | None = None
+    probabilities: Tensor,
+    metric: str = "dice",
+    *,
+    beta: float | None = None,
+    spatial_dims: int | None = None,
 ) -> Tensor:
     r"""Return the segmentation that is optimal under the marginals m, as bools.
 
-    {m >= t*} maximises :math:`D_m`, {m >= ½} maximises :math:`A_m` (Definitions 3 and 4). The
-    comparison is exact in the map's own dtype. A map without mass is segmented as empty.
+    {m >= t*} maximises :math:`D_m`, or IoU or :math:`F_\beta` at their own t*; {m >= ½} maximises
+    :math:`A_m` (Definitions 3 and 4). The comparison is exact in the map's own dtype. A map without
+    mass is segmented as empty.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        metric: ``"dice"`` or ``"accuracy"``.
+        metric: ``"dice"``, ``"iou"``, ``"fbeta"`` or ``"accuracy"``.
+        beta: As for :func:`optimal_threshold`.
         spatial_dims: How many trailing axes are one map; the default is all. Leading axes are
             cases and classes, each cut at its own threshold.
 
@@ -77,12 +90,14 @@ def optimal_segmentation(
         tensor([ True,  True,  True, False])
         >>> optimal_segmentation(m, "accuracy")
         tensor([ True, False, False, False])
+        >>> optimal_segmentation(m, "fbeta", beta=3)
+        tensor([True, True, True, True])
 
     """
-    n = _checked(probabilities, metric, spatial_dims)
+    n, beta = _checked(probabilities, metric, beta, spatial_dims)
     # Bools: their derivative is 0 wherever there is one.
     values = probabilities.detach() if transformed() else probabilities
-    return _cut(values, _threshold(values, metric, n))
+    return _cut(values, _threshold(values, metric, n, beta))
 
 
 def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
@@ -124,13 +139,14 @@ def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
     return _cut(probabilities, threshold)
 
 
-def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
+def _threshold(probabilities: Tensor, metric: str, n: int, beta: float) -> Tensor:
     if metric == "accuracy":
         leading = probabilities.shape[: probabilities.ndim - n]
         return torch.full(leading, 0.5, dtype=torch.float64, device=probabilities.device)
     if n == 0:
-        return dice_threshold(probabilities.reshape(1), spatial_dims=1).threshold.reshape(())
-    return dice_threshold(probabilities, spatial_dims=n).threshold
+        alone = dice_threshold(probabilities.reshape(1), spatial_dims=1, beta=beta)
+        return alone.threshold.reshape(())
+    return dice_threshold(probabilities, spatial_dims=n, beta=beta).threshold
 
 
 # m >= t asks the same of every m of a dtype as m >= c, c the smallest number of that dtype that is
@@ -170,17 +186,19 @@ def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
     return rounded if rounded >= threshold else float(np.nextafter(kind(threshold), kind(np.inf)))
 
 
-def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> int:
+def _checked(
+    probabilities: Tensor, metric: str, beta: float | None, spatial_dims: int | None
+) -> tuple[int, float]:
+    """Return how many axes are spatial, and beta, which is 1 where there is none."""
     _check_floating(probabilities)
-    if metric not in METRICS:
-        raise ValueError(f"metric: expected dice or accuracy, got {metric!r}")
+    weighed = beta_of(metric, beta)
     n = probabilities.ndim
     if spatial_dims is not None:
         n = integer("spatial_dims", spatial_dims)
     if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
         raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
     refuse_improbable("probabilities", probabilities)
-    return n
+    return n, weighed
 
 
 def _check_floating(probabilities: Tensor) -> None:

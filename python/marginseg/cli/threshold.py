@@ -22,6 +22,7 @@ from marginseg.cli.cuts import (
 )
 from marginseg.cli.rows import Rows
 from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
+from marginseg.ops.overlap import LEAST_BETA, MOST_BETA, beta_of
 
 if TYPE_CHECKING:
     from marginseg.rule import Rule
@@ -31,6 +32,8 @@ class Metric(StrEnum):
     """What the segmentation is to maximise."""
 
     dice = "dice"
+    iou = "iou"
+    fbeta = "fbeta"
     accuracy = "accuracy"
 
 
@@ -55,8 +58,20 @@ def threshold(
     ],
     metric: Annotated[
         Metric,
-        typer.Option(help="What to maximise: dice cuts at t* = sup D / 2, accuracy at 1/2."),
+        typer.Option(
+            help="What to maximise: dice cuts at t* = sup D / 2, and so does iou; fbeta at "
+            "sup F / (1 + beta^2); accuracy at 1/2."
+        ),
     ] = Metric.dice,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            min=LEAST_BETA,
+            max=MOST_BETA,
+            help="How much recall counts beside precision, with --metric fbeta: 2 to miss less, "
+            "0.5 to include less that is wrong.",
+        ),
+    ] = None,
     rule: Annotated[
         Path | None,
         typer.Option(
@@ -89,11 +104,13 @@ def threshold(
     A map may be larger than memory. Of several, those that are done already are not done again, a
     file that fails gets a line on stderr, and the exit status is then 1.
     """
+    beta_of(metric.value, beta)  # which refuses what does not belong together
     decided = _rule(
         probabilities,
         rule,
         {
-            "metric": None if metric is Metric.dice else metric,
+            "metric": None if metric is Metric.dice else metric.value,
+            "beta": beta,
             "channels": channels,
             "min-probability": min_probability or None,
             "smallest-component": smallest_component or None,
@@ -110,11 +127,12 @@ def threshold(
     targets = sources.targets(output)
 
     def work(task: Task) -> Iterator[Row]:
-        return cut_file(task.source, task.outputs[0], metric)
+        return cut_file(task.source, task.outputs[0], metric, beta)
 
-    columns = ("class", "threshold", "expected Dice", "voxels", "ml")
+    columns = ("class", "threshold", f"expected {_value_name(metric, beta)}", "voxels", "ml")
+    options = {"metric": metric.value} if beta is None else {"metric": metric.value, "beta": beta}
     run(
-        Command(work, _need, {"command": "threshold", "metric": metric.value}),
+        Command(work, _need, {"command": "threshold", **options}),
         [Task(source, [to]) for source, to in zip(sources.paths, targets, strict=True)],
         Rows(columns, sources.names("file")),
         output if sources.several else None,
@@ -134,7 +152,7 @@ def _rule(given: list[Path], path: Path | None, options: dict[str, Any]) -> Rule
     from marginseg.files.nnunet import is_nnunet
 
     of_nnunet = given[0].is_dir() and is_nnunet(given[0])
-    if not of_nnunet and not chosen.keys() - {"metric", "names"}:
+    if not of_nnunet and not chosen.keys() - {"metric", "beta", "names"}:
         return None
     from marginseg.files.predictions import classes_of
     from marginseg.rule import Rule
@@ -147,11 +165,18 @@ def _rule(given: list[Path], path: Path | None, options: dict[str, Any]) -> Rule
     )
     return Rule(
         classes,
-        "half" if "metric" in chosen else "optimal",
+        "half" if chosen.get("metric") == "accuracy" else "optimal",
+        beta=chosen.get("beta", 1.0),
         min_probability=chosen.get("min-probability", 0.0),
         smallest_component=chosen.get("smallest-component", 0),
         at_half=tuple(chosen.get("at-half", ())),
     )
+
+
+def _value_name(metric: Metric, beta: float | None) -> str:
+    if beta is not None:
+        return f"F{beta:g}"
+    return "IoU" if metric is Metric.iou else "Dice"
 
 
 def _need(source: Path) -> int:
@@ -162,7 +187,9 @@ def _need(source: Path) -> int:
     return min(held, available_memory() // 4) if file.volume.compressed else 0
 
 
-def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
+def cut_file(
+    source: Path, target: Path, metric: Metric, beta: float | None = None
+) -> Iterator[Row]:
     """Cut one map, and yield a row for each class when all are written."""
     from marginseg.files.nifti import writing
     from marginseg.files.probabilities import open_probabilities
@@ -185,10 +212,12 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
     millilitres = math.prod(file.volume.spacing) / 1000.0 if len(shape) >= 3 else math.nan
     rows: list[Row] = []
     said = f"marginseg threshold, metric {metric.value}"
+    if beta is not None:
+        said += f", beta {beta:g}"
     with writing(target, file.volume, shape, np.uint8, description=said) as output:
         for number, channel in enumerate(itertools.chain([reading()], channels)):
             try:
-                best = streamed_dice_threshold(channel, metric=metric.value)
+                best = streamed_dice_threshold(channel, metric=metric.value, beta=beta)
             except ValueError as error:
                 if not str(error).startswith("chunks: "):
                     raise  # it names the file
@@ -198,5 +227,6 @@ def cut_file(source: Path, target: Path, metric: Metric) -> Iterator[Row]:
                 output.write(cut(torch.from_numpy(piece), at).numpy().view(np.uint8))
             voxels = int(best.volume)
             ml = "–" if math.isnan(millilitres) else f"{voxels * millilitres:.3f}"
-            rows.append([str(number), f"{at:.4f}", f"{float(best.dice):.4f}", str(voxels), ml])
+            value = float(best.iou if metric is Metric.iou else best.dice)
+            rows.append([str(number), f"{at:.4f}", f"{value:.4f}", str(voxels), ml])
     yield from rows
