@@ -184,8 +184,8 @@ SCORES = (
     Mutant(
         "threshold-of-no-probabilities",
         "python/marginseg/threshold.py",
-        '    refuse_improbable("probabilities", probabilities)\n',
-        "",
+        'return within_unit("probabilities", values), n',
+        "return values, n",
         "What is no probability is cut all the same.",
         (f"{THRESHOLD}::test_what_is_no_probability_is_refused",),
     ),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
 from marginseg.ops.boundary import (
     DTYPE_CODES,
@@ -16,7 +17,7 @@ from marginseg.ops.boundary import (
     computing_dtype,
     core_of,
 )
-from marginseg.ops.library import implement, library, readable, transformed, undispatched
+from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.transforms import (
     Arguments,
     batched,
@@ -24,6 +25,7 @@ from marginseg.ops.transforms import (
     not_differentiable,
     one_by_one,
 )
+from marginseg.values import transformed, within_unit
 
 METHODS = ("iterate", "sort")
 
@@ -81,9 +83,11 @@ def dice_threshold(
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
         spatial_dims: How many trailing axes are one map, >= 1.
         method: ``"iterate"`` or ``"sort"``.
-        check: Whether values outside [0, 1] and NaN are refused. Without, nobody looks, and what is
-            found of such values means nothing (a Dice above 1, say). On a GPU the host waits to
-            look; in a compiled function, under vmap and in a CUDA graph it does not look.
+        check: Whether values outside [0, 1] and NaN are refused, and those that only rounding has
+            put there (within four of the dtype's steps at 1, of float32's for float64) clamped.
+            Without, nobody looks, and what is found of such values means nothing (a Dice above 1,
+            say). On a GPU the host waits to look; in a compiled function, under vmap and in a CUDA
+            graph it does not look.
 
     Returns:
         :class:`DiceThreshold` of tensors of the leading shape. A map without mass (or voxels) has
@@ -104,9 +108,9 @@ def dice_threshold(
 
     """
     _check("probabilities", probabilities, method)
-    n = _checked_spatial_dims(probabilities, spatial_dims)
+    n = spatial_axes(probabilities.shape, integer("spatial_dims", spatial_dims))
     if check:
-        refuse_improbable("probabilities", probabilities)
+        probabilities = within_unit("probabilities", probabilities)
     values = _detached(probabilities)
     if undispatched(values):
         return DiceThreshold(*_regular(values, n, method))
@@ -142,7 +146,7 @@ def segment_dice_threshold(
     """
     _check_segments(values, offsets, method)
     if check:
-        refuse_improbable("values", values)
+        values = within_unit("values", values)
     return DiceThreshold(
         *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method)
     )
@@ -155,7 +159,8 @@ def dice_curve(
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
         check: As for :func:`dice_threshold`.
 
     Returns:
@@ -176,26 +181,11 @@ def dice_curve(
 
     """
     _check("probabilities", probabilities, "sort")
-    if spatial_dims is None:
-        spatial_dims = max(1, probabilities.ndim)
-        probabilities = torch.atleast_1d(probabilities)
-    n = _checked_spatial_dims(probabilities, spatial_dims)
+    probabilities = torch.atleast_1d(probabilities)
+    n = spatial_axes(probabilities.shape, spatial_dims)
     if check:
-        refuse_improbable("probabilities", probabilities)
+        probabilities = within_unit("probabilities", probabilities)
     return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n))
-
-
-def refuse_improbable(name: str, values: Tensor) -> None:
-    """Refuse values outside [0, 1] and NaN, wherever the host may look at them.
-
-    Raises:
-        ValueError: There are some; the message names the argument.
-
-    """
-    if readable(values) and values.numel():
-        low, high = torch.stack(torch.aminmax(values.detach())).tolist()
-        if not (low >= 0.0 and high <= 1.0):  # NaN fails too
-            raise ValueError(f"{name}: expected values within [0, 1], got {low:g} to {high:g}")
 
 
 def _check(name: str, values: Tensor, method: str) -> None:
@@ -209,7 +199,7 @@ def _check(name: str, values: Tensor, method: str) -> None:
 
 def _check_map(probabilities: Tensor, spatial_dims: int, method: str = "sort") -> None:
     _check("probabilities", probabilities, method)
-    _checked_spatial_dims(probabilities, spatial_dims)
+    spatial_axes(probabilities.shape, spatial_dims)
 
 
 def _check_segments(values: Tensor, offsets: Tensor, method: str) -> None:
@@ -230,16 +220,6 @@ def _detached(values: Tensor) -> Tensor:
     But who asks ``torch.func`` for one would get zeros without a word. The op refuses it.
     """
     return values.detach() if values.requires_grad and not transformed() else values
-
-
-def _checked_spatial_dims(probabilities: Tensor, spatial_dims: int) -> int:
-    spatial_dims = integer("spatial_dims", spatial_dims)
-    if not 1 <= spatial_dims <= probabilities.ndim:
-        raise ValueError(
-            f"spatial_dims: expected 1 to {probabilities.ndim} for shape "
-            f"{tuple(probabilities.shape)}, got {spatial_dims}"
-        )
-    return spatial_dims
 
 
 library.define(
