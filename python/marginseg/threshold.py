@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from marginseg.axes import spatial_axes
 from marginseg.numbers import number
 from marginseg.ops.boundary import FLOATING_DTYPES
 from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.ops.streamed_dice_threshold import METRICS, Metric
 from marginseg.values import readable, transformed, within_unit
-
-Metric = Literal["dice", "accuracy"]
-METRICS: tuple[Metric, ...] = ("dice", "accuracy")
 
 
 def optimal_threshold(

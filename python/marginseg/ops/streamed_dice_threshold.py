@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,15 +13,17 @@ from torch import Tensor
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES
 from marginseg.ops.dice_threshold import DiceThreshold
+from marginseg.values import extent
 
-METRICS = ("dice", "accuracy")
+Metric = Literal["dice", "accuracy"]
+METRICS: tuple[Metric, ...] = ("dice", "accuracy")
 
 #: The torch dtype of each floating dtype that NumPy has too, by its name.
 _TORCH_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING_DTYPES}
 
 
 def streamed_dice_threshold(
-    chunks: Iterable[Any], *, leading_dims: int = 0, metric: str = "dice"
+    chunks: Iterable[Any], *, leading_dims: int = 0, metric: Metric = "dice"
 ) -> DiceThreshold:
     """Find t* as :func:`dice_threshold` does, of maps that come in chunks, to the same bits.
 
@@ -46,9 +48,10 @@ def streamed_dice_threshold(
 
     Raises:
         TypeError: ``chunks`` can be gone through once only, or a chunk is not of a floating dtype.
-        ValueError: Values are NaN or outside [0, 1]; chunks differ in dtype or leading shape, or
-            from one pass to the next; there is no chunk to tell the leading shape;
-            ``leading_dims`` or ``metric`` is out of its range.
+        ValueError: Values are NaN, or outside [0, 1] by more than rounding (those that are not
+            count as 0 and 1, as with ``check`` of :func:`dice_threshold`); chunks differ in dtype
+            or leading shape, or from one pass to the next; there is no chunk to tell the leading
+            shape; ``leading_dims`` or ``metric`` is out of its range.
 
     Example:
         >>> import numpy as np
@@ -127,7 +130,7 @@ class _Maps:
             raise ValueError("chunks: expected the same values again, got others")
         wrong, any_nan, least, greatest = self.tally.misfits()
         if wrong:
-            extremes = [f"{least:g} to {greatest:g}"] if least <= greatest else []
+            extremes = [extent(least, greatest)] if least <= greatest else []
             found = " and ".join(extremes + ["NaN"] * any_nan)
             raise ValueError(
                 f"chunks: expected values within [0, 1], got {wrong} outside ({found})"
