@@ -12,7 +12,13 @@ from torch import Tensor
 from marginseg.arrays import Array, as_tensor, like
 from marginseg.axes import spatial_axes
 from marginseg.numbers import integer, integers, numbers
-from marginseg.ops.boundary import BYTE_DTYPES, FLOATING_DTYPES, LABEL_DTYPES, listed
+from marginseg.ops.boundary import (
+    BYTE_DTYPES,
+    FLOATING_DTYPES,
+    LABEL_DTYPES,
+    Interpolation,
+    listed,
+)
 from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
 from marginseg.ops.gaussian_field import Method, draw_coefficients, gaussian_field, seeded
 from marginseg.ops.gaussian_filter import gaussian_filter
@@ -25,7 +31,6 @@ from marginseg.values import WIDER, whole, within_unit
 
 Units = Literal["extent", "mm", "voxel"]
 UNITS: tuple[Units, ...] = ("extent", "mm", "voxel")
-Interpolation = Literal["nearest", "linear"]
 
 #: The paper's code: a filter of 0.15 of the extent, so b = 0.15·√2.
 DEFAULT_LENGTH_SCALE = 0.15 * math.sqrt(2.0)

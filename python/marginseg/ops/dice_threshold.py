@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ from marginseg.ops.transforms import (
 )
 from marginseg.values import transformed, within_unit
 
-METHODS = ("iterate", "sort")
+Method = Literal["iterate", "sort"]
+METHODS: tuple[Method, ...] = ("iterate", "sort")
 
 
 class DiceThreshold(NamedTuple):
@@ -61,7 +62,7 @@ class DiceCurve(NamedTuple):
 
 
 def dice_threshold(
-    probabilities: Tensor, *, spatial_dims: int, method: str = "iterate", check: bool = False
+    probabilities: Tensor, *, spatial_dims: int, method: Method = "iterate", check: bool = False
 ) -> DiceThreshold:
     r"""Find the threshold at which Dice is largest, for each case and channel.
 
@@ -118,7 +119,7 @@ def dice_threshold(
 
 
 def segment_dice_threshold(
-    values: Tensor, offsets: Tensor, *, method: str = "iterate", check: bool = False
+    values: Tensor, offsets: Tensor, *, method: Method = "iterate", check: bool = False
 ) -> DiceThreshold:
     """Do the same for maps of different sizes, laid end to end.
 
