@@ -139,7 +139,7 @@ class Map {
         values, size, [](const Bits bits) { return bits; },
         [&](const Bits bits) {
           if (bits > Format::one) {
-            note_misfit(slot.misfits, bits);
+            take_beyond(slot, bits);
           } else {
             part[bits >> shift].add(bits != 0, bits & rest);
           }
@@ -161,8 +161,19 @@ class Map {
         });
   }
 
+  // Takes a value outside [0, 1]: what rounding has put there counts as 1, or is 0. No later pass
+  // meets it: t* is 1/2 at most, and no other value has the sign bit.
+  void take_beyond(Slot& slot, const Bits bits) const {
+    if (bits <= Format::most) {
+      const auto rest = static_cast<Bits>((Bits{1} << shift_) - 1);
+      slot.part[Format::one >> shift_].add(true, Format::one & rest);
+    } else if (bits < Format::negative_zero ||
+               bits - Format::negative_zero > Format::most_below_zero) {
+      note_misfit(slot.misfits, bits);
+    }
+  }
+
   static void note_misfit(Misfits& misfits, const Bits bits) {
-    if (bits == Format::negative_zero) return;
     ++misfits.count;
     if (Format::is_nan(bits)) {
       misfits.any_nan = true;

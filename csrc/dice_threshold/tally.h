@@ -19,7 +19,8 @@
 
 namespace marginseg::dice_threshold {
 
-// The values outside [0, 1]. The extremes are of those that are no NaN.
+// The values further outside [0, 1] than rounding puts them. The extremes are of those that are no
+// NaN.
 struct Misfits {
   int64_t count = 0;
   bool any_nan = false;

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from marginseg.arrays import Array, as_tensor, like
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
 from marginseg.ops.assign_labels import MOST_CHANNELS, assign_labels
 from marginseg.ops.boundary import FLOATING_DTYPES, computing_dtype
-from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
-from marginseg.ops.library import transformed
+from marginseg.ops.dice_threshold import dice_threshold
 from marginseg.ops.overlap import beta_of
+from marginseg.values import transformed, within_unit
 
 #: Of IoU the mean over classes is another one than that of Dice, and accuracy has no classes.
 METRICS = ("dice", "fbeta")
@@ -25,8 +27,8 @@ PATIENCE, LEAST_GAIN, MOST_PASSES = 2, 1e-6, 20
 SMALL_GAP = 1e-4
 
 
-class OptimalLabels(NamedTuple):
-    """What :func:`optimal_labels` returns.
+class OptimalLabels(NamedTuple, Generic[Array]):
+    """What :func:`optimal_labels` returns: tensors, or NumPy arrays of a NumPy array.
 
     Attributes:
         labels: The class of every voxel, (*batch, *spatial), uint8; int16 for more than 255.
@@ -37,19 +39,19 @@ class OptimalLabels(NamedTuple):
 
     """
 
-    labels: Tensor
-    value: Tensor
-    bound: Tensor
+    labels: Array
+    value: Array
+    bound: Array
 
 
 def optimal_labels(
-    probabilities: Tensor,
+    probabilities: Array,
     *,
-    metric: str = "dice",
+    metric: Literal["dice", "fbeta"] = "dice",
     beta: float | None = None,
     background: int | None = 0,
     spatial_dims: int | None = None,
-) -> OptimalLabels:
+) -> OptimalLabels[Array]:
     r"""Give every voxel one class, so that the mean Dice of the classes is expected to be large.
 
     Of one class, the best segmentation is a cut at its t*. Of classes that exclude each other it
@@ -75,15 +77,17 @@ def optimal_labels(
         background: Its channel; voxels of no class get its number, and each other its channel's.
             None: no channel is the background's; channel i is class i + 1, and voxels of no class
             get 0.
-        spatial_dims: How many trailing axes are spatial; the default is all but the first one.
+        spatial_dims: How many trailing axes are spatial; the default is all but the first one, up
+            to three (see :func:`marginseg.axes.spatial_axes`).
 
     Returns:
         :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor, or ``beta`` no number.
-        ValueError: It holds NaN or values outside [0, 1], it has no foreground channel, an
-            argument is out of its range, ``"fbeta"`` has no beta, or Dice has one.
+        TypeError: ``probabilities`` is no floating tensor or array, or ``beta`` no number.
+        ValueError: It holds NaN or values outside [0, 1] by more than rounding, as for
+            :func:`optimal_threshold`; it has no foreground channel; an argument is needed or out of
+            its range; ``"fbeta"`` has no beta, or Dice has one.
 
     Example:
         >>> import torch
@@ -96,19 +100,19 @@ def optimal_labels(
 
     """
     weighed = beta_of(metric, beta, METRICS)
-    n, background = _checked(probabilities, background, spatial_dims)
-    split = probabilities.ndim - n
-    batch, spatial = probabilities.shape[: split - 1], probabilities.shape[split:]
+    values, n, background = _checked(probabilities, background, spatial_dims)
+    split = values.ndim - n
+    batch, spatial = values.shape[: split - 1], values.shape[split:]
     # The results have no derivative, in silence; but who asks torch.func for one would get zeros.
-    values = probabilities if transformed() else probabilities.detach()
-    channels = probabilities.shape[split - 1]
+    values = values if transformed() else values.detach()
+    channels = values.shape[split - 1]
     maps = values.reshape(math.prod(batch), channels, math.prod(spatial))
     climber = _Climber(maps, background, weighed)
     labels, value = climber.best()
     return OptimalLabels(
-        labels.reshape(*batch, *spatial),
-        value.reshape(batch),
-        climber.mean(climber.own.value).reshape(batch),
+        like(probabilities, labels.reshape(*batch, *spatial)),
+        like(probabilities, value.reshape(batch)),
+        like(probabilities, climber.mean(climber.own.value).reshape(batch)),
     )
 
 
@@ -228,22 +232,17 @@ def _better(
 
 
 def _checked(
-    probabilities: Tensor, background: int | None, spatial_dims: int | None
-) -> tuple[int, int | None]:
-    """Return how many axes are spatial, and the background's channel counted from the first."""
-    if not isinstance(probabilities, Tensor):
-        kind = type(probabilities).__name__
-        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
-    if probabilities.dtype not in FLOATING_DTYPES:
-        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")
-    most = probabilities.ndim - 1
-    n = most if spatial_dims is None else integer("spatial_dims", spatial_dims)
-    if not 1 <= n <= most:
-        shape = tuple(probabilities.shape)
-        raise ValueError(
-            f"spatial_dims: expected at least 1, and an axis of channels before, got {n} of {shape}"
-        )
-    channels = probabilities.shape[-n - 1]
+    probabilities: Any, background: int | None, spatial_dims: int | None
+) -> tuple[Tensor, int, int | None]:
+    """Return the values, how many axes are spatial, and the background's channel from the first."""
+    values = as_tensor("probabilities", probabilities)
+    if values.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {values.dtype}")
+    if values.ndim < 2:
+        shape = tuple(values.shape)
+        raise ValueError(f"probabilities: expected an axis of channels before others, got {shape}")
+    n = spatial_axes(values.shape[1:], spatial_dims)
+    channels = values.shape[-n - 1]
     if background is not None:
         background = integer("background", background)
         if not 0 <= background < channels:
@@ -253,5 +252,4 @@ def _checked(
         raise ValueError(
             f"probabilities: expected {least} to {MOST_CHANNELS} channels, got {channels}"
         )
-    refuse_improbable("probabilities", probabilities)
-    return n, background
+    return within_unit("probabilities", values), n, background

@@ -14,7 +14,7 @@ from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Mapping, mapping_of
 from marginseg.calibration.maps import PIECE, pieces, probabilities_of, tensor_of
 from marginseg.calibration.table import CalibrationTable
-from marginseg.ops.dice_threshold import refuse_improbable
+from marginseg.values import within_unit
 
 #: All methods: the first class by class, the others jointly, of classes that exclude each other.
 METHODS = (*FITS, *JOINT_METHODS)
@@ -122,7 +122,7 @@ class Calibration:
             raise ValueError(
                 f"probabilities: expected {least}{self.channel_count} channels, got {len(maps)}"
             )
-        refuse_improbable("probabilities", maps)
+        maps = within_unit("probabilities", maps)
         if out is None:
             result: Any = (
                 torch.empty_like(probabilities, requires_grad=False)

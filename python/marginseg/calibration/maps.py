@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from marginseg.arrays import as_tensor
 from marginseg.ops.boundary import FLOATING_DTYPES
 
 #: Voxels of a piece. In float64 it stays within a core's own cache.
@@ -23,22 +21,7 @@ def tensor_of(name: str, values: Any) -> Tensor:
         TypeError: It is neither, or of a dtype that torch has not.
 
     """
-    if isinstance(values, Tensor):
-        return values.detach().as_subclass(Tensor)
-    if not isinstance(values, np.ndarray):
-        kind = type(values).__name__
-        raise TypeError(f"{name}: expected a NumPy array or a torch.Tensor, got {kind}")
-    if not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    if any(stride < 0 for stride in values.strides):
-        values = values.copy()
-    try:
-        with warnings.catch_warnings():
-            # Of arrays that may not be written to, such as files mapped to memory; nobody does.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(values)
-    except TypeError:
-        raise TypeError(f"{name}: expected a dtype of torch, got {values.dtype}") from None
+    return as_tensor(name, values).detach().as_subclass(Tensor)
 
 
 def probabilities_of(values: Any) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from marginseg.calibration.maps import pieces, probabilities_of, tensor_of
 from marginseg.metrics import CalibrationCurve
 from marginseg.numbers import integer
+from marginseg.values import within_unit
 
 #: Bins are what the exponent and the 4 first bits behind it tell of a float32.
 _SHIFT = 19
@@ -102,7 +103,7 @@ class CalibrationTable:
             mean = self.promised / self.count
         return np.clip(mean, *_EDGES)
 
-    def curves(self, bins: int = 15) -> tuple[CalibrationCurve, ...]:
+    def curves(self, bins: int = 15) -> tuple[CalibrationCurve[Tensor], ...]:
         """Return each class's calibration curve, by ``bins`` bins of equal width.
 
         Fine bins go where their mean lies, so sums are those of
@@ -111,7 +112,7 @@ class CalibrationTable:
         """
         return self._curves(_equal_width(self.probability(), _positive(bins)), bins)
 
-    def quantile_curves(self, bins: int = 15) -> tuple[CalibrationCurve, ...]:
+    def quantile_curves(self, bins: int = 15) -> tuple[CalibrationCurve[Tensor], ...]:
         """Return each class's calibration curve, by bins of about as many voxels each.
 
         The voxels of exactly 0 are left out: outside a network's crop there are any number of them.
@@ -158,7 +159,7 @@ class CalibrationTable:
 
         return CalibrationTable(summed(count), summed(count * p), summed(self.held[row]))
 
-    def _curves(self, place: NDArray[np.int64], bins: int) -> tuple[CalibrationCurve, ...]:
+    def _curves(self, place: NDArray[np.int64], bins: int) -> tuple[CalibrationCurve[Tensor], ...]:
         return tuple(
             CalibrationCurve(
                 *(
@@ -251,25 +252,18 @@ def _summed(values: Tensor, held: Tensor, mask: Tensor | None = None) -> NDArray
         values, held = values[mask], held[mask]
     if values.numel() == 0:
         return np.zeros((3, BINS))
-    _refuse_improbable("probabilities", values)
+    values = within_unit("probabilities", values)
     place = places(values)
     if held.dtype == torch.bool:
         found = torch.bincount(place[held], minlength=BINS)
     else:
-        _refuse_improbable("targets", held)
-        found = torch.bincount(place, held.double(), BINS)
+        found = torch.bincount(place, within_unit("targets", held).double(), BINS)
     sums = (
         torch.bincount(place, minlength=BINS).double(),
         torch.bincount(place, values.double(), BINS),
         found.double(),
     )
     return torch.stack(sums).cpu().numpy()
-
-
-def _refuse_improbable(name: str, values: Tensor) -> None:
-    low, high = (float(bound) for bound in torch.aminmax(values))
-    if not (low >= 0.0 and high <= 1.0):  # NaN fails too
-        raise ValueError(f"{name}: expected values within [0, 1], got {low:g} to {high:g}")
 
 
 def _channels(maps: Tensor, held: Tensor, channels: Sequence[int] | None) -> list[int]:

@@ -17,7 +17,7 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.noise import GaussianFieldNoise
+from marginseg.noise import GaussianFieldNoise, Interpolation, Units
 from marginseg.ops.boundary import LABEL_DTYPES
 from marginseg.threshold import optimal_segmentation
 
@@ -38,10 +38,10 @@ class _RandomField(RandomizableTransform):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None,
-        units: str,
+        units: Units,
         prob: float,
         sample_std: bool,
-        interpolation: str,
+        interpolation: Interpolation,
         spacing: Sequence[float] | None,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
@@ -158,11 +158,11 @@ class RandLabelNoise(_RandomField):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "extent",
+        units: Units = "extent",
         *,
         prob: float = 0.1,
         sample_std: bool = False,
-        interpolation: str = "nearest",
+        interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing)
@@ -223,11 +223,11 @@ class RandLabelNoised(_RandomField, MapTransform):
         keys: Hashable | Sequence[Hashable],
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "extent",
+        units: Units = "extent",
         *,
         prob: float = 0.1,
         sample_std: bool = False,
-        interpolation: str = "nearest",
+        interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:

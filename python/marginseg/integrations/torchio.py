@@ -17,7 +17,7 @@ from torchio.transforms.intensity_transform import IntensityTransform
 from torchio.transforms.preprocessing.label.label_transform import LabelTransform
 
 from marginseg.exclusive import optimal_labels
-from marginseg.noise import GaussianFieldNoise
+from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.numbers import numbers
 from marginseg.ops.boundary import LABEL_DTYPES
 from marginseg.threshold import optimal_segmentation
@@ -72,7 +72,7 @@ class RandomLabelNoise(RandomTransform, LabelTransform):
         self,
         std: Lengths,
         length_scale: Lengths | None = None,
-        units: str = "mm",
+        units: Units = "mm",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -135,7 +135,7 @@ class LabelNoise(LabelTransform):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "mm",
+        units: Units = "mm",
         *,
         seed: int,
         **kwargs: Any,
@@ -255,7 +255,7 @@ class DiceOptimal(IntensityTransform):
 def _noise(
     std: float | Sequence[float],
     length_scale: float | Sequence[float] | None,
-    units: str,
+    units: Units,
     spacing: Sequence[float],
 ) -> GaussianFieldNoise:
     noise = GaussianFieldNoise(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
 from marginseg.ops.boundary import (
     DTYPE_CODES,
@@ -16,7 +17,7 @@ from marginseg.ops.boundary import (
     computing_dtype,
     core_of,
 )
-from marginseg.ops.library import implement, library, readable, transformed, undispatched
+from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.overlap import checked_beta
 from marginseg.ops.transforms import (
     Arguments,
@@ -25,8 +26,10 @@ from marginseg.ops.transforms import (
     not_differentiable,
     one_by_one,
 )
+from marginseg.values import transformed, within_unit
 
-METHODS = ("iterate", "sort")
+Method = Literal["iterate", "sort"]
+METHODS: tuple[Method, ...] = ("iterate", "sort")
 
 
 class DiceThreshold(NamedTuple):
@@ -73,7 +76,7 @@ def dice_threshold(
     probabilities: Tensor,
     *,
     spatial_dims: int,
-    method: str = "iterate",
+    method: Method = "iterate",
     beta: float = 1.0,
     check: bool = False,
 ) -> DiceThreshold:
@@ -106,9 +109,11 @@ def dice_threshold(
         method: ``"iterate"`` or ``"sort"``.
         beta: How much recall counts beside precision, within [1e-9, 1e9]: 2 and above for who had
             rather have too much than miss something, ½ and below for the contrary. 1 is Dice.
-        check: Whether values outside [0, 1] and NaN are refused. Without, nobody looks, and what is
-            found of such values means nothing (a Dice above 1, say). On a GPU the host waits to
-            look; in a compiled function, under vmap and in a CUDA graph it does not look.
+        check: Whether values outside [0, 1] and NaN are refused, and those that only rounding has
+            put there (within four of the dtype's steps at 1, of float32's for float64) clamped.
+            Without, nobody looks, and what is found of such values means nothing (a Dice above 1,
+            say). On a GPU the host waits to look; in a compiled function, under vmap and in a CUDA
+            graph it does not look.
 
     Returns:
         :class:`DiceThreshold` of tensors of the leading shape. A map without mass (or voxels) has
@@ -132,9 +137,10 @@ def dice_threshold(
 
     """
     _check("probabilities", probabilities, method)
-    n, beta = _checked_spatial_dims(probabilities, spatial_dims), checked_beta(beta)
+    n = spatial_axes(probabilities.shape, integer("spatial_dims", spatial_dims))
+    beta = checked_beta(beta)
     if check:
-        refuse_improbable("probabilities", probabilities)
+        probabilities = within_unit("probabilities", probabilities)
     values = _detached(probabilities)
     if undispatched(values):
         return DiceThreshold(*_regular(values, n, method, beta))
@@ -145,7 +151,7 @@ def segment_dice_threshold(
     values: Tensor,
     offsets: Tensor,
     *,
-    method: str = "iterate",
+    method: Method = "iterate",
     beta: float = 1.0,
     check: bool = False,
 ) -> DiceThreshold:
@@ -177,7 +183,7 @@ def segment_dice_threshold(
     _check_segments(values, offsets, method)
     beta = checked_beta(beta)
     if check:
-        refuse_improbable("values", values)
+        values = within_unit("values", values)
     return DiceThreshold(
         *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method, beta)
     )
@@ -194,7 +200,8 @@ def dice_curve(
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
         beta: As for :func:`dice_threshold`: of which F_beta, in the place of Dice.
         check: As for :func:`dice_threshold`.
 
@@ -216,26 +223,11 @@ def dice_curve(
 
     """
     _check("probabilities", probabilities, "sort")
-    if spatial_dims is None:
-        spatial_dims = max(1, probabilities.ndim)
-        probabilities = torch.atleast_1d(probabilities)
-    n, beta = _checked_spatial_dims(probabilities, spatial_dims), checked_beta(beta)
+    probabilities = torch.atleast_1d(probabilities)
+    n, beta = spatial_axes(probabilities.shape, spatial_dims), checked_beta(beta)
     if check:
-        refuse_improbable("probabilities", probabilities)
+        probabilities = within_unit("probabilities", probabilities)
     return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n, beta))
-
-
-def refuse_improbable(name: str, values: Tensor) -> None:
-    """Refuse values outside [0, 1] and NaN, wherever the host may look at them.
-
-    Raises:
-        ValueError: There are some; the message names the argument.
-
-    """
-    if readable(values) and values.numel():
-        low, high = torch.stack(torch.aminmax(values.detach())).tolist()
-        if not (low >= 0.0 and high <= 1.0):  # NaN fails too
-            raise ValueError(f"{name}: expected values within [0, 1], got {low:g} to {high:g}")
 
 
 def _check(name: str, values: Tensor, method: str) -> None:
@@ -249,7 +241,7 @@ def _check(name: str, values: Tensor, method: str) -> None:
 
 def _check_map(probabilities: Tensor, spatial_dims: int, beta: float, method: str = "sort") -> None:
     _check("probabilities", probabilities, method)
-    _checked_spatial_dims(probabilities, spatial_dims)
+    spatial_axes(probabilities.shape, spatial_dims)
     checked_beta(beta)
 
 
@@ -272,16 +264,6 @@ def _detached(values: Tensor) -> Tensor:
     But who asks ``torch.func`` for one would get zeros without a word. The op refuses it.
     """
     return values.detach() if values.requires_grad and not transformed() else values
-
-
-def _checked_spatial_dims(probabilities: Tensor, spatial_dims: int) -> int:
-    spatial_dims = integer("spatial_dims", spatial_dims)
-    if not 1 <= spatial_dims <= probabilities.ndim:
-        raise ValueError(
-            f"spatial_dims: expected 1 to {probabilities.ndim} for shape "
-            f"{tuple(probabilities.shape)}, got {spatial_dims}"
-        )
-    return spatial_dims
 
 
 library.define(

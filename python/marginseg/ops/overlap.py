@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-METRICS = ("dice", "iou", "fbeta", "accuracy")
+from typing import Literal
+
+Metric = Literal["dice", "iou", "fbeta", "accuracy"]
+METRICS: tuple[Metric, ...] = ("dice", "iou", "fbeta", "accuracy")
 
 #: Of these and all between, the kernels can compute with the squares in float32 too.
 LEAST_BETA, MOST_BETA = 1e-9, 1e9

@@ -13,7 +13,8 @@ from torch import Tensor
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES
 from marginseg.ops.dice_threshold import DiceThreshold
-from marginseg.ops.overlap import beta_of
+from marginseg.ops.overlap import Metric, beta_of
+from marginseg.values import extent
 
 #: The torch dtype of each floating dtype that NumPy has too, by its name.
 _TORCH_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING_DTYPES}
@@ -23,7 +24,7 @@ def streamed_dice_threshold(
     chunks: Iterable[Any],
     *,
     leading_dims: int = 0,
-    metric: str = "dice",
+    metric: Metric = "dice",
     beta: float | None = None,
 ) -> DiceThreshold:
     r"""Find t* as :func:`dice_threshold` does, of maps that come in chunks, to the same bits.
@@ -52,10 +53,11 @@ def streamed_dice_threshold(
     Raises:
         TypeError: ``chunks`` can be gone through once only, a chunk is not of a floating dtype, or
             ``beta`` is no number.
-        ValueError: Values are NaN or outside [0, 1]; chunks differ in dtype or leading shape, or
-            from one pass to the next; there is no chunk to tell the leading shape;
-            ``leading_dims``, ``metric`` or ``beta`` is out of its range; ``"fbeta"`` has no beta,
-            or another metric has one.
+        ValueError: Values are NaN, or outside [0, 1] by more than rounding (those that are not
+            count as 0 and 1, as with ``check`` of :func:`dice_threshold`); chunks differ in dtype
+            or leading shape, or from one pass to the next; there is no chunk to tell the leading
+            shape; ``leading_dims``, ``metric`` or ``beta`` is out of its range; ``"fbeta"`` has no
+            beta, or another metric has one.
 
     Example:
         >>> import numpy as np
@@ -135,7 +137,7 @@ class _Maps:
             raise ValueError("chunks: expected the same values again, got others")
         wrong, any_nan, least, greatest = self.tally.misfits()
         if wrong:
-            extremes = [f"{least:g} to {greatest:g}"] if least <= greatest else []
+            extremes = [extent(least, greatest)] if least <= greatest else []
             found = " and ".join(extremes + ["NaN"] * any_nan)
             raise ValueError(
                 f"chunks: expected values within [0, 1], got {wrong} outside ({found})"
