@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from marginseg.arrays import as_tensor
+from marginseg.values import within_unit
 
 
 @dataclass(frozen=True)

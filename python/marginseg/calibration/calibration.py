@@ -132,14 +132,15 @@ class Calibration:
         else:
             result = _checked_out(out, probabilities)
         written = tensor_of("out", result)
+        size = PIECE * torch.get_num_threads()
         if self.joint is not None:
-            for piece in pieces([*maps, *written], PIECE // len(maps)):
+            for piece in pieces([*maps, *written], size // len(maps)):
                 self.joint.write(piece[: len(maps)], piece[len(maps) :])
             return result
         for channel, mapping in zip(self.channels, self.mappings, strict=True):
-            for given, target in pieces([maps[channel], written[channel]]):
+            for given, target in pieces([maps[channel], written[channel]], size):
                 target.copy_(mapping(given.double()))
-        self._write_rest(maps, written)
+        self._write_rest(maps, written, size)
         return result
 
     def applied_to(self, table: CalibrationTable) -> CalibrationTable:
@@ -211,12 +212,12 @@ class Calibration:
                 f"calibration: expected what a calibration's state holds, got {state!r:.80}"
             ) from error
 
-    def _write_rest(self, maps: Tensor, written: Tensor) -> None:
+    def _write_rest(self, maps: Tensor, written: Tensor, size: int) -> None:
         """Fill the channels that are not of the foreground, after those that are."""
         for channel in range(len(maps)):
             if channel == self.background:
                 foreground = [written[one] for one in self.channels]
-                for target, *others in pieces([written[channel], *foreground]):
+                for target, *others in pieces([written[channel], *foreground], size):
                     left = torch.ones_like(target, dtype=torch.float64)
                     for other in others:
                         left -= other

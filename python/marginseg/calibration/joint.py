@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.calibration.maps import probabilities_of, tensor_of
+from marginseg.calibration.maps import mask_of, probabilities_of, tensor_of
 
 #: Each method's calibrator in fiducio, and what it is made with. Dirichlet calibration is matrix
 #: scaling of log p with a penalty on what is off the diagonal (Kull et al. 2019); one on the
@@ -25,6 +24,12 @@ JOINT_METHODS: dict[str, tuple[str, dict[str, float]]] = {
 
 #: fiducio takes what is less for this.
 LEAST = 1e-12
+
+#: How far from 1 the channels of a softmax may sum, after rounding to half types.
+SUM_TOLERANCE = 0.02
+
+#: Larger weights or biases are nobody's fit, and sums of several might overflow.
+LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class LogAffine:
         count = len(self.bias)
         if count < 2 or [len(row) for row in self.weight] != [count] * count:
             raise ValueError("calibration: expected a weight (C, C) and a bias (C,), C >= 2")
-        if not all(map(math.isfinite, [*self.bias, *(one for row in self.weight for one in row)])):
-            raise ValueError("calibration: expected finite weights and biases")
+        numbers = np.array([*self.weight, self.bias])
+        if not (np.abs(numbers) < LARGEST).all():  # NaN fails too
+            raise ValueError(f"calibration: expected weights and biases below {LARGEST:g}")
 
     @property
     def channels(self) -> int:
@@ -103,26 +109,36 @@ class VoxelSample:
         self.seen = np.zeros(channels, np.int64)
 
     def add(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Draw from one case: (C, voxels), and the channel of each voxel's class, (voxels,).
+        """Draw from one case, (C, *spatial); labels are the channel of each voxel's class.
 
         What is in one channel alone, wholly, is left out, for it stays as it is.
         """
-        chosen = (probabilities > 0).sum(0) > 1
+        several = torch.zeros(labels.shape, dtype=torch.int16, device=labels.device)
+        for one in probabilities:
+            several += one > 0
+        labels = torch.where(several > 1, labels, -1).reshape(-1)
         for channel in range(len(probabilities)):
-            (where,) = torch.nonzero((labels == channel) & chosen, as_tuple=True)
+            (where,) = torch.nonzero(labels == channel, as_tuple=True)
             new, old = len(where), int(self.seen[channel])
             if new == 0:
                 continue
-            kept = self.drawn[channel]
-            size = min(self.most, old + new)
-            # As many as a draw from both together would have of each.
-            fresh = int(self.random.hypergeometric(new, old, size)) if old else size
-            fresh = max(fresh, size - len(kept))
+            kept, size = self.drawn[channel], min(self.most, old + new)
+            fresh = self._fresh(new, old, size)
             picked = torch.from_numpy(self.random.choice(new, fresh, replace=False))
-            values = probabilities[:, where[picked.to(where.device)]].T.double().cpu().numpy()
+            voxels: Any = torch.unravel_index(where[picked.to(where.device)], several.shape)
+            values = probabilities[:, *voxels].T.double().cpu().numpy()
             stay = self.random.choice(len(kept), size - fresh, replace=False)
             self.drawn[channel] = np.concatenate([kept[stay], values])
             self.seen[channel] += new
+
+    def _fresh(self, new: int, old: int, size: int) -> int:
+        """Return how many of ``size`` are new, as a draw from all voxels at once would have it."""
+        if new + old <= size:
+            return new
+        if new + old < 10**9:
+            return int(self.random.hypergeometric(new, old, size))
+        # NumPy draws from no more; of so many, it hardly matters that one is not drawn twice.
+        return min(int(self.random.binomial(size, new / (new + old))), new)
 
     def fit(self, method: str) -> LogAffine:
         """Fit weights and intercepts.
@@ -142,8 +158,13 @@ class VoxelSample:
             missing = ", ".join(str(channel) for channel in np.flatnonzero(self.seen == 0))
             raise ValueError(f"cases: expected voxels of every channel's class, none has {missing}")
         rows = torch.from_numpy(np.concatenate(self.drawn)).float()
-        # Maps of half types sum to 1 but for their rounding, which fiducio would refuse.
-        rows /= rows.sum(1, keepdim=True)
+        sums = rows.sum(1, keepdim=True)
+        if not bool(((sums - 1).abs() < SUM_TOLERANCE).all()):
+            raise ValueError(
+                f"probabilities: expected a softmax, whose channels sum to 1: {method}"
+            )
+        # Those of half types do so but for their rounding, which fiducio would refuse.
+        rows /= sums
         sizes = np.array([len(one) for one in self.drawn])
         labels = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes))
         name, settings = JOINT_METHODS[method]
@@ -182,7 +203,7 @@ def sampled(
         if held.shape != (count - 1, *maps.shape[1:]):
             expected = (count - 1, *maps.shape[1:])
             raise ValueError(f"targets: expected shape {expected}, got {tuple(held.shape)}")
-        labels = torch.full(maps.shape[1:], background, device=maps.device)
+        labels = torch.full(maps.shape[1:], background, dtype=torch.int16, device=maps.device)
         taken = torch.zeros(maps.shape[1:], dtype=torch.bool, device=maps.device)
         for channel, one in zip(channels, held.to(maps.device), strict=True):
             there = one.bool()
@@ -193,8 +214,8 @@ def sampled(
             taken |= there
             labels[there] = channel
         if mask is not None:
-            labels[~tensor_of("mask", mask).to(labels.device)] = -1
-        sample.add(maps.reshape(count, -1), labels.reshape(-1))
+            labels[~mask_of(mask, maps)] = -1
+        sample.add(maps, labels)
     return sample
 
 

@@ -79,6 +79,9 @@ class Knots:
             raise ValueError("calibration: expected as many knots of both, from 0 to at most 1")
         if not ((np.diff(x) > 0).all() and (np.diff(y) >= 0).all()):  # NaN fails too
             raise ValueError("calibration: expected knots in increasing order")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.diff(y) / np.diff(x)).all():
+                raise ValueError("calibration: expected knots that are farther from each other")
         _check_outcome(self.outcome)
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -88,9 +91,10 @@ class Knots:
         slope = y.diff() / x.diff()
         right = torch.bucketize(values, x).clamp_(1, len(x) - 1)
         left = right - 1
-        found = (values - x[left]).mul_(slope[left]).add_(y[left])
+        found = values - torch.take(x, left)
+        found.mul_(torch.take(slope, left)).add_(torch.take(y, left))
         # Rounding must not lift the end of a piece above the beginning of the next.
-        return torch.minimum(found, y[right])
+        return torch.minimum(found, torch.take(y, right), out=found)
 
     def state(self) -> dict[str, Any]:
         """Return what JSON can hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.calibration.maps import pieces, probabilities_of, tensor_of
+from marginseg.calibration.maps import mask_of, pieces, probabilities_of, tensor_of
 from marginseg.metrics import CalibrationCurve
 from marginseg.numbers import integer
 from marginseg.values import within_unit
@@ -19,11 +19,17 @@ from marginseg.values import within_unit
 #: Bins are what the exponent and the 4 first bits behind it tell of a float32.
 _SHIFT = 19
 
+#: The codes of negative numbers begin so far below those of others.
+_SIGN = 1 << (31 - _SHIFT)
+
 #: The bin of ½, the last one whose values are their own distance from the nearer end.
 _HALF = 126 << 4
 
 #: The least distance from 1 is 2^-53, in float64; the last bin is that of exactly 1.
 _LAST = 2 * _HALF - (74 << 4) + 1
+
+#: How many codes there are, of which the bins are a part.
+_CODES = _SIGN + _HALF + 1
 
 #: Bins of a table: of 0 (and of what is below 1e-39), of (0, ½], of (½, 1), of 1.
 BINS = _LAST + 1
@@ -151,7 +157,7 @@ class CalibrationTable:
         """Return the table of one class alone, with other probabilities of its bins."""
         filled = self.count[row] > 0
         p = np.where(filled, probability, 0.0)
-        place = places(torch.from_numpy(p)).numpy()
+        place = places(p)
         count = self.count[row]
 
         def summed(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -209,13 +215,13 @@ def calibration_table(
     """
     maps, held = probabilities_of(probabilities), tensor_of("targets", targets)
     chosen = _channels(maps, held, channels)
-    counted = None if mask is None else _mask(mask, maps)
-    sums = np.zeros((3, len(chosen), BINS))
-    for row, channel in enumerate(chosen):
-        parts = [maps[channel], held[row].to(maps.device)]
-        for piece in pieces(parts if counted is None else [*parts, counted]):
-            sums[:, row] += _summed(*piece)
-    return CalibrationTable(*sums)
+    counted = None if mask is None else mask_of(mask, maps)
+    others = [] if counted is None else [counted]
+    sums = [
+        _sums(pieces([maps[channel], held[row].to(maps.device), *others]))
+        for row, channel in enumerate(chosen)
+    ]
+    return CalibrationTable(*np.stack(sums, 1))
 
 
 def total(tables: Iterable[CalibrationTable]) -> CalibrationTable:
@@ -233,37 +239,59 @@ def total(tables: Iterable[CalibrationTable]) -> CalibrationTable:
     return found
 
 
-def places(probabilities: Tensor) -> Tensor:
-    """Return the bin of each probability, int32, of the same shape."""
-    values = probabilities if probabilities.dtype == torch.float64 else probabilities.float()
-    above = values > 0.5
-    # Exact: above ½, 1 - p has no more digits than p.
-    distance = torch.where(above, 1.0 - values, values).float()
-    bits = distance.contiguous().view(torch.int32) >> _SHIFT
-    # The sign bit of -0.0 would be far below all bins, the distance of 1 is far above them.
-    return torch.where(above, 2 * _HALF - bits, bits).clamp_(0, _LAST)
+def places(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Return the bin of each probability, of the same shape."""
+    return _BIN_OF[_codes(torch.from_numpy(probabilities), 1.0).numpy()]
 
 
-def _summed(values: Tensor, held: Tensor, mask: Tensor | None = None) -> NDArray[np.float64]:
-    """Return count, promised and held of a piece, (3, bins)."""
-    values, held = values.reshape(-1), held.reshape(-1)
-    if mask is not None:
-        mask = mask.reshape(-1)
-        values, held = values[mask], held[mask]
-    if values.numel() == 0:
-        return np.zeros((3, BINS))
-    values = within_unit("probabilities", values)
-    place = places(values)
-    if held.dtype == torch.bool:
-        found = torch.bincount(place[held], minlength=BINS)
-    else:
-        found = torch.bincount(place, within_unit("targets", held).double(), BINS)
-    sums = (
-        torch.bincount(place, minlength=BINS).double(),
-        torch.bincount(place, values.double(), BINS),
-        found.double(),
-    )
-    return torch.stack(sums).cpu().numpy()
+def _codes(values: Tensor, most: float) -> Tensor:
+    """Return sign, exponent and first bits of the signed distance from the nearer end, int32.
+
+    The distance is exact: above ½, p - 1 has no more digits than p. It is 0 at both ends; so what
+    is 1 gets a code that no distance has.
+    """
+    # 1 and 0; rounding to them would share so few voxels out among threads, which takes longer.
+    end = torch.gt(values, 0.5, out=torch.empty_like(values))
+    distance = values - end
+    codes = distance.float().view(torch.int32) >> _SHIFT
+    if most == 1.0:
+        codes.masked_fill_(values == 1.0, 1 - _SIGN)
+    return codes.add_(_SIGN)
+
+
+def _sums(pieces_of_class: Iterator[tuple[Tensor, ...]]) -> NDArray[np.float64]:
+    """Return count, promised and held of one class, (3, bins)."""
+    sums = np.zeros((3, _CODES))
+    for piece in pieces_of_class:
+        values, held, *mask = (part.reshape(-1) for part in piece)
+        if mask:
+            values, held = values[mask[0]], held[mask[0]]
+        if values.numel() == 0:
+            continue
+        if values.dtype != torch.float64:
+            values = values.float()
+        values, most = _within("probabilities", values)
+        codes = _codes(values, most)
+        promised = torch.bincount(codes, values.double(), _CODES)
+        if held.dtype == torch.bool:
+            # Count voxels inside and outside the class at once.
+            both = torch.bincount(codes.add_(held, alpha=_CODES), minlength=2 * _CODES)
+            found = both[_CODES:]
+            count = both[:_CODES] + found
+        else:
+            held, _ = _within("targets", held)
+            found = torch.bincount(codes, held.double(), _CODES)
+            count = torch.bincount(codes, minlength=_CODES)
+        sums += torch.stack([count.double(), promised, found.double()]).cpu().numpy()
+    return np.stack([np.bincount(_BIN_OF, row, BINS) for row in sums])
+
+
+def _within(name: str, values: Tensor) -> tuple[Tensor, float]:
+    """Return values within [0, 1] and the largest of them, or refuse them."""
+    low, high = (float(bound) for bound in torch.aminmax(values))
+    if low >= 0.0 and high <= 1.0:
+        return values, high
+    return within_unit(name, values), min(high, 1.0)
 
 
 def _channels(maps: Tensor, held: Tensor, channels: Sequence[int] | None) -> list[int]:
@@ -288,17 +316,6 @@ def _channels(maps: Tensor, held: Tensor, channels: Sequence[int] | None) -> lis
     return chosen
 
 
-def _mask(mask: Any, maps: Tensor) -> Tensor:
-    counted = tensor_of("mask", mask)
-    if counted.dtype != torch.bool:
-        raise TypeError(f"mask: expected bool, got {counted.dtype}")
-    if counted.shape != maps.shape[1:]:
-        raise ValueError(
-            f"mask: expected shape {tuple(maps.shape[1:])}, got {tuple(counted.shape)}"
-        )
-    return counted.to(maps.device)
-
-
 def _positive(bins: int) -> int:
     bins = integer("bins", bins)
     if not 1 <= bins < 2**31:
@@ -321,6 +338,15 @@ def _edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return least, most
 
 
+def _bin_of() -> NDArray[np.int64]:
+    """Return the bin of each code; codes that no probability has are in some bin or other."""
+    codes = np.arange(_CODES)
+    below, above = codes - _SIGN, 2 * _HALF - codes
+    place = np.where(codes >= _SIGN, below, np.clip(above, _HALF, _LAST))
+    place[0] = 0  # -0.0
+    return place.astype(np.int64)
+
+
 _EDGES = _edges()
 
 
@@ -339,3 +365,6 @@ def lower_edges() -> NDArray[np.float64]:
     inside = slice(_HALF + 1, -1)
     edges[inside] = np.nextafter(edges[inside], np.float32(2.0))
     return edges.astype(np.float64)
+
+
+_BIN_OF = _bin_of()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -107,8 +108,10 @@ def best_cut(
     with np.errstate(invalid="ignore", divide="ignore"):
         # Of a bin, the voxels of the label alone, with all that lie above.
         bound = (1.0 + square) * inside[:-1] / (volume[1:] + held + least)
-    for candidate in np.flatnonzero((bound > found.overlap) & (EDGES > 0)):
-        chosen = places(values) == int(candidate)
+    candidates = np.flatnonzero((bound > found.overlap) & (EDGES > 0))
+    bins = places(values.numpy()) if len(candidates) else None
+    for candidate in candidates:
+        chosen = torch.from_numpy(bins == candidate)
         inner, hits = values[chosen].double(), label[chosen]
         order = inner.argsort(descending=True)
         steps, repeats = inner[order].unique_consecutive(return_counts=True)

@@ -17,8 +17,8 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.noise import GaussianFieldNoise, Interpolation, Units
-from marginseg.ops.boundary import LABEL_DTYPES
+from marginseg.noise import GaussianFieldNoise, Units
+from marginseg.ops.boundary import LABEL_DTYPES, Interpolation
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
