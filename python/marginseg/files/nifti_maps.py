@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from marginseg.classes import Classes
 from marginseg.files.label_names import BACKGROUND, LabelNames, read_label_names
 from marginseg.files.labels import read_label
+from marginseg.files.names import printable, shortened
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
 from marginseg.files.probabilities import ProbabilityFile, open_probabilities
@@ -196,7 +197,7 @@ def _called(names: Sequence[str] | None, known: LabelNames | None) -> list[str] 
 
 def _said(files: _Files) -> str:
     if files.classes:
-        return f"maps of {', '.join(files.classes):.200}"
+        return f"maps of {_listed(files.classes)}"
     return f"{files.channels} channels" if files.channels > 1 else "one channel"
 
 
@@ -254,7 +255,7 @@ def _of_folder(folder: Path, names: list[str] | None) -> _Files:
     if names is None and all(stem.startswith(begin) for stem in stems):
         # MONAI calls a map and a segmentation so, which are no classes.
         raise ValueError(
-            f"{folder}: expected one map, or names of the classes, got {', '.join(stems):.200}"
+            f"{folder}: expected one map, or names of the classes, got {_listed(stems)}"
         )
     called = dict(zip([stem.removeprefix(begin) for stem in stems], single, strict=True))
     order = _order(list(called), names)
@@ -336,13 +337,11 @@ def _classes(
     if count not in (len(called), len(called) + 1):
         raise ValueError(
             f"{case.source}: expected {len(called)} channels, or one more of the background, for "
-            f"{', '.join(called):.200}, got {count}"
+            f"{_listed(called)}, got {count}"
         )
     behind = count - len(called)
     if files is not None and [*files][behind:] != called:
-        raise ValueError(
-            f"{case.source}: expected maps of {', '.join(called):.200}, got {', '.join(files):.200}"
-        )
+        raise ValueError(f"{case.source}: expected maps of {_listed(called)}, got {_listed(files)}")
     values = (
         {name: known.values[name] for name in called}
         if known
@@ -362,6 +361,10 @@ def _classes(
         painted,
         known.ignored if known else None,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return shortened(printable(", ".join(names)), 200)
 
 
 def _stem(path: Path) -> str:
