@@ -85,7 +85,7 @@ class RuleLabelManager(LabelManager):
         count, heads = len(predicted_probabilities), self.num_segmentation_heads
         if count != heads:
             raise ValueError(f"probabilities: expected {heads} channels, got {count}")
-        labels = self.rule.labels(predicted_probabilities)
+        labels: Any = self.rule.labels(predicted_probabilities)
         if isinstance(labels, Tensor):
             return labels.to(torch.int16 if self.has_regions else torch.int64)
         return labels.astype(np.uint16 if self.has_regions else np.int64)
