@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from marginseg.cli.ahead import begun
+from marginseg.cli.by_rule import segment_by_rule
+from marginseg.cli.cuts import (
+    AtHalfOption,
+    Channels,
+    ChannelsOption,
+    MinProbabilityOption,
+    NamesOption,
+    PaintOption,
+    SmallestComponentOption,
+)
 from marginseg.cli.rows import Rows
 from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
+
+if TYPE_CHECKING:
+    from marginseg.rule import Rule
 
 
 class Metric(StrEnum):
@@ -27,7 +40,7 @@ def threshold(
         typer.Argument(
             metavar="PROB...",
             help="Probability maps, NIfTI: values in [0, 1]; 4-D: a channel a class. Or folders of "
-            "them.",
+            "them. With --rule also what nnU-Net v2 wrote with --save_probabilities.",
         ),
     ],
     output: Annotated[
@@ -44,6 +57,20 @@ def threshold(
         Metric,
         typer.Option(help="What to maximise: dice cuts at t* = sup D / 2, accuracy at 1/2."),
     ] = Metric.dice,
+    rule: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RULE",
+            help="Do what this file says, which `marginseg evaluate` has written. It has the other "
+            "options in it.",
+        ),
+    ] = None,
+    channels: ChannelsOption = None,
+    min_probability: MinProbabilityOption = 0.0,
+    smallest_component: SmallestComponentOption = 0,
+    at_half: AtHalfOption = None,
+    paint: PaintOption = None,
+    names: NamesOption = None,
 ) -> None:
     """Cut probability maps where Dice is largest.
 
@@ -54,9 +81,31 @@ def threshold(
     4-D too: one mask per class, in the same order. Each mask is the best for its class, and masks
     of neighbouring classes may overlap.
 
+    With --channels softmax a voxel gets one class at most, and the output is a label map, whose
+    mean Dice over the classes is expected to be largest. A folder of nnU-Net's gets a label map
+    too, of the values that its dataset.json names. What a network's values are worth, and what is
+    best for it, `marginseg evaluate` finds out from labelled cases; --rule does it.
+
     A map may be larger than memory. Of several, those that are done already are not done again, a
     file that fails gets a line on stderr, and the exit status is then 1.
     """
+    decided = _rule(
+        probabilities,
+        rule,
+        {
+            "metric": None if metric is Metric.dice else metric,
+            "channels": channels,
+            "min-probability": min_probability or None,
+            "smallest-component": smallest_component or None,
+            "at-half": at_half,
+            "paint": paint,
+            "names": names,
+        },
+    )
+    if decided is not None:
+        said = f"marginseg threshold, {f'rule {rule.name}' if rule else f'metric {metric.value}'}"
+        segment_by_rule(probabilities, output, decided, said)
+        return
     sources = Sources.of(probabilities)
     targets = sources.targets(output)
 
@@ -71,6 +120,38 @@ def threshold(
         output if sources.several else None,
     )
     typer.echo(str(output))
+
+
+def _rule(given: list[Path], path: Path | None, options: dict[str, Any]) -> Rule | None:
+    """Return what is done with whole maps; None where each channel is cut by itself."""
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if path is not None:
+        if chosen:
+            raise ValueError(f"--rule: has {path} say everything, got --{next(iter(chosen))} too")
+        from marginseg.rule import Rule
+
+        return Rule.load(path)
+    from marginseg.files.nnunet import is_nnunet
+
+    of_nnunet = given[0].is_dir() and is_nnunet(given[0])
+    if not of_nnunet and not chosen.keys() - {"metric", "names"}:
+        return None
+    from marginseg.files.predictions import classes_of
+    from marginseg.rule import Rule
+
+    classes = classes_of(
+        given[0],
+        names=chosen.get("names"),
+        exclusive=None if of_nnunet else chosen.get("channels") is Channels.softmax,
+        painted=chosen.get("paint"),
+    )
+    return Rule(
+        classes,
+        "half" if "metric" in chosen else "optimal",
+        min_probability=chosen.get("min-probability", 0.0),
+        smallest_component=chosen.get("smallest-component", 0),
+        at_half=tuple(chosen.get("at-half", ())),
+    )
 
 
 def _need(source: Path) -> int:

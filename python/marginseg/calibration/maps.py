@@ -1,0 +1,74 @@
+"""Maps of NumPy and torch alike, and their pieces, so that no copy of a whole map is made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marginseg.ops.boundary import FLOATING_DTYPES
+
+#: Voxels of a piece. In float64 it stays within a core's own cache.
+PIECE = 2**16
+
+
+def tensor_of(name: str, values: Any) -> Tensor:
+    """Return an array or a tensor as a plain tensor, of the same memory where that is possible.
+
+    Raises:
+        TypeError: It is neither, or of a dtype that torch has not.
+
+    """
+    if isinstance(values, Tensor):
+        return values.detach().as_subclass(Tensor)
+    if not isinstance(values, np.ndarray):
+        kind = type(values).__name__
+        raise TypeError(f"{name}: expected a NumPy array or a torch.Tensor, got {kind}")
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if any(stride < 0 for stride in values.strides):
+        values = values.copy()
+    try:
+        with warnings.catch_warnings():
+            # Of arrays that may not be written to, such as files mapped to memory; nobody does.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(values)
+    except TypeError:
+        raise TypeError(f"{name}: expected a dtype of torch, got {values.dtype}") from None
+
+
+def probabilities_of(values: Any) -> Tensor:
+    """Return a map (channels, *spatial) as a plain tensor.
+
+    Raises:
+        TypeError: It is no array or tensor, or not floating.
+        ValueError: It has no axis of channels.
+
+    """
+    tensor = tensor_of("probabilities", values)
+    if tensor.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {tensor.dtype}")
+    if tensor.ndim == 0:
+        raise ValueError("probabilities: expected an axis of channels, got a number")
+    return tensor
+
+
+def pieces(tensors: Sequence[Tensor], size: int = PIECE) -> Iterator[tuple[Tensor, ...]]:
+    """Give matching pieces of tensors of one shape, in the order in which the first is stored.
+
+    Pieces are views. Files of NIfTI have their first axis next to each other, others the last.
+    """
+    first = tensors[0]
+    strides = first.stride()
+    order = sorted(range(first.ndim), key=lambda axis: -strides[axis])
+    turned = [tensor.permute(order) for tensor in tensors]
+    if first.ndim == 0 or all(tensor.is_contiguous() for tensor in turned):
+        turned = [tensor.reshape(-1) for tensor in turned]
+    planes = turned[0].shape[0]
+    step = max(1, size * planes // max(1, turned[0].numel()))
+    for start in range(0, planes, step):
+        yield tuple(tensor[start : start + step] for tensor in turned)
