@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 import marginseg
 from marginseg.classes import Classes
+from marginseg.rule import Rule
 
 nnunetv2 = pytest.importorskip("nnunetv2")
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms  # noqa: E402
@@ -35,25 +35,19 @@ SOFTMAX = {"background": 0, "organ": 1, "core": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
 
 
-@dataclass(frozen=True)
-class FromAQuarter:
-    """What a rule offers, without its file: what is not background with a quarter or more."""
-
-    classes: Classes
-    threshold: float = 0.25
-
-    def labels(self, probabilities: Any) -> Any:
-        maps = np.asarray(probabilities)
-        if self.classes.exclusive:
-            found = 1 + maps[1:].argmax(0)
-            labels = np.where(maps[1:].max(0) >= self.threshold, found, 0).astype(np.uint8)
-        else:
-            labels = self.classes.paint(maps >= self.threshold)
-        return torch.from_numpy(labels) if isinstance(probabilities, torch.Tensor) else labels
+EXCLUSIVE = Rule(Classes.softmax(["organ", "core"]), "fixed", (0.25, 0.25))
+OVERLAPPING = Rule(
+    Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2)), "fixed", (0.25, 0.25)
+)
 
 
-EXCLUSIVE = FromAQuarter(Classes.softmax(["organ", "core"]))
-OVERLAPPING = FromAQuarter(Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2)))
+def from_a_quarter(probabilities: np.ndarray, regions: bool) -> np.ndarray:
+    """Return the labels of the rules above: what has a quarter or more is no background."""
+    if regions:
+        whole, core = probabilities >= 0.25
+        return np.where(core, 2, np.where(whole, 1, 0))
+    foreground = probabilities[1:]
+    return np.where(foreground.max(0) >= 0.25, 1 + foreground.argmax(0), 0)
 
 
 def maps(dataset: Path, regions: bool) -> list[np.ndarray]:
@@ -101,7 +95,7 @@ def test_a_rule_decides_and_the_kinds_stay_nnunets(nnunet_dir, regions):
     rule = OVERLAPPING if regions else EXCLUSIVE
     own, ours = LabelManager(labels, order), RuleLabelManager(labels, order, rule=rule)
     for probabilities in maps(nnunet_dir, regions):
-        expected = rule.labels(probabilities)
+        expected = from_a_quarter(probabilities, regions)
         usual = own.convert_probabilities_to_segmentation(probabilities)
         assert not np.array_equal(expected, usual)
         logits = logits_of(probabilities, regions)
@@ -120,10 +114,9 @@ def test_a_rule_decides_and_the_kinds_stay_nnunets(nnunet_dir, regions):
 @pytest.mark.parametrize("regions", [False, True])
 def test_a_real_rule_at_half_is_nnunets_own(nnunet_dir, tmp_path, monkeypatch, regions):
     """Through the file that the environment names."""
-    rules = pytest.importorskip("marginseg.rule")
     labels, order = (REGIONS, [1, 2]) if regions else (SOFTMAX, None)
     classes = OVERLAPPING.classes if regions else EXCLUSIVE.classes
-    rules.Rule(classes, decision="half").save(tmp_path / "rule.json")
+    Rule(classes, decision="half").save(tmp_path / "rule.json")
     monkeypatch.setenv("MARGINSEG_RULE", str(tmp_path / "rule.json"))
     own, ours = LabelManager(labels, order), RuleLabelManager(labels, order)
     assert ours.rule.decision == "half"
@@ -137,8 +130,7 @@ def test_a_real_rule_at_half_is_nnunets_own(nnunet_dir, tmp_path, monkeypatch, r
 
 def test_a_real_rule_cuts_at_t(nnunet_dir):
     """Regions overlap, so each has the cut that the ops find."""
-    rules = pytest.importorskip("marginseg.rule")
-    ours = RuleLabelManager(REGIONS, [1, 2], rule=rules.Rule(OVERLAPPING.classes))
+    ours = RuleLabelManager(REGIONS, [1, 2], rule=Rule(OVERLAPPING.classes))
     for probabilities in maps(nnunet_dir, regions=True):
         given = torch.from_numpy(probabilities)
         whole, core = marginseg.optimal_segmentation(given, spatial_dims=3)
@@ -190,7 +182,6 @@ def test_plans_name_it(tmp_path, monkeypatch):
 
 
 def test_a_missing_file_is_named(tmp_path, monkeypatch):
-    pytest.importorskip("marginseg.rule")
     monkeypatch.setenv("MARGINSEG_RULE", str(tmp_path / "gone.json"))
     with pytest.raises(OSError, match=r"gone\.json"):
         RuleLabelManager(SOFTMAX, None)
@@ -242,7 +233,7 @@ def test_a_predictor_of_nnunet_decides_by_the_rule(nnunet_dir):
     )
     without = predictor.predict_single_npy_array(image, properties)
     assert np.array_equal(again, probabilities)
-    assert np.array_equal(ruled, OVERLAPPING.labels(probabilities))
+    assert np.array_equal(ruled, from_a_quarter(probabilities, regions=True))
     assert np.array_equal(without, ruled)
     assert ruled.dtype == plain.dtype
     assert 0 < plain.astype(bool).sum() < ruled.astype(bool).sum() < ruled.size
@@ -279,7 +270,7 @@ def test_files_are_written_by_the_rule(nnunet_dir, tmp_path):
     )
     probabilities = np.load(tmp_path / "a.npz")["probabilities"]
     written = np.asarray(nibabel.load(tmp_path / "a.nii.gz").dataobj)
-    assert np.array_equal(written.T, OVERLAPPING.labels(probabilities))
+    assert np.array_equal(written.T, from_a_quarter(probabilities, regions=True))
 
 
 def a_segmentation(*shape: int, dtype: torch.dtype = torch.int16) -> torch.Tensor:

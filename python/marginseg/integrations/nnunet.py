@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from torch import Tensor
 from marginseg.noise import GaussianFieldNoise
 from marginseg.numbers import integer
 from marginseg.ops.boundary import LABEL_DTYPES, listed
-
-if TYPE_CHECKING:
-    from marginseg.rule import Rule
+from marginseg.rule import Rule, load_rule
 
 #: Names the file of the rule, for a label manager that nnU-Net makes on its own.
 RULE_VARIABLE = "MARGINSEG_RULE"
@@ -73,7 +71,9 @@ class RuleLabelManager(LabelManager):
         rule: Rule | str | Path | None = None,
     ) -> None:
         super().__init__(label_dict, regions_class_order, force_use_labels, inference_nonlin)
-        self.rule = _loaded(os.environ.get(RULE_VARIABLE) or None if rule is None else rule)
+        if rule is None:
+            rule = os.environ.get(RULE_VARIABLE) or None
+        self.rule = None if rule is None else load_rule(rule)
         if self.rule is not None:
             self._check(self.rule)
 
@@ -86,9 +86,12 @@ class RuleLabelManager(LabelManager):
         if count != heads:
             raise ValueError(f"probabilities: expected {heads} channels, got {count}")
         labels: Any = self.rule.labels(predicted_probabilities)
-        if isinstance(labels, Tensor):
-            return labels.to(torch.int16 if self.has_regions else torch.int64)
-        return labels.astype(np.uint16 if self.has_regions else np.int64)
+        converted: Map
+        if isinstance(predicted_probabilities, Tensor):
+            converted = labels.to(torch.int16 if self.has_regions else torch.int64)
+        else:
+            converted = labels.astype(np.uint16 if self.has_regions else np.int64)
+        return converted
 
     @torch.inference_mode()
     def convert_logits_to_segmentation(self, predicted_logits: Map) -> Map:
@@ -133,7 +136,7 @@ class RulePlansManager(PlansManager):
 
     def __init__(self, plans: dict[str, Any] | str, rule: Rule | str | Path) -> None:
         super().__init__(plans)
-        self.rule = _loaded(rule)
+        self.rule = load_rule(rule)
 
     def get_label_manager(self, dataset_json: dict[str, Any], **kwargs: Any) -> RuleLabelManager:
         """Return the label manager of a data set.
@@ -260,14 +263,6 @@ class LabelNoiseTransform(SegOnlyTransform):
             spacing=self.spacing,
             spatial_dims=spatial_dims,
         )
-
-
-def _loaded(rule: Any) -> Any:
-    if isinstance(rule, str | Path):
-        from marginseg.rule import Rule
-
-        return Rule.load(rule)
-    return rule
 
 
 def _described(exclusive: bool, channels: tuple[int, ...], painted: tuple[int, ...] | None) -> str:
