@@ -11,6 +11,7 @@ import torch
 
 import marginseg
 from marginseg.classes import Classes
+from marginseg.rule import Rule
 
 torchio = pytest.importorskip("torchio")
 from marginseg.integrations.torchio import DiceOptimal, LabelNoise, RandomLabelNoise  # noqa: E402
@@ -249,37 +250,22 @@ def test_exclusive_classes_get_one_label_map():
     assert not torch.equal(last.data, found.data)
 
 
-class Third:
-    """What a rule offers, without its file: everything from a third on."""
-
-    def __init__(self, painted: tuple[int, ...] | None) -> None:
-        self.classes = Classes.regions({"whole": (1, 2), "core": (2,)}, painted=painted)
-
-    def masks(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return probabilities >= 1 / 3
-
-    def labels(self, probabilities: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.classes.paint(self.masks(probabilities).numpy()))
-
-
-def test_a_rule_decides_instead():
+def test_a_rule_decides_instead(tmp_path):
+    """By itself and by its file, with a label map and with masks, and again from the history."""
     probabilities = torch.rand(2, 5, 4, 3)
-    image = torchio.ScalarImage(tensor=probabilities)
-    masks = probabilities >= 1 / 3
-    assert torch.equal(DiceOptimal(rule=Third(None))(image).data.bool(), masks)
-    painted = torch.where(masks[1], 5, torch.where(masks[0], 4, 0))
-    assert torch.equal(DiceOptimal(rule=Third((4, 5)))(image).data[0], painted)
-
-
-def test_a_rules_file_decides_instead(tmp_path):
-    rules = pytest.importorskip("marginseg.rule")
-    classes = Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2))
-    rule = rules.Rule(classes, decision="fixed", thresholds=(0.25, 0.75))
-    rule.save(tmp_path / "rule.json")
-    probabilities = torch.rand(2, 5, 4, 3)
-    found = DiceOptimal(rule=tmp_path / "rule.json")(torchio.ScalarImage(tensor=probabilities))
-    expected = torch.where(probabilities[1] >= 0.75, 2, torch.where(probabilities[0] >= 0.25, 1, 0))
-    assert torch.equal(found.data[0], expected)
+    subject = torchio.Subject(prediction=torchio.ScalarImage(tensor=probabilities))
+    values = {"whole": (1, 2), "core": (2,)}
+    painted = Rule(Classes.regions(values, painted=(4, 5)), "fixed", (0.25, 0.75))
+    painted.save(tmp_path / "rule.json")
+    core, whole = probabilities[1] >= 0.75, probabilities[0] >= 0.25
+    expected = torch.where(core, 5, torch.where(whole, 4, 0))[None]
+    for rule in (painted, tmp_path / "rule.json", str(tmp_path / "rule.json")):
+        found = DiceOptimal(rule=rule)(subject)
+        assert torch.equal(found.prediction.data, expected)
+        again = found.get_composed_history()(subject)
+        assert torch.equal(again.prediction.data, expected)
+    masks = DiceOptimal(rule=Rule(Classes.regions(values), "fixed", (0.25, 0.75)))(subject)
+    assert torch.equal(masks.prediction.data.bool(), torch.stack([whole, core]))
 
 
 def test_what_is_no_map_is_refused_by_name():

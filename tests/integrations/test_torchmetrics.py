@@ -31,11 +31,11 @@ def cases(n: int = 6, classes: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     return maps, labels
 
 
-def dice_of(cut: np.ndarray, label: np.ndarray, empty: float | None) -> float:
+def dice_of(cut: np.ndarray, label: np.ndarray, empty: str) -> float:
     volume = int(cut.sum()) + label.sum()
-    if volume == 0:
-        return 1.0 if empty is None else empty
-    return float(2 * (cut & label).sum() / volume)
+    if not label.any() and (empty == "skip" or (empty == "nan" and not cut.any())):
+        return np.nan
+    return 1.0 if volume == 0 else float(2 * (cut & label).sum() / volume)
 
 
 def best_cut(m: np.ndarray) -> tuple[float, float]:
@@ -48,33 +48,32 @@ def best_cut(m: np.ndarray) -> tuple[float, float]:
 
 
 def directly(
-    maps: torch.Tensor, labels: torch.Tensor, empty: float | None, grid: Any
+    maps: torch.Tensor, labels: torch.Tensor, empty: str = "one", grid: Any = GRID
 ) -> dict[str, float]:
     """Compute all results from lists of cases, with NumPy and without a histogram."""
     result: dict[str, float] = {}
     for channel in range(maps.shape[1]):
         rows = []
         for m, label in zip(maps[:, channel].numpy(), labels[:, channel].numpy(), strict=True):
-            if empty is None and not label.any():
-                continue
+            m = m.astype(np.float64)
             threshold, promised = best_cut(m)
-            if m.sum() == 0 and empty is not None:
-                promised = empty
-            half = dice_of(m >= 0.5, label, empty)
-            best = dice_of(m.astype(np.float64) >= threshold, label, empty)
-            curve = [dice_of(m.astype(np.float64) >= t, label, empty) for t in grid]
-            rows.append((half, best, promised, threshold, best < half, best - half, *curve))
+            half, best = (dice_of(m >= t, label, empty) for t in (0.5, threshold))
+            if np.isnan(best):
+                threshold = promised = np.nan
+            worse = np.nan if np.isnan(best - half) else best < half
+            curve = [dice_of(m >= t, label, empty) for t in grid]
+            rows.append((half, best, promised, threshold, worse, best - half, *curve))
         table = np.array(rows)
-        curve = table[:, 6:].mean(0)
+        means = np.nanmean(table, 0)
         result |= {
-            f"dice_at_half/{channel}": table[:, 0].mean(),
-            f"dice_at_optimum/{channel}": table[:, 1].mean(),
-            f"dice_promised/{channel}": table[:, 2].mean(),
-            f"threshold_at_optimum/{channel}": table[:, 3].mean(),
-            f"worse/{channel}": table[:, 4].mean(),
-            f"worst_change/{channel}": table[:, 5].min(),
-            f"dice_at_single/{channel}": curve.max(),
-            f"threshold_at_single/{channel}": grid[int(curve.argmax())],
+            f"dice_at_half/{channel}": means[0],
+            f"dice_at_optimum/{channel}": means[1],
+            f"dice_promised/{channel}": means[2],
+            f"threshold_at_optimum/{channel}": means[3],
+            f"worse/{channel}": means[4],
+            f"worst_change/{channel}": np.nanmin(table[:, 5]),
+            f"dice_at_single/{channel}": np.nanmax(means[6:]),
+            f"threshold_at_single/{channel}": grid[int(np.nanargmax(means[6:]))],
         }
     for name in {key.partition("/")[0] for key in result}:
         values = [value for key, value in result.items() if key.startswith(f"{name}/")]
@@ -89,7 +88,7 @@ def assert_agrees(found: dict[str, torch.Tensor], expected: dict[str, float]) ->
         assert float(value) == pytest.approx(expected[name], abs=1e-12), name
 
 
-@pytest.mark.parametrize("empty", [1.0, 0.0, 0.25, None])
+@pytest.mark.parametrize("empty", ["one", "nan", "skip"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_as_directly(empty, dtype):
     maps, labels = cases()
@@ -98,7 +97,7 @@ def test_the_same_as_directly(empty, dtype):
     metric.update(maps[:4], labels[:4])
     metric.update(maps[4:], labels[4:].float())
     found = metric.compute()
-    assert_agrees(found, directly(maps, labels, empty, GRID))
+    assert_agrees(found, directly(maps, labels, empty))
     assert found["worse"] > 0
     assert found["dice_at_optimum"] != found["dice_at_half"]
 
@@ -106,12 +105,12 @@ def test_the_same_as_directly(empty, dtype):
 def test_empty_cases_count_as_told():
     maps, labels = cases()
     values = []
-    for empty in (1.0, 0.0, None):
+    for empty in ("one", "nan", "skip"):
         metric = DiceAtOptimum(2, empty=empty)
         metric.update(maps, labels)
         values.append(float(metric.compute()["dice_at_half"]))
     assert len(set(values)) == 3
-    metric = DiceAtOptimum(2, empty=None)
+    metric = DiceAtOptimum(2, empty="skip")
     metric.update(maps[:2], torch.zeros_like(labels[:2]))
     assert all(value.isnan() for value in metric.compute().values())
     metric.update(maps[4:], labels[4:] & torch.tensor([True, False])[:, None, None, None])
@@ -164,12 +163,12 @@ def test_forward_reset_and_a_collection():
     maps, labels = cases()
     metric = DiceAtOptimum(2, thresholds=GRID)
     of_batch = metric(maps[:3], labels[:3])
-    assert_agrees(of_batch, directly(maps[:3], labels[:3], 1.0, GRID))
+    assert_agrees(of_batch, directly(maps[:3], labels[:3]))
     metric(maps[3:], labels[3:])
-    assert_agrees(metric.compute(), directly(maps, labels, 1.0, GRID))
+    assert_agrees(metric.compute(), directly(maps, labels))
     metric.reset()
     metric.update(maps[3:], labels[3:])
-    assert_agrees(metric.compute(), directly(maps[3:], labels[3:], 1.0, GRID))
+    assert_agrees(metric.compute(), directly(maps[3:], labels[3:]))
     collection = torchmetrics.MetricCollection({"dice": DiceAtOptimum(2)}, prefix="val/")
     collection.update(maps, labels)
     assert "val/dice_at_half/1" in collection.compute()
@@ -182,7 +181,7 @@ def test_states_stay_doubles_on_their_device():
         module = torch.nn.Sequential(DiceAtOptimum(2, thresholds=GRID))
         metric = convert(module)[0]
         metric.update(maps, labels)
-        assert_agrees(metric.compute(), directly(maps, labels, 1.0, GRID))
+        assert_agrees(metric.compute(), directly(maps, labels))
         metric.reset()
         assert metric.curve.dtype == metric.worst_change.dtype == torch.float64
     assert DiceAtOptimum(2).state_dict() == {}
@@ -212,12 +211,12 @@ def test_what_does_not_fit_is_refused(maps, target, message):
     metric = DiceAtOptimum(2)
     with pytest.raises(ValueError, match=message):
         metric.update(maps, target)
-    assert float(metric.cases.sum()) == 0
+    assert float(metric.counts.sum()) == 0
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="^empty: "):
-        DiceAtOptimum(1, empty=2)
+        DiceAtOptimum(1, empty="zero")
     for thresholds in ((), (0.0, 0.5), (0.5, 0.5), (0.5, 1.5)):
         with pytest.raises(ValueError, match="^thresholds: "):
             DiceAtOptimum(1, thresholds=thresholds)
@@ -241,10 +240,10 @@ def in_a_process(rank: int, port: int, folder: str) -> None:
         metric.update(maps[case : case + 1], labels[case : case + 1])
     if rank == 1:
         nobody.update(maps, labels)
-    before = metric.at_half.clone()
+    before = metric.sums.clone()
     torch.save((metric.compute(), nobody.compute()), Path(folder) / f"{rank}.pt")
     # What is this process's own is back after the synchronised results.
-    assert torch.equal(metric.at_half, before)
+    assert torch.equal(metric.sums, before)
     torch.distributed.destroy_process_group()
 
 
@@ -255,7 +254,7 @@ def test_two_processes_know_what_one_would(tmp_path):
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(in_a_process, (port, str(tmp_path)), nprocs=2)
     maps, labels = cases()
-    expected = directly(maps, labels, 1.0, GRID)
+    expected = directly(maps, labels)
     for rank in range(2):
         for found in torch.load(tmp_path / f"{rank}.pt"):
             assert_agrees(found, expected)

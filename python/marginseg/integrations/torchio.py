@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +20,8 @@ from marginseg.exclusive import optimal_labels
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.numbers import numbers
 from marginseg.ops.boundary import LABEL_DTYPES
+from marginseg.rule import Rule, load_rule
 from marginseg.threshold import optimal_segmentation
-
-if TYPE_CHECKING:
-    from marginseg.rule import Rule
 
 #: One number, a pair to draw from, or one number for each axis.
 Lengths = float | Sequence[float]
@@ -216,7 +214,8 @@ class DiceOptimal(IntensityTransform):
         self.exclusive = exclusive
         self.background = background
         self.rule = rule
-        self._rule: Any = None
+        # What stands in a subject's history is the argument; its file is read once.
+        self._loaded: Rule | None = None
         self.args_names = ["exclusive", "background", "rule"]
 
     def apply_transform(self, subject: Subject) -> Subject:
@@ -232,7 +231,7 @@ class DiceOptimal(IntensityTransform):
 
     def _labels(self, probabilities: Tensor) -> Tensor:
         if self.rule is not None:
-            rule = self._loaded_rule()
+            rule = self._loaded = load_rule(self._loaded or self.rule)
             if rule.classes.painted is None:
                 return rule.masks(probabilities)
             return rule.labels(probabilities)[None]
@@ -240,16 +239,6 @@ class DiceOptimal(IntensityTransform):
             best = optimal_labels(probabilities, background=self.background, spatial_dims=3)
             return best.labels[None]
         return optimal_segmentation(probabilities, spatial_dims=3)
-
-    def _loaded_rule(self) -> Rule:
-        """Return the rule; its file is read once, and stays the argument that history holds."""
-        if self._rule is None:
-            self._rule = self.rule
-            if isinstance(self.rule, str | Path):
-                from marginseg.rule import Rule
-
-                self._rule = Rule.load(self.rule)
-        return self._rule
 
 
 def _noise(

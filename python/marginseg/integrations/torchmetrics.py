@@ -6,7 +6,7 @@ Needs torchmetrics: ``pip install 'marginseg[torchmetrics]'``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,12 @@ from marginseg.threshold import cut
 
 #: The thresholds among which the best single one is sought, unless others are named.
 HUNDREDTHS = tuple(hundredth / 100 for hundredth in range(1, 100))
+
+#: What the Dice of a class may be that a case's label lacks.
+EMPTY = ("one", "nan", "skip")
+
+#: What is summed up over cases.
+MEANS = ("dice_at_half", "dice_at_optimum", "dice_promised", "threshold_at_optimum", "worse")
 
 
 class DiceAtOptimum(Metric):
@@ -47,8 +53,9 @@ class DiceAtOptimum(Metric):
 
     Args:
         classes: The names of the channels, or how many there are: then they are named 0, 1, ....
-        empty: What Dice is where label and segmentation are both empty, within [0, 1]. None: cases
-            whose label is empty are not counted for the class, as MONAI and nnU-Net do.
+        empty: What the Dice of a class is that a case's label lacks. ``"one"``: 1 if nothing is
+            segmented either, else 0. ``"nan"``: left out if nothing is segmented either, else 0, as
+            nnU-Net does. ``"skip"``: left out whatever is segmented, as MONAI does.
         thresholds: Among which the best single one is sought, increasing, within (0, 1]; the
             default is 0.01, 0.02, ... 0.99. Of several with the same Dice, the nearest to ½ counts.
         **kwargs: Those of ``torchmetrics.Metric``.
@@ -74,36 +81,34 @@ class DiceAtOptimum(Metric):
     higher_is_better = None
     full_state_update = False
 
-    cases: Tensor
-    at_half: Tensor
-    at_optimum: Tensor
-    promised: Tensor
-    threshold: Tensor
-    worse: Tensor
-    worst_change: Tensor
+    sums: Tensor
+    counts: Tensor
     curve: Tensor
+    curve_counts: Tensor
+    worst_change: Tensor
 
     def __init__(
         self,
         classes: int | Sequence[str],
         *,
-        empty: float | None = 1.0,
+        empty: Literal["one", "nan", "skip"] = "one",
         thresholds: Sequence[float] = HUNDREDTHS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.classes = _names(classes)
-        self.empty = None if empty is None else number("empty", empty)
-        if self.empty is not None and not 0 <= self.empty <= 1:
-            raise ValueError(f"empty: expected None or a number within [0, 1], got {empty}")
+        if empty not in EMPTY:
+            raise ValueError(f"empty: expected one of {', '.join(EMPTY)}, got {empty!r}")
+        self.empty = empty
         grid = [number("thresholds", threshold) for threshold in thresholds]
         if not grid or grid != sorted(set(grid)) or not (grid[0] > 0 and grid[-1] <= 1):
             raise ValueError("thresholds: expected increasing numbers within (0, 1]")
         self.thresholds = tuple(grid)
         count = len(self.classes)
-        for name in ("cases", "at_half", "at_optimum", "promised", "threshold", "worse"):
-            self.add_state(name, _float64([0.0] * count), dist_reduce_fx="sum")
-        self.add_state("curve", _float64([[0.0] * len(grid)] * count), dist_reduce_fx="sum")
+        for name, columns in (("sums", len(MEANS)), ("curve", len(grid))):
+            self.add_state(name, _float64([[0.0] * columns] * count), dist_reduce_fx="sum")
+        for name, columns in (("counts", len(MEANS)), ("curve_counts", len(grid))):
+            self.add_state(name, _float64([[0.0] * columns] * count), dist_reduce_fx="sum")
         self.add_state("worst_change", _float64([torch.inf] * count), dist_reduce_fx="min")
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:
@@ -122,51 +127,39 @@ class DiceAtOptimum(Metric):
         self._check(probabilities, target)
         n = probabilities.ndim - 2
         best = dice_threshold(probabilities, spatial_dims=n, check=True)
-        size = target.flatten(2).sum(2, dtype=torch.float64)
-        counted = size > 0 if self.empty is None else torch.ones_like(size, dtype=torch.bool)
         at_half = self._dice(cut(probabilities, 0.5), target)
         at_optimum = self._dice(cut(probabilities, best.threshold), target)
-        # A map without mass promises what both empty is worth.
-        promised = best.dice
-        if self.empty is not None:
-            promised = promised.where(best.volume > 0, self.empty)
+        left_out = at_optimum.isnan()
         change = at_optimum - at_half
-
-        def total(values: Tensor) -> Tensor:
-            return values.where(counted, 0.0).sum(0, dtype=torch.float64)
-
-        self.cases += total(torch.ones_like(size))
-        self.at_half += total(at_half)
-        self.at_optimum += total(at_optimum)
-        self.promised += total(promised)
-        self.threshold += total(best.threshold)
-        self.worse += total((change < 0).double())
-        least = change.where(counted, torch.inf).amin(0)
+        worse = (change < 0).double().masked_fill(change.isnan(), torch.nan)
+        promised = best.dice.masked_fill(left_out, torch.nan)
+        threshold = best.threshold.masked_fill(left_out, torch.nan)
+        columns = torch.stack([at_half, at_optimum, promised, threshold, worse], 2)
+        self.sums += columns.nansum(0)
+        self.counts += (~columns.isnan()).sum(0)
+        least = change.nan_to_num(torch.inf).amin(0) if len(change) else self.worst_change
         self.worst_change = torch.minimum(self.worst_change, least)
-        for case, label, of_case in zip(probabilities, target, counted, strict=True):
-            for channel in of_case.nonzero().flatten().tolist():
-                self.curve[channel] += self._curve(case[channel], label[channel])
+        for case, label in zip(probabilities, target, strict=True):
+            for channel in range(len(self.classes)):
+                curve = self._curve(case[channel], label[channel])
+                self.curve[channel] += curve.nan_to_num(0.0)
+                self.curve_counts[channel] += ~curve.isnan()
 
     def compute(self) -> dict[str, Tensor]:
         """Return the means over all cases; the class says which."""
-        curve = self.curve / self.cases[:, None]
-        best = curve == curve.amax(1, keepdim=True)
+        curve = self.curve / self.curve_counts
+        known = curve.nan_to_num(-1.0)
         grid = self._grid()
-        distance = (grid - 0.5).abs().where(best, torch.inf)
-        single = distance.argmin(1)
-        of_classes = {
-            "dice_at_half": self.at_half / self.cases,
-            "dice_at_optimum": self.at_optimum / self.cases,
-            "dice_promised": self.promised / self.cases,
-            "threshold_at_optimum": self.threshold / self.cases,
-            "dice_at_single": curve.gather(1, single[:, None])[:, 0],
-            "threshold_at_single": grid[single].where(self.cases > 0, torch.nan),
-            "worse": self.worse / self.cases,
-        }
+        best = known == known.amax(1, keepdim=True)
+        single = (grid - 0.5).abs().where(best, torch.inf).argmin(1)
+        at_single = curve.gather(1, single[:, None])[:, 0]
+        of_classes = dict(zip(MEANS, (self.sums / self.counts).unbind(1), strict=True))
+        of_classes["dice_at_single"] = at_single
+        of_classes["threshold_at_single"] = grid[single].masked_fill(at_single.isnan(), torch.nan)
         result = {name: values.nanmean() for name, values in of_classes.items()}
-        worst = self.worst_change.where(self.cases > 0, torch.nan)
-        some = worst[self.cases > 0]
-        result["worst_change"] = some.min() if len(some) else worst.sum()
+        worst = self.worst_change.masked_fill(self.worst_change.isinf(), torch.nan)
+        least = self.worst_change.amin()
+        result["worst_change"] = least.masked_fill(least.isinf(), torch.nan)
         of_classes["worst_change"] = worst
         for name, values in of_classes.items():
             for class_name, value in zip(self.classes, values, strict=True):
@@ -182,7 +175,7 @@ class DiceAtOptimum(Metric):
         return self
 
     def _grid(self) -> Tensor:
-        return torch.tensor(self.thresholds, dtype=torch.float64, device=self.cases.device)
+        return torch.tensor(self.thresholds, dtype=torch.float64, device=self.sums.device)
 
     def _check(self, probabilities: Tensor, target: Tensor) -> None:
         if not isinstance(target, Tensor) or not isinstance(probabilities, Tensor):
@@ -204,12 +197,14 @@ class DiceAtOptimum(Metric):
                 )
 
     def _dice(self, segmentation: Tensor, target: Tensor) -> Tensor:
-        """Return Dice of each case and class."""
+        """Return Dice of each case and class, NaN where it is left out."""
         found = dice(segmentation, target, spatial_dims=target.ndim - 2)
-        if self.empty is None or self.empty == 1.0:
+        if self.empty == "one":
             return found
-        both_empty = ~(segmentation.flatten(2).any(2) | (target.flatten(2) > 0).any(2))
-        return found.masked_fill(both_empty, self.empty)
+        out = ~(target.flatten(2) > 0).any(2)
+        if self.empty == "nan":
+            out &= ~segmentation.flatten(2).any(2)
+        return found.masked_fill(out, torch.nan)
 
     def _curve(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """Return Dice of {p >= t} for every t of the grid, from a histogram between them."""
@@ -221,9 +216,12 @@ class DiceAtOptimum(Metric):
         overlap = torch.zeros_like(grid).index_add_(0, place, m[near].double())
         volume = torch.bincount(place, minlength=len(grid)).double()
         above = torch.stack([overlap, volume]).flip(1).cumsum(1).flip(1)
-        total = above[1] + m.sum(dtype=torch.float64)
-        fallback = 1.0 if self.empty is None else self.empty
-        return torch.where(total > 0, 2.0 * above[0] / total, fallback)
+        size = m.sum(dtype=torch.float64)
+        total = above[1] + size
+        if self.empty == "skip":
+            total = total.where(size > 0, 0.0)
+        neither = 1.0 if self.empty == "one" else torch.nan
+        return torch.where(total > 0, 2.0 * above[0] / total, neither)
 
 
 def _float64(values: Any) -> Tensor:
