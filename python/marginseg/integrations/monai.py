@@ -7,7 +7,7 @@ name ends in d. They need the package `monai`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data import MetaTensor, get_track_meta
@@ -22,6 +22,9 @@ from marginseg.ops.boundary import LABEL_DTYPES
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
+
+Units = Literal["extent", "mm", "voxel"]
+Interpolation = Literal["nearest", "linear"]
 
 
 class _RandomField(RandomizableTransform):
@@ -38,10 +41,10 @@ class _RandomField(RandomizableTransform):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None,
-        units: str,
+        units: Units,
         prob: float,
         sample_std: bool,
-        interpolation: str,
+        interpolation: Interpolation,
         spacing: Sequence[float] | None,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
@@ -57,7 +60,7 @@ class _RandomField(RandomizableTransform):
         )
         noise.length_scale_in_voxels((1,) * (noise.spatial_dims or 1))
         self._noise = noise
-        self._units = units
+        self._units: Units = units
         self._spacing = None if spacing is None else tuple(spacing)
         self._sample_std = sample_std
         self._seed = 0
@@ -158,11 +161,11 @@ class RandLabelNoise(_RandomField):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "extent",
+        units: Units = "extent",
         *,
         prob: float = 0.1,
         sample_std: bool = False,
-        interpolation: str = "nearest",
+        interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing)
@@ -223,11 +226,11 @@ class RandLabelNoised(_RandomField, MapTransform):
         keys: Hashable | Sequence[Hashable],
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "extent",
+        units: Units = "extent",
         *,
         prob: float = 0.1,
         sample_std: bool = False,
-        interpolation: str = "nearest",
+        interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
