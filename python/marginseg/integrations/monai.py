@@ -7,7 +7,7 @@ name ends in d. They need the package `monai`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data import MetaTensor, get_track_meta
@@ -22,6 +22,9 @@ from marginseg.ops.boundary import LABEL_DTYPES, Interpolation
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
+
+Units = Literal["extent", "mm", "voxel"]
+Interpolation = Literal["nearest", "linear"]
 
 
 class _RandomField(RandomizableTransform):
@@ -57,7 +60,7 @@ class _RandomField(RandomizableTransform):
         )
         noise.length_scale_in_voxels((1,) * (noise.spatial_dims or 1))
         self._noise = noise
-        self._units = units
+        self._units: Units = units
         self._spacing = None if spacing is None else tuple(spacing)
         self._sample_std = sample_std
         self._seed = 0
