@@ -121,7 +121,7 @@ def test_the_record_holds_what_was_found(found: Evaluation, written: Path) -> No
             if (score.structure, score.rule) == (row["structure"], row["rule"])
         ]
         assert row["n"] == len(values)
-        assert row["quantiles"]["0.5"] == pytest.approx(float(np.median(values)))
+        assert row["calibrated"]["0.5"] == pytest.approx(float(np.median(values)))
     assert {row["rule"] for row in content["thresholds"]} >= {"optimal", "platt", "ceiling"}
 
 

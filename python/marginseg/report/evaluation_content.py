@@ -21,6 +21,7 @@ from marginseg.evaluation.fits import Reliability
 from marginseg.evaluation.scores import Score
 from marginseg.evaluation.verdict import FEWEST_CASES, MEAN, SIGNIFICANCE, Comparison
 from marginseg.report.columns import csv_text
+from marginseg.report.map_thresholds import map_thresholds
 
 #: The version of the layout of ``evaluation.json``.
 FORMAT: Final = 1
@@ -30,6 +31,12 @@ BINS: Final = 15
 
 #: Shares of the cases below what is told of their thresholds.
 QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+#: The most classes that figures show one by one.
+MOST_CLASSES: Final = 8
+
+#: Of more classes, so many of the best and of the worst.
+EXTREME_CLASSES: Final = 3
 
 #: The columns of ``rules.csv``.
 RULE_COLUMNS: Final = (
@@ -140,7 +147,9 @@ def evaluation_content(evaluation: Evaluation, described: str) -> dict[str, Any]
             "calibrated": best_calibrated(evaluation),
         },
         "table": [comparison_row(comparison) for comparison in evaluation.comparisons],
-        "thresholds": _thresholds(evaluation.scores),
+        "pictured": pictured_classes(evaluation),
+        "unread": [],
+        "thresholds": _thresholds(evaluation),
         "reliability": [
             row for found in evaluation.reliability for row in _curves(evaluation, found)
         ],
@@ -177,27 +186,52 @@ def _best(evaluation: Evaluation, candidates: Sequence[Candidate]) -> str:
     return max(known, key=lambda name: gains[name], default=PRESENT.name)
 
 
-def _thresholds(scores: Sequence[Score]) -> list[dict[str, Any]]:
+def pictured_classes(evaluation: Evaluation) -> list[str]:
+    """Return the classes that have a place in figures: all, or of many the extreme ones.
+
+    Of more than `MOST_CLASSES` they are the ones that the shown rule makes best, and the ones that
+    it makes worst, from the best to the worst.
+    """
+    names = list(evaluation.classes.names)
+    if len(names) <= MOST_CLASSES:
+        return names
+    rule = shown_rule(evaluation)
+    gains = {
+        row.structure: row.difference.mean
+        for row in evaluation.comparisons
+        if row.rule == rule and row.structure in names
+    }
+    order = [name for name in names if math.isfinite(gains[name])]
+    order.sort(key=lambda name: -gains[name])
+    if len(order) <= 2 * EXTREME_CLASSES:
+        return order or names[: 2 * EXTREME_CLASSES]
+    return order[:EXTREME_CLASSES] + order[-EXTREME_CLASSES:]
+
+
+def _thresholds(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return how the thresholds of each class and rule are distributed over cases."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for score in scores:
+    cut: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for score in evaluation.scores:
         if math.isfinite(score.threshold):
-            found[score.structure, score.rule].append(score.threshold)
-    order = [candidate.name for candidate in ALL]
-    structures = list(dict.fromkeys(score.structure for score in scores))
+            cut[score.structure, score.rule].append(score.threshold)
+    of_map = map_thresholds(evaluation)
     return [
         {
             "structure": structure,
-            "rule": rule,
-            "n": len(values),
-            "quantiles": dict(
-                zip(map(str, QUANTILES), np.quantile(values, QUANTILES).tolist(), strict=True)
-            ),
+            "rule": candidate.name,
+            "n": len(cut[key]),
+            "calibrated": _quantiles(cut[key]),
+            "map": _quantiles([*of_map[key].values()]),
         }
-        for structure in structures
-        for rule in order
-        if (values := found.get((structure, rule)))
+        for structure in evaluation.classes.names
+        for candidate in ALL
+        if (key := (structure, candidate.name)) in cut
     ]
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    found = np.quantile(values, QUANTILES).tolist()
+    return dict(zip(map(str, QUANTILES), found, strict=True))
 
 
 def _curves(evaluation: Evaluation, found: Reliability) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ def evaluation_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> 
         mean=MEAN,
         folded=len(names) >= FOLDED,
         ceiling=CEILING,
+        some=_some(content),
         matrix=_matrix(table, names),
         losing=_losing(table, names, verdict["rule"]),
         kept=_kept(mean),
@@ -233,6 +234,17 @@ def _present(content: Mapping[str, Any]) -> str:
     if own == 0:
         return plain
     return PRESENT.means + ("" if own == cases else f" ({own} cases), else {plain}")
+
+
+def _some(content: Mapping[str, Any]) -> str:
+    """Say which classes a figure shows, where it does not show all."""
+    shown, every = len(content["pictured"]), len(content["classes"]["names"])
+    if shown == every:
+        return ""
+    return (
+        f" Of {every} classes those are shown that {BY_NAME[content['verdict']['shown']].title} "
+        f"makes best and worst, {shown} in all."
+    )
 
 
 def _three(value: float) -> str:
