@@ -61,18 +61,36 @@ class LogAffine:
         """C."""
         return len(self.bias)
 
-    def write(self, given: tuple[Tensor, ...], targets: tuple[Tensor, ...]) -> None:
-        """Write what the channels of a piece go to; the targets may be the same memory."""
-        device = given[0].device
-        weight = torch.tensor(self.weight, dtype=torch.float64, device=device)
-        bias = torch.tensor(self.bias, dtype=torch.float64, device=device)
+    def write(self, *channels: Tensor) -> None:
+        """Write what the first C of a piece go to into the other C, or into themselves."""
+        given, targets = channels[: self.channels], channels[self.channels :]
         p = torch.stack([channel.reshape(-1) for channel in given]).double()
+        if p.device.type == "cpu":
+            found = torch.from_numpy(self.of_array(p.numpy()))
+        else:
+            found = self.of_tensor(p)
+        for target, values in zip(targets, found, strict=True):
+            target.copy_(values.view(target.shape))
+
+    def of_array(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what voxels (C, N) go to."""
+        logits = np.array(self.weight) @ np.log(np.maximum(p, LEAST))
+        logits += np.array(self.bias)[:, None]
+        logits[p == 0] = -np.inf
+        most = logits.max(0)
+        logits -= np.where(np.isfinite(most), most, 0.0)
+        found = np.exp(logits, out=logits)
+        found /= np.maximum(found.sum(0), np.finfo(np.float64).tiny)
+        # What there is in one channel alone, wholly or not, stays.
+        return np.where((p > 0).sum(0) > 1, found, p)
+
+    def of_tensor(self, p: Tensor) -> Tensor:
+        """Return the same of a float64 tensor, on any device."""
+        weight = torch.tensor(self.weight, dtype=torch.float64, device=p.device)
+        bias = torch.tensor(self.bias, dtype=torch.float64, device=p.device)
         logits = weight @ p.clamp_min(LEAST).log_() + bias[:, None]
         logits.masked_fill_(p == 0, -torch.inf)
-        # Where nothing is left to choose among, softmax would give NaN.
-        softmax = torch.where((p > 0).sum(0) > 1, torch.softmax(logits, 0), p)
-        for target, values in zip(targets, softmax, strict=True):
-            target.copy_(values.view(target.shape))
+        return torch.where((p > 0).sum(0) > 1, torch.softmax(logits, 0), p)
 
     def state(self) -> dict[str, Any]:
         """Return what JSON can hold."""

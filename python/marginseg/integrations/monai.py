@@ -7,7 +7,7 @@ name ends in d. They need the package `monai`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from monai.data import MetaTensor, get_track_meta
@@ -22,9 +22,6 @@ from marginseg.ops.boundary import LABEL_DTYPES, Interpolation
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
-
-Units = Literal["extent", "mm", "voxel"]
-Interpolation = Literal["nearest", "linear"]
 
 
 class _RandomField(RandomizableTransform):
