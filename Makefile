@@ -22,7 +22,7 @@ study: $(VENV)/installed
 test: $(VENV)/testable
 	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
-test-all: test $(VENV)/cluster
+test-all: $(VENV)/peers test
 	$(BIN)/pytest -m slow
 
 # The CPU kernels with AddressSanitizer and UBSan, in an environment of their own, which takes its
@@ -80,9 +80,9 @@ $(SANITIZED)/built: $(VENV)/testable $(SOURCES) $(shell find python -name '*.py'
 	  > $$($(SANITIZED)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
 	touch $@
 
-# Ray, which is large, only for the tests that start it.
-$(VENV)/cluster: $(VENV)/installed
-	$(INSTALL) -e ".[ray]"
+# What is large, and only some tests need: Ray, and the packages that integrations are for.
+$(VENV)/peers: $(VENV)/installed
+	$(INSTALL) -e ".[ray,calibration,monai,torchio,torchmetrics,nnunet]"
 	touch $@
 
 # Fuzzing that coverage guides.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -84,13 +85,31 @@ def code_words(path: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", prose(path))
 
 
-def run_snippets(path: Path) -> int:
+def run_snippets(path: Path, section: str | None = None) -> int:
     """Run the Python blocks from top to bottom, in one namespace; return how many there are."""
     names: dict[str, Any] = {"__name__": name_of(path)}
-    snippets = blocks(path, "python")
+    snippets = blocks(path, "python") if section is None else sections(path)[section]
     for number, code in enumerate(snippets, 1):
         exec(compile(code, f"{name_of(path)}, snippet {number}", "exec"), names)
     return len(snippets)
+
+
+def sections(path: Path) -> dict[str, list[str]]:
+    """Return the Python blocks of each section that has some."""
+    parts = re.split(r"^## (.+)$", read(path), flags=re.MULTILINE)
+    found = {
+        heading: [code for tag, code in _FENCE.findall(text) if tag == "python"]
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    return {heading: snippets for heading, snippets in found.items() if snippets}
+
+
+def imported(snippets: list[str]) -> set[str]:
+    """Return the packages that snippets import."""
+    nodes = [node for code in snippets for node in ast.walk(ast.parse(code))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
 
 
 def make_inputs() -> None:
@@ -98,7 +117,7 @@ def make_inputs() -> None:
     label = np.zeros((20, 24, 28), np.uint8)
     label[6:14, 8:16, 10:18] = 1
     affine = np.diag([1.5, 1.5, 2, 1])
-    for name in ("LABEL", "a", "b", "labels/c", "labels/d"):
+    for name in ("LABEL", "a", "b", "labels/c", "labels/d", "scans/c", "scans/d"):
         Path(name).parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(label, affine), f"{name}.nii.gz")
     classes = np.stack([label, 1 - label], axis=-1).astype(np.float32)

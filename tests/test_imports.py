@@ -21,6 +21,7 @@ FLOORS = (
     {"rule"},
     {"noise", "threshold", "exclusive", "flat_map", "calibration", "training", "data"},
     {"ops", "losses", "metrics", "files"},
+    {"arrays", "axes", "values"},
     {"numbers", "classes", "intervals"},
     {"_cpu", "_cuda"},
 )
@@ -29,7 +30,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What stands at the package's root beside the rooms.
 HALL = {
     "__init__",
-    "calibration",
+    "arrays",
+    "axes",
     "classes",
     "exclusive",
     "flat_map",
@@ -40,6 +42,7 @@ HALL = {
     "numbers",
     "rule",
     "threshold",
+    "values",
 }
 
 MODULES = {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.ops.dice_threshold import refuse_improbable
+from marginseg.arrays import as_tensor
+from marginseg.values import within_unit
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class FlatMap:
         elif isinstance(probabilities, np.ndarray) and probabilities.dtype.kind == "f":
             is_reversed = _lies_reversed(probabilities)
             array = _reversed(probabilities) if is_reversed else probabilities
-            array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-            # torch has no tensors that cannot be written to.
-            values = torch.from_numpy(array if array.flags.writeable else array.copy())
+            values = as_tensor("probabilities", np.ascontiguousarray(array))
         else:
             kind = getattr(probabilities, "dtype", type(probabilities).__name__)
             raise TypeError(f"probabilities: expected a floating array or tensor, got {kind}")
@@ -72,14 +70,13 @@ class FlatMap:
                 f"probabilities: expected at least {channels} channels and axes of space, got "
                 f"shape {tuple(probabilities.shape)}"
             )
-        refuse_improbable("probabilities", values)
-        flat = values.reshape(len(values), -1)
+        flat = within_unit("probabilities", values).reshape(len(values), -1)
         return cls(flat, tuple(values.shape[1:]), isinstance(probabilities, Tensor), is_reversed)
 
-    def flat(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return an array (*spatial) beside the map, such as its label, as (voxels,)."""
-        flat: NDArray[Any] = (array.T if self.is_reversed else array).reshape(-1)
-        return flat
+    def beside(self, arrays: NDArray[Any]) -> Tensor:
+        """Return arrays beside the map, such as masks (n, *spatial), as (n, voxels)."""
+        ordered = _reversed(arrays) if self.is_reversed else arrays
+        return as_tensor("beside", np.ascontiguousarray(ordered)).reshape(len(arrays), -1)
 
     def ordered(self, sizes: Sequence[float]) -> tuple[float, ...]:
         """Return what each axis has, such as its spacing, in memory's order."""

@@ -61,6 +61,12 @@ class Decided(NamedTuple):
         assert self.numbers is not None
         return self.numbers == place + 1
 
+    def masks(self) -> Tensor:
+        """Return the masks of all classes, (classes, voxels)."""
+        if self.stacked is not None:
+            return self.stacked
+        return torch.stack([self.mask(place) for place in range(len(self.thresholds))])
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -124,8 +130,10 @@ class Rule:
             raise ValueError(f"beta: expected a finite number > 0, got {self.beta}")
         if not 0.0 <= self.min_probability <= 1.0:
             raise ValueError(f"min_probability: expected 0 to 1, got {self.min_probability}")
-        if self.smallest_component < 0:
-            raise ValueError(f"smallest_component: expected >= 0, got {self.smallest_component}")
+        if not 0 <= self.smallest_component < 2**63:
+            raise ValueError(
+                f"smallest_component: expected 0 to 2^63 - 1, got {self.smallest_component}"
+            )
         unknown = [name for name in self.at_half if name not in self.classes.names]
         if unknown:
             known = ", ".join(self.classes.names)
@@ -171,11 +179,7 @@ class Rule:
 
         """
         flat = FlatMap.of(probabilities, self.classes.channel_count)
-        decided = self.decide(flat)
-        stacked = decided.stacked
-        if stacked is None:
-            stacked = torch.stack([decided.mask(n) for n in range(len(self.classes.names))])
-        masks: Map = flat.restored(stacked)
+        masks: Map = flat.restored(self.decide(flat).masks())
         return masks
 
     def labels(self, probabilities: Map) -> Map:

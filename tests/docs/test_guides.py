@@ -6,7 +6,14 @@ import pytest
 
 import documents
 
-WITH_SNIPPETS = [path for path in documents.GUIDES if documents.blocks(path, "python")]
+INTEGRATIONS = documents.ROOT / "docs" / "guides" / "integrations.md"
+
+#: What its sections may need, and not everyone has.
+PEERS = {"batchgeneratorsv2", "monai", "nnunetv2", "torchio", "torchmetrics"}
+
+WITH_SNIPPETS = [
+    path for path in documents.GUIDES if documents.blocks(path, "python") and path != INTEGRATIONS
+]
 WITH_COMMANDS = [
     path
     for path in documents.GUIDES
@@ -31,6 +38,15 @@ def test_there_is_something_to_run():
 def test_snippets_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert documents.run_snippets(path) > 0
+
+
+@pytest.mark.parametrize("section", documents.sections(INTEGRATIONS))
+def test_snippets_run_with_the_package_of_their_section(section, tmp_path, monkeypatch):
+    for package in PEERS & documents.imported(documents.sections(INTEGRATIONS)[section]):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    documents.make_inputs()
+    assert documents.run_snippets(INTEGRATIONS, section) > 0
 
 
 @pytest.mark.parametrize("path", WITH_COMMANDS, ids=documents.name_of)

@@ -63,7 +63,9 @@ def _resolves(name: str) -> bool:
     for length in range(len(parts), 0, -1):
         try:
             found = importlib.import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("marginseg"):
+                return True  # the module is there, and the package that it needs is not
             continue
         for part in parts[length:]:
             found = getattr(found, part, None)

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from marginseg.classes import Classes
 from marginseg.evaluation.candidates import CANDIDATES
 from marginseg.evaluation.scores import Empty
+from marginseg.rule import Decision, Rule
+
+
+class Label(NamedTuple):
+    """What a case is compared with.
+
+    Attributes:
+        masks: Where each class is, (classes, *spatial), bool.
+        labelled: Which voxels somebody labelled, (*spatial), bool; None stands for all.
+
+    """
+
+    masks: NDArray[np.bool_]
+    labelled: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, label: NDArray[Any], classes: Classes) -> Label:
+        """Take a label map (*spatial) apart."""
+        return cls(classes.targets(label), classes.labelled(label))
 
 
 @dataclass(frozen=True)
@@ -19,7 +40,7 @@ class Case:
     Attributes:
         name: Different from all others'.
         probabilities: Returns the map, (K, *spatial), floating.
-        label: Returns the label map, (*spatial), integers.
+        label: Returns the label.
         segmentation: Returns the network's own label map, or None where there is none.
         spacing: The voxels' size along each axis in mm; None where it is not known.
 
@@ -27,7 +48,7 @@ class Case:
 
     name: str
     probabilities: Callable[[], NDArray[Any]]
-    label: Callable[[], NDArray[Any]]
+    label: Callable[[], Label]
     segmentation: Callable[[], NDArray[Any] | None] = lambda: None
     spacing: tuple[float, ...] | None = None
 
@@ -63,3 +84,20 @@ class Settings:
         for name in self.candidates:
             if name not in known:
                 raise ValueError(f"rules: expected some of {', '.join(known)}, got {name!r}")
+
+    def rule(self, classes: Classes, decision: Decision = "optimal", **fitted: Any) -> Rule:
+        """Return a rule with these settings.
+
+        Raises:
+            ValueError: A setting is out of its range, or names a class that there is not.
+
+        """
+        return Rule(
+            classes,
+            decision,
+            beta=self.beta,
+            min_probability=self.min_probability,
+            smallest_component=self.smallest_component,
+            at_half=self.at_half,
+            **fitted,
+        )

@@ -85,11 +85,13 @@ def evaluate(
             names it.
 
     Example:
+        >>> import numpy as np
+        >>> from marginseg.evaluation.case import Label
         >>> noise = np.random.default_rng(0)
         >>> def case(name):
         ...     m = noise.uniform(0, 0.8, (1, 8, 8, 8)) ** 2
-        ...     label = (noise.uniform(size=m.shape) < m)[0].astype(np.uint8)
-        ...     return Case(name, lambda: m, lambda: label)
+        ...     label = noise.uniform(size=m.shape) < m
+        ...     return Case(name, lambda: m, lambda: Label(label))
         >>> classes = Classes.regions({"lesion": (1,)}, painted=(1,))
         >>> found = evaluate([case(f"case_{n}") for n in range(8)], classes)
         >>> found.verdict.rule != "present"

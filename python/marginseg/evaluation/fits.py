@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from marginseg.calibration import CalibrationTable, fit
+from marginseg.calibration import CalibrationTable, fit, total
 from marginseg.evaluation.candidates import CANDIDATES, Candidate
 from marginseg.evaluation.thresholds import EDGES, MeanCurves
 from marginseg.evaluation.work import Reading, Work
@@ -31,7 +31,7 @@ class Fits:
     def __init__(self, work: Work, readings: Sequence[Reading]) -> None:
         self._work = work
         self._readings = readings
-        self._table = sum(reading.table for reading in readings)
+        self._table = total(reading.table for reading in readings)
         self._curves = MeanCurves([reading.curves.overlap for reading in readings])
 
     def rule(self, candidate: Candidate, *, without: int | None) -> Rule:
@@ -62,5 +62,5 @@ class Fits:
                 if rule is not None and rule.calibration is not None:
                     tables.append(rule.calibration.applied_to(reading.table))
             if tables:
-                found.append(Reliability(candidate.method, sum(tables)))
+                found.append(Reliability(candidate.method, total(tables)))
         return found

@@ -117,8 +117,8 @@ class Target:
         overlap = overlap_of(int((mask & label).sum()), voxels, label_voxels, self.beta, self.empty)
         surface = math.nan
         if self.spacing is not None and math.isfinite(overlap):
-            both = (array.reshape(self.spatial).numpy() for array in (mask, label))
-            surface = surface_distance(*both, spacing=self.spacing)
+            first, second = (array.reshape(self.spatial).numpy() for array in (mask, label))
+            surface = surface_distance(first, second, self.spacing)
         return Score(
             self.case,
             self.structures[place],

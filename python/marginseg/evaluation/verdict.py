@@ -130,10 +130,11 @@ def compare(scores: Iterable[Score]) -> list[Comparison]:
 
 
 def judge(comparisons: Sequence[Comparison]) -> Verdict:
-    """Say which rule is to be used: the best of those that are better than the present one.
+    """Say which rule is to be used, or that none is better than the present one.
 
     A rule is better if its mean over the cases lies above the present one's by more than chance
-    explains, corrected for the number of rules tried, and by a tenth of a point at least.
+    explains, corrected for the number of rules tried, and by a tenth of a point at least. Of those
+    that are, it is the simplest one that is within a tenth of a point of the best.
     """
     rows = {row.rule: row for row in comparisons if row.structure == MEAN}
     tried = [rows[c.name] for c in CANDIDATES if c.name in rows]
@@ -156,7 +157,8 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
             "stay with the present rule: no other is better by more than chance explains; "
             f"nearest: {described(best)}",
         )
-    best = max(better, key=lambda row: row.difference.mean)
+    most = max(row.difference.mean for row in better)
+    best = next(row for row in better if row.difference.mean >= most - LEAST_GAIN)
     return Verdict(best.rule, f"{described(best)}: use it")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from marginseg.calibration import CalibrationTable, calibration_table
@@ -14,7 +12,7 @@ from marginseg.classes import Classes
 from marginseg.evaluation.candidates import BY_NAME, CEILING, PRESENT, Candidate
 from marginseg.evaluation.case import Case, Settings
 from marginseg.evaluation.scores import Score, Stacked, Target
-from marginseg.evaluation.thresholds import EDGES, OverlapCurves, overlap_curves
+from marginseg.evaluation.thresholds import OverlapCurves, best_cut, overlap_curves
 from marginseg.flat_map import FlatMap
 from marginseg.rule import Decided, Rule
 
@@ -50,15 +48,7 @@ class Work:
     def rule(self, candidate: Candidate, **fitted: Any) -> Rule:
         """Return a candidate's rule."""
         assert candidate.decision is not None
-        return Rule(
-            self.classes,
-            candidate.decision,
-            beta=self.settings.beta,
-            min_probability=self.settings.min_probability,
-            smallest_component=self.settings.smallest_component,
-            at_half=self.settings.at_half,
-            **fitted,
-        )
+        return self.settings.rule(self.classes, candidate.decision, **fitted)
 
     def read(self, case: Case) -> Reading:
         """Try the rules that need no other case, and sum up what the others need of this one."""
@@ -75,10 +65,11 @@ class Work:
         optimal = BY_NAME["optimal"]
         if optimal.name in self.settings.candidates:
             scores += _scores(target, optimal, self.rule(optimal).decide(flat))
-        rows = list(self.classes.channels)
-        table = calibration_table(flat.values[rows], target.masks, target.labelled)
+        table = calibration_table(
+            flat.values, target.masks, target.labelled, channels=self.classes.channels
+        )
         curves = overlap_curves(table, beta=self.settings.beta, empty=self.settings.empty)
-        scores += _ceiling(case.name, self.classes, curves)
+        scores += self._ceiling(case.name, flat, target, curves)
         return Reading(case.name, scores, table, curves, own is not None, unlike)
 
     def try_rules(self, case: Case, rules: dict[str, Rule]) -> list[Score]:
@@ -89,61 +80,65 @@ class Work:
             scores += _scores(target, BY_NAME[name], rule.decide(flat))
         return scores
 
+    def _ceiling(
+        self, case: str, flat: FlatMap, target: Target, curves: OverlapCurves
+    ) -> list[Score]:
+        """Return what the best threshold of the case reaches, which nobody can know."""
+        scores = []
+        for place, structure in enumerate(self.classes.names):
+            values, label = flat.values[self.classes.channels[place]], target.masks[place]
+            if target.labelled is not None:
+                values, label = values[target.labelled], label[target.labelled]
+            best = best_cut(values, label, curves, place, beta=self.settings.beta)
+            scores.append(
+                Score(
+                    case,
+                    structure,
+                    CEILING.name,
+                    best.overlap,
+                    math.nan,
+                    best.threshold,
+                    best.volume,
+                    round(float(curves.label_volume[place])),
+                )
+            )
+        return scores
+
     def _open(self, case: Case) -> tuple[FlatMap, Target, Stacked | None]:
         probabilities, label, own = case.probabilities(), case.label(), case.segmentation()
-        for name, array in (("label", label), ("segmentation", own)):
-            if array is not None and array.shape != probabilities.shape[1:]:
-                raise ValueError(
-                    f"{case.name}: expected a {name} of the map's shape "
-                    f"{probabilities.shape[1:]}, got {array.shape}"
-                )
+        spatial = probabilities.shape[1:]
+        _check_shape(case, "masks of the label", label.masks, (len(self.classes.names), *spatial))
+        _check_shape(case, "labelled voxels", label.labelled, spatial)
+        _check_shape(case, "a segmentation", own, spatial)
         try:
             flat = FlatMap.of(probabilities, self.classes.channel_count)
         except (ValueError, TypeError) as error:
             raise type(error)(f"{case.name}: {error}") from error
-        labelled = self.classes.labelled(flat.flat(label))
-        spacing = flat.ordered(case.spacing or (1.0,) * label.ndim)
         target = Target(
             case.name,
             self.classes.names,
-            self._masks(flat.flat(label)),
-            None if labelled is None else torch.from_numpy(labelled),
+            flat.beside(label.masks),
+            None if label.labelled is None else flat.beside(label.labelled[None])[0],
             flat.spatial,
-            spacing if self.settings.surface else None,
+            flat.ordered(case.spacing or (1.0,) * len(spatial)) if self.settings.surface else None,
             self.settings.beta,
             self.settings.empty,
         )
-        return flat, target, None if own is None else Stacked(self._masks(flat.flat(own)))
+        if own is None:
+            return flat, target, None
+        return flat, target, Stacked(flat.beside(self.classes.targets(own)))
 
-    def _masks(self, flat: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(self.classes.targets(flat))
+
+def _check_shape(
+    case: Case, what: str, array: NDArray[Any] | None, expected: tuple[int, ...]
+) -> None:
+    if array is not None and array.shape != expected:
+        raise ValueError(
+            f"{case.name}: expected {what} of shape {expected}, like its map, got {array.shape}"
+        )
 
 
 def _scores(target: Target, candidate: Candidate, decided: Decided) -> list[Score]:
     return target.scores(
         candidate.name, decided, promised=decided.expected, thresholds=decided.thresholds
     )
-
-
-def _ceiling(case: str, classes: Classes, curves: OverlapCurves) -> list[Score]:
-    """Return what the best threshold of the case reaches, which nobody can know."""
-    scores = []
-    for place, structure in enumerate(classes.names):
-        overlap = curves.overlap[place]
-        # The bins of 0 would cut nothing away.
-        possible = np.where(EDGES > 0, np.nan_to_num(overlap, nan=-1.0), -2.0)
-        best = int(possible.argmax())
-        known = possible[best] >= 0
-        scores.append(
-            Score(
-                case,
-                structure,
-                CEILING.name,
-                float(overlap[best]) if known else math.nan,
-                math.nan,
-                float(EDGES[best]) if known else math.nan,
-                int(curves.volume[place, best]),
-                int(curves.label_volume[place]),
-            )
-        )
-    return scores

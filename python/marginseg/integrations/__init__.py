@@ -1,0 +1,1 @@
+"""marginseg where people work: MONAI, TorchIO, nnU-Net, torchmetrics."""
