@@ -142,6 +142,7 @@ def evaluation_content(evaluation: Evaluation, described: str) -> dict[str, Any]
         "verdict": {
             "rule": verdict.rule,
             "sentence": verdict.sentence,
+            "cases": max((row.difference.n for row in _means(evaluation)), default=0),
             "changes": _changes(evaluation),
             "shown": shown_rule(evaluation),
             "calibrated": best_calibrated(evaluation),
@@ -173,15 +174,18 @@ def fitted_on(evaluation: Evaluation, content: dict[str, Any]) -> dict[str, Any]
     }
 
 
+def _means(evaluation: Evaluation) -> list[Comparison]:
+    """Return the comparisons of the mean over classes."""
+    return [row for row in evaluation.comparisons if row.structure == MEAN]
+
+
 def _changes(evaluation: Evaluation) -> bool:
     return evaluation.verdict.rule != PRESENT.name
 
 
 def _best(evaluation: Evaluation, candidates: Sequence[Candidate]) -> str:
     """Return which of these gains most in the mean over classes; the present rule for none."""
-    gains = {
-        row.rule: row.difference.mean for row in evaluation.comparisons if row.structure == MEAN
-    }
+    gains = {row.rule: row.difference.mean for row in _means(evaluation)}
     known = [c.name for c in candidates if math.isfinite(gains.get(c.name, math.nan))]
     return max(known, key=lambda name: gains[name], default=PRESENT.name)
 

@@ -9,6 +9,7 @@ from typing import Any
 from marginseg.evaluation.candidates import ALL, BY_NAME, CEILING, PRESENT
 from marginseg.evaluation.verdict import MEAN, points
 from marginseg.report.evaluation_folder import EvaluationFile
+from marginseg.report.evaluation_text import gain, p_text, percent_text, three_digits
 from marginseg.report.html import rendered
 
 #: From so many classes on, the table of each is folded away.
@@ -18,12 +19,15 @@ FOLDED = 4
 KEPT = 0.01
 
 
-def evaluation_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+def evaluation_page(
+    content: Mapping[str, Any], pictures: Mapping[str, str], widths: Mapping[str, int]
+) -> str:
     """Return the HTML page of an evaluation.
 
     Args:
         content: What ``evaluation.json`` has.
         pictures: Where each figure is, by its file's name: a data URI, or a file beside the page.
+        widths: How wide each figure is shown, in pixels.
 
     """
     verdict, table = content["verdict"], content["table"]
@@ -46,6 +50,7 @@ def evaluation_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> 
         ceiling=CEILING,
         some=_some(content),
         matrix=_matrix(table, names),
+        gains={row["structure"]: gain(row)[0] for row in table if row["rule"] == verdict["shown"]},
         losing=_losing(table, names, verdict["rule"]),
         kept=_kept(mean),
         calibration=_calibration(content),
@@ -53,6 +58,7 @@ def evaluation_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> 
         surface_unit=surface_unit(content["cases"]),
         unlike_most=max(content["unlike"].items(), key=lambda item: item[1], default=None),
         pictures=pictures,
+        widths=widths,
         files=EvaluationFile,
         setting=_setting,
     )
@@ -88,27 +94,6 @@ def surface_unit(cases: Sequence[Mapping[str, Any]]) -> str:
     return "mm, or voxels where no spacing is known" if any(known) else "voxels"
 
 
-def gain(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return a difference in points, and its interval, as a page shows them."""
-    if not math.isfinite(row["difference"]):
-        return "–", ""
-    interval = f"[{points(row['low'])}, {points(row['high'])}]" if math.isfinite(row["low"]) else ""
-    return points(row["difference"]), interval
-
-
-def p_text(p: float) -> str:
-    """Return a p-value for the eye.
-
-    Example:
-        >>> p_text(0.0004), p_text(0.0312), p_text(math.nan)
-        ('< 0.001', '0.031', '–')
-
-    """
-    if not math.isfinite(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _lines(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a table of rules as the page has it."""
     verdict = content["verdict"]
@@ -126,7 +111,7 @@ def _lines(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> lis
                 else "chosen"
                 if row["rule"] == verdict["rule"]
                 else "",
-                "reached": _three(row["reached"]),
+                "reached": three_digits(row["reached"]),
                 "difference": "" if present else difference,
                 "interval": "" if present else interval,
                 "n": row["n"],
@@ -134,9 +119,9 @@ def _lines(rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> lis
                 "cases": "" if present else f"{row['better']} / {row['worse']}",
                 "worst": "" if present else points(row["worst"]) if row["worst_case"] else "none",
                 "worst_case": row["worst_case"],
-                "volume_error": _percent(row["volume_error"]),
+                "volume_error": percent_text(row["volume_error"]),
                 "surface": "–" if math.isnan(row["surface"]) else f"{row['surface']:.2f}",
-                "promised": _three(row["promised"]),
+                "promised": three_digits(row["promised"]),
             }
         )
     return lines
@@ -162,7 +147,7 @@ def _matrix(table: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
             {
                 "structure": "mean over classes" if structure == MEAN else structure,
                 "n": before["n"],
-                "before": _three(before["reached"]),
+                "before": three_digits(before["reached"]),
                 "cells": [
                     {
                         "gain": gain(row),
@@ -192,8 +177,8 @@ def _kept(mean: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "title": BY_NAME[name].title,
-            "promised": _three(row["promised"]),
-            "reached": _three(row["reached"]),
+            "promised": three_digits(row["promised"]),
+            "reached": three_digits(row["reached"]),
             "excess": _excess(row["promised"] - row["reached"]),
         }
         for name, row in mean.items()
@@ -245,17 +230,6 @@ def _some(content: Mapping[str, Any]) -> str:
         f" Of {every} classes those are shown that {BY_NAME[content['verdict']['shown']].title} "
         f"makes best and worst, {shown} in all."
     )
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
-
-
-def _percent(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    text = f"{100 * value:+.0f} %".replace("-", "−")
-    return "0 %" if text in ("+0 %", "−0 %") else text
 
 
 def _setting(value: Any) -> str:

@@ -28,7 +28,7 @@ from marginseg.report.figures.extremes import extremes_figure
 from marginseg.report.figures.promises import promises_figure, reliability_figure
 from marginseg.report.figures.rules import gains_figure, thresholds_figure, volumes_figure
 from marginseg.report.map_thresholds import map_thresholds
-from marginseg.report.pictures import embedded, slim
+from marginseg.report.pictures import embedded, slim, width
 
 
 def write_evaluation(
@@ -68,8 +68,9 @@ def write_evaluation(
     pictures = _draw(folder, evaluation, content)
     write_text(folder / EvaluationFile.numbers, json.dumps(finite(content), indent=1) + "\n")
     images = {name: embedded(path) if embed else path.name for name, path in pictures.items()}
+    widths = {name: width(path) for name, path in pictures.items()}
     page = folder / EvaluationFile.page
-    write_text(page, evaluation_page(content, images))
+    write_text(page, evaluation_page(content, images, widths))
     rule = replace(evaluation.recommended(), fitted_on=fitted_on(evaluation, content))
     rule.save(folder / EvaluationFile.rule)
     return page
@@ -108,7 +109,9 @@ def _promises(path: Path, evaluation: Evaluation, content: Mapping[str, Any]) ->
         for score in evaluation.scores
         if math.isfinite(score.promised) and math.isfinite(score.overlap)
     }
-    rules = [name for name in _compared(content) if name in promised]
+    rules = [
+        name for name in _beside(content, content["verdict"]["calibrated"]) if name in promised
+    ]
     if rules:
         every = content["classes"]["names"]
         structures = every if len(content["pictured"]) == len(every) else []
@@ -136,7 +139,8 @@ def _volumes(path: Path, evaluation: Evaluation, content: Mapping[str, Any]) -> 
         if case.spacing is not None and len(case.spacing) == 3
     }
     known = sizes if len(sizes) == len(evaluation.cases) else None
-    volumes_figure(path, evaluation.scores, _compared(content), content["pictured"], known)
+    rules = _beside(content, content["verdict"]["shown"])
+    volumes_figure(path, evaluation.scores, rules, content["pictured"], known)
     return True
 
 
@@ -157,13 +161,7 @@ def _extremes(path: Path, evaluation: Evaluation, content: dict[str, Any]) -> bo
     return bool(planes)
 
 
-def _compared(content: Mapping[str, Any]) -> list[str]:
-    """Return the rules of which figures show more than the mean: few, that differ."""
+def _beside(content: Mapping[str, Any], other: str) -> list[str]:
+    """Return the rules of which a figure shows every case: few, that differ."""
     tried = {row["rule"] for row in content["table"]}
-    wanted = (
-        PRESENT.name,
-        "optimal",
-        content["verdict"]["calibrated"],
-        content["verdict"]["shown"],
-    )
-    return [name for name in dict.fromkeys(wanted) if name in tried]
+    return [name for name in dict.fromkeys((PRESENT.name, "optimal", other)) if name in tried]

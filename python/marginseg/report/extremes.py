@@ -27,8 +27,8 @@ class Change(NamedTuple):
         case: Its name.
         difference: In the mean over its classes.
         structure: The class that changes most in the same direction.
-        before: Its overlap under the present rule.
-        after: Its overlap under the rule.
+        before: Its overlap under the present rule; NaN where that does not count.
+        after: The same, under the rule.
 
     """
 
@@ -79,14 +79,19 @@ def extreme_changes(evaluation: Evaluation, rule: str) -> list[Change]:
         before, after = by_rule[PRESENT.name], by_rule[rule]
         if not before or not after:
             continue
-        difference = math.fsum(after.values()) / len(after)
-        difference -= math.fsum(before.values()) / len(before)
-        both = {name: after[name] - before[name] for name in after if name in before}
-        if not both or difference == 0:
+        # A class that counts under one rule alone moves the mean as far as it lies from it.
+        means = [math.fsum(values.values()) / len(values) for values in (before, after)]
+        moved = {
+            name: after.get(name, means[1]) - before.get(name, means[0])
+            for name in {**before, **after}
+        }
+        difference = means[1] - means[0]
+        if difference == 0:
             continue
         pick = min if difference < 0 else max
-        structure = pick(both, key=lambda name: both[name])
-        changes.append(Change(case, difference, structure, before[structure], after[structure]))
+        structure = pick(moved, key=lambda name: moved[name])
+        overlap = [values.get(structure, math.nan) for values in (before, after)]
+        changes.append(Change(case, difference, structure, overlap[0], overlap[1]))
     changes.sort(key=lambda change: change.difference)
     found = [change for change in changes[:1] if change.difference < 0]
     return found + [change for change in changes[-1:] if change.difference > 0]
@@ -111,36 +116,40 @@ def read_plane(evaluation: Evaluation, rule: str, change: Change) -> Plane | Non
         evaluation.rules[PRESENT.name].masks(probabilities) if own is None else classes.targets(own)
     )
     used = evaluation.fitted.get((case.name, rule), evaluation.rules[rule])
-    masks = [classes.targets(label)[place], before[place], used.masks(probabilities)[place]]
+    masks = np.stack(
+        [classes.targets(label)[place], before[place], used.masks(probabilities)[place]]
+    )
     if counted is not None:
-        masks = [mask & counted for mask in masks]
+        masks &= counted
     probability = probabilities[classes.channels[place]]
     spacing = case.spacing or (1.0,) * label.ndim
     if label.ndim == 3:
         axis, index = fullest_plane(masks, spacing)
         probability = probability.take(index, axis)
-        masks = [mask.take(index, axis) for mask in masks]
+        masks = masks.take(index, axis + 1)
         spacing = tuple(size for place, size in enumerate(spacing) if place != axis)
-    return Plane(_title(case, rule, change), probability, *masks, (spacing[0], spacing[1]), rule)
+    held, old, new = masks
+    sizes = (spacing[0], spacing[1])
+    return Plane(_title(case, rule, change), probability, held, old, new, sizes, rule)
 
 
-def fullest_plane(masks: Sequence[NDArray[np.bool_]], spacing: Sequence[float]) -> tuple[int, int]:
+def fullest_plane(masks: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[int, int]:
     """Return the axis and the index of the plane with the largest area in these masks together.
 
     Planes lie across the axis of thick slices, where there is one.
 
     Args:
-        masks: Each of 3 axes.
+        masks: (masks, *spatial), of 3 axes of space.
         spacing: The voxels' size along each.
 
     Example:
         >>> mask = np.zeros((4, 4, 4), bool)
         >>> mask[1:3, 1, 1:] = True
-        >>> fullest_plane([mask], (1.0, 1.0, 1.0)), fullest_plane([mask], (1.0, 1.0, 5.0))
+        >>> fullest_plane(mask[None], (1.0, 1.0, 1.0)), fullest_plane(mask[None], (1.0, 1.0, 5.0))
         ((1, 1), (2, 1))
 
     """
-    counts = np.sum(masks, axis=0, dtype=np.int64)
+    counts = masks.sum(axis=0, dtype=np.int64)
     longest = int(np.argmax(spacing))
     others = [size for axis, size in enumerate(spacing) if axis != longest]
     axes = [longest] if spacing[longest] >= FLAT * max(others) else [0, 1, 2]
@@ -160,5 +169,9 @@ def _title(case: Case, rule: str, change: Change) -> list[str]:
         f"{kind}: {points(change.difference)} points",
         case.name,
         change.structure,
-        f"{change.before:.3f} before, {change.after:.3f} with {BY_NAME[rule].title}",
+        f"{_told(change.before)} before, {_told(change.after)} with {BY_NAME[rule].title}",
     ]
+
+
+def _told(overlap: float) -> str:
+    return f"{overlap:.3f}" if math.isfinite(overlap) else "not counted"

@@ -67,7 +67,7 @@ def extremes_figure(path: str | os.PathLike[str], planes: Sequence[Plane]) -> Pa
             (*AFTER, BY_NAME[planes[0].rule].title),
         ],
     )
-    return save(figure, path, dpi=110)
+    return save(figure, path)
 
 
 def closer(plane: Plane) -> tuple[slice, slice]:
@@ -95,8 +95,8 @@ def _draw(axis: Any, plane: Plane, box: tuple[slice, slice] | None) -> Any:
     )
     for mask, (colour, style) in (
         (plane.label, LABEL),
-        (plane.before, BEFORE),
         (plane.after, AFTER),
+        (plane.before, BEFORE),  # dashed, so that what lies below is seen
     ):
         outline(axis, mask, colour, style)
     if box is not None:

@@ -16,8 +16,11 @@ from marginseg.evaluation.scores import Score
 from marginseg.report.figures.numbers import FEWEST_VOXELS
 from marginseg.report.figures.rules import (
     CLASSES,
+    CROWD,
+    FEW,
+    MANY,
     RULES,
-    label_below,
+    label_axes,
     legend_below,
     panels_of,
 )
@@ -71,16 +74,14 @@ def promises_figure(
                 linestyle="none",
                 color=colour,
                 marker=marker,
-                markersize=5.5 if len(here) < 40 else 4,
-                alpha=0.75 if len(here) < 40 else 0.45,
+                **(FEW if len(here) < CROWD else MANY),
                 label=drawn_name(group) if group else "mean over the classes of a case",
                 clip_on=False,
             )
         axis.set(xlim=(bottom, 1), ylim=(bottom, 1), aspect="equal")
         finish(axis, BY_NAME[rule].title)
         axis.grid(axis="x", alpha=0.25)
-    label_below(panels, f"promised {metric}")
-    panels[0].set_ylabel(f"reached {metric}")
+    label_axes(panels, f"promised {metric}", f"reached {metric}")
     legend_below(figure, [*handles.values()])
     return save(figure, path)
 
@@ -128,8 +129,6 @@ def reliability_figure(
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         finish(axis, structure)
         axis.grid(axis="x", alpha=0.25)
-    label_below(panels, "probability that the map gives")
-    for axis in panels[::3]:
-        axis.set_ylabel("share that the label holds")
+    label_axes(panels, "probability that the map gives", "share that the label holds")
     legend_below(figure, [*handles.values()])
     return save(figure, path)

@@ -43,28 +43,21 @@ CLASSES: Final = (
     ("#8F8300", "*"),
 )
 
-#: How many panels stand side by side.
+#: How many panels stand side by side at most.
 COLUMNS: Final = 3
 
 #: Thresholds nearer to 0 or 1 are drawn here.
-NEAREST: Final = 1e-6
+NEAREST: Final = 1e-4
 
 #: The thresholds that an axis names.
-TICKS: Final = (
-    1e-6,
-    1e-5,
-    1e-4,
-    1e-3,
-    0.01,
-    0.1,
-    0.5,
-    0.9,
-    0.99,
-    0.999,
-    1 - 1e-4,
-    1 - 1e-5,
-    1 - 1e-6,
-)
+TICKS: Final = (NEAREST, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - NEAREST)
+
+#: Size and opacity of points, of few and of many.
+FEW: Final = {"markersize": 5.5, "alpha": 0.75}
+MANY: Final = {"markersize": 3.5, "alpha": 0.35}
+
+#: What many are.
+CROWD: Final = 40
 
 #: From so many cases on, a box tells more than the points alone.
 BOXED: Final = 5
@@ -88,7 +81,7 @@ def gains_figure(
     rules = [c.name for c in ALL if (MEAN, c.name) in rows and c is not PRESENT]
     groups = [MEAN, *structures]
     height = len(rules) + 1.2
-    figure = Figure(figsize=(8.2, 0.17 * height * len(groups) + 1.5), layout="constrained")
+    figure = Figure(figsize=(10.2, 0.17 * height * len(groups) + 1.5), layout="constrained")
     axis = figure.subplots()
     handles = []
     for side, rule in enumerate(rules):
@@ -148,7 +141,9 @@ def thresholds_figure(
 
     """
     drawn = {c.name for c in ALL if c is not PRESENT and any(k[1] == c.name for k in thresholds)}
-    order = [name for name in ("optimal", "temperature", "platt", "isotonic") if name in drawn]
+    order: list[str] = [
+        name for name in ("optimal", "temperature", "platt", "isotonic") if name in drawn
+    ]
     order += [name for name in ("threshold", CEILING.name) if name in drawn]
     figure, panels = panels_of(len(structures), height=0.36 * len(order) + 1.0, sharey=True)
     every = [
@@ -162,29 +157,28 @@ def thresholds_figure(
             found = np.array(list(thresholds.get((structure, rule), {}).values()))
             values = logit(np.clip(found, NEAREST, 1 - NEAREST))
             if len(values) >= BOXED:
-                _box(axis, values, place, colour)
+                _box(axis, values, place)
             axis.plot(
                 values,
                 place + _spread(len(values)),
                 linestyle="none",
                 color=colour,
                 marker=marker,
-                markersize=5 if len(values) < 40 else 3,
-                alpha=0.8 if len(values) < 40 else 0.4,
+                **(FEW if len(values) < CROWD else MANY),
                 clip_on=False,
                 label=rule,
             )
         axis.axvline(0.0, color="black", linewidth=1.2, linestyle=":")
         shown = [tick for tick in TICKS if limits[0] - 0.7 <= logit(tick) <= limits[1] + 0.7]
-        axis.set_xticks(logit(shown), [_tick(tick) for tick in shown])
-        axis.tick_params(axis="x", labelrotation=90 if len(shown) > 7 else 0)
+        axis.set_xticks(logit(shown), [f"{tick:g}" for tick in shown])
+        axis.tick_params(axis="x", labelrotation=90 if len(shown) > 5 else 0)
         axis.set_xlim(limits[0] - 0.7, limits[1] + 0.7)
         axis.set_ylim(len(order) - 0.4, -0.6)
         axis.set_yticks(range(len(order)), [BY_NAME[rule].title for rule in order])
         finish(axis, structure)
         axis.grid(axis="y", visible=False)
         axis.grid(axis="x", alpha=0.25)
-    label_below(panels, "threshold of the network's map")
+    label_axes(panels, "threshold of the network's map")
     return save(figure, path)
 
 
@@ -237,8 +231,7 @@ def volumes_figure(
                 linestyle="none",
                 color=colour,
                 marker=marker,
-                markersize=5.5 if len(found) < 40 else 4,
-                alpha=0.75 if len(found) < 40 else 0.45,
+                **(FEW if len(found) < CROWD else MANY),
                 label=drawn_name(structure),
                 clip_on=False,
             )
@@ -261,8 +254,7 @@ def volumes_figure(
         finish(axis, BY_NAME[rule].title)
         axis.grid(axis="x", alpha=0.25)
     unit = "voxels" if millilitres is None else "ml"
-    label_below(panels, f"label ({unit})")
-    panels[0].set_ylabel(f"segmentation ({unit})")
+    label_axes(panels, f"label ({unit})", f"segmentation ({unit})")
     legend_below(figure, [*handles.values()])
     return save(figure, path)
 
@@ -280,8 +272,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
 
 def panels_of(count: int, *, height: float, sharey: bool) -> tuple[Figure, list[Any]]:
     """Return a figure with so many panels, in rows."""
-    columns = max(1, min(count, COLUMNS))
-    rows = max(1, math.ceil(count / COLUMNS))
+    columns, rows = columns_of(count), math.ceil(count / columns_of(count))
     figure = Figure(
         figsize=(max(3.2 * columns + 0.7, 5.6), height * rows + 0.9), layout="constrained"
     )
@@ -294,28 +285,37 @@ def panels_of(count: int, *, height: float, sharey: bool) -> tuple[Figure, list[
     return figure, list(axes[:count])
 
 
-def label_below(panels: Sequence[Any], label: str) -> None:
-    """Label the horizontal axes of the panels that stand lowest in their column."""
-    for axis in panels[-COLUMNS:]:
-        axis.set_xlabel(label)
+def columns_of(count: int) -> int:
+    """Return how many of so many panels stand side by side.
+
+    Example:
+        >>> [columns_of(count) for count in (1, 2, 3, 4, 6)]
+        [1, 2, 3, 2, 3]
+
+    """
+    return 2 if count == 4 else max(1, min(count, COLUMNS))
 
 
-def _box(axis: Any, values: NDArray[np.float64], place: int, colour: str) -> None:
+def label_axes(panels: Sequence[Any], below: str, beside: str | None = None) -> None:
+    """Label the axes of panels at the lower and the left edge."""
+    columns = columns_of(len(panels))
+    for axis in panels[-columns:]:
+        axis.set_xlabel(below)
+    if beside is not None:
+        for axis in panels[::columns]:
+            axis.set_ylabel(beside)
+
+
+def _box(axis: Any, values: NDArray[np.float64], place: int) -> None:
     """Draw the middle half of values as a box, nine tenths as a line, and the median."""
     low, lower, median, upper, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95))
-    axis.hlines(place, low, high, color="#555555", linewidth=1)
     corner, size = (lower, place - 0.31), (upper - lower, 0.62)
-    axis.add_patch(Rectangle(corner, *size, facecolor="white", edgecolor="#555555", zorder=1.5))
-    axis.vlines(median, place - 0.31, place + 0.31, color=colour, linewidth=2, zorder=1.6)
+    axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="black", zorder=3))
+    axis.hlines([place] * 2, [low, upper], [lower, high], color="black", linewidth=1, zorder=3)
+    axis.vlines(median, place - 0.31, place + 0.31, color="black", linewidth=2.4, zorder=3)
 
 
 def _spread(count: int) -> Any:
     """Return how far points of one row are moved apart: evenly, and the same each time."""
     golden = (math.sqrt(5) - 1) / 2
     return 0.5 * ((np.arange(count) * golden) % 1.0 - 0.5) if count > 1 else np.zeros(count)
-
-
-def _tick(value: float) -> str:
-    if value < 0.001:
-        return f"{value:.0e}".replace("e-0", "e−")
-    return f"1−{1 - value:.0e}".replace("e-0", "e−") if value > 0.999 else f"{value:g}"
