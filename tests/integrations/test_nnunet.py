@@ -23,7 +23,7 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform  # noqa: E
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 from nnunetv2.utilities import label_handling  # noqa: E402
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name  # noqa: E402
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class  # noqa: E402
 from nnunetv2.utilities.label_handling.label_handling import LabelManager  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
@@ -369,13 +369,15 @@ def test_in_a_pipeline_of_batchgenerators():
     assert len({result["segmentation"].numpy().tobytes() for result in results}) == 41 - same
 
 
-def a_trainer_of_the_guide(folder: Path, nnunet_dir: Path, monkeypatch: Any) -> Any:
-    """Return what nnU-Net finds where `nnUNet_extTrainer` says, without what it trains on."""
+def a_trainer_of_the_guide(folder: Path, nnunet_dir: Path) -> Any:
+    """Return what nnU-Net finds in a folder, without what it trains on."""
     guide = documents.ROOT / "docs" / "guides" / "integrations.md"
     (code,) = [block for block in documents.blocks(guide, "python") if "nnUNetTrainer)" in block]
     (folder / "with_noise.py").write_text(code)
-    monkeypatch.setenv("nnUNet_extTrainer", str(folder))
-    found = recursive_find_trainer_class_by_name("nnUNetTrainerLabelNoise")
+    # As it looks in `nnUNet_extTrainer`, after all of its own, some of which need more packages.
+    found = recursive_find_python_class(
+        str(folder), "nnUNetTrainerLabelNoise", None, base_folder=str(folder)
+    )
     assert found.__module__ == "with_noise"
     trainer = found.__new__(found)
     plans = PlansManager(str(nnunet_dir / "predicted_regions" / "plans.json"))
@@ -384,9 +386,9 @@ def a_trainer_of_the_guide(folder: Path, nnunet_dir: Path, monkeypatch: Any) -> 
     return trainer
 
 
-def test_the_trainer_of_the_guide(tmp_path, nnunet_dir, monkeypatch):
+def test_the_trainer_of_the_guide(tmp_path, nnunet_dir):
     """Its noise is the only difference to nnU-Net's own augmentation, and comes where it should."""
-    trainer = a_trainer_of_the_guide(tmp_path, nnunet_dir, monkeypatch)
+    trainer = a_trainer_of_the_guide(tmp_path, nnunet_dir)
     regions, ignored = trainer.label_manager.foreground_regions, trainer.label_manager.ignore_label
     arguments = {
         "patch_size": (20, 32, 32),
