@@ -184,9 +184,11 @@ def test_a_field_can_be_kept_for_another_label():
 @pytest.mark.parametrize("prob", [0.0, 0.3, 1.0])
 def test_noise_comes_with_its_probability(prob):
     label = square(16, 16)
-    transform = RandLabelNoised("label", 0.1, prob=prob).set_random_state(0)
-    noisy = [not torch.equal(transform({"label": label})["label"], label) for _ in range(400)]
-    assert abs(np.mean(noisy) - prob) <= 4 * np.sqrt(prob * (1 - prob) / 400)
+    transform = RandLabelNoise(0.1, prob=prob).set_random_state(0)
+    of_items = RandLabelNoised("label", 0.1, prob=prob).set_random_state(1)
+    for draw in (lambda: transform(label), lambda: of_items({"label": label})["label"]):
+        noisy = [not torch.equal(draw(), label) for _ in range(300)]
+        assert abs(np.mean(noisy) - prob) <= 4 * np.sqrt(prob * (1 - prob) / 300)
 
 
 def test_a_missing_key_is_missed_unless_it_may_be():
