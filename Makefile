@@ -82,7 +82,7 @@ $(SANITIZED)/built: $(VENV)/testable $(SOURCES) $(shell find python -name '*.py'
 
 # What is large, and only some tests need: Ray, and the packages that integrations are for.
 $(VENV)/peers: $(VENV)/installed
-	$(INSTALL) -e ".[ray,monai]"
+	$(INSTALL) -e ".[ray,calibration,monai,torchio,torchmetrics,nnunet]"
 	touch $@
 
 # Fuzzing that coverage guides.

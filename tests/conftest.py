@@ -36,6 +36,11 @@ def totalsegmentator_dir() -> Path:
     return _real_data("totalsegmentator_sample")
 
 
+@pytest.fixture(scope="session")
+def nnunet_dir() -> Path:
+    return _real_data("nnunet_sample")
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """One thread for torch, which small networks and the last bits of a result ask for."""

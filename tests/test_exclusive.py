@@ -162,11 +162,11 @@ def test_a_second_climb_ends_higher_on_some_maps(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"probabilities": [0.5]}, "probabilities: expected a torch.Tensor, got list"),
+        ({"probabilities": [0.5]}, "probabilities: expected a torch.Tensor or a NumPy array"),
         ({"probabilities": torch.ones(2, 3, dtype=torch.int64)}, "probabilities: expected a float"),
-        ({"probabilities": torch.ones(3)}, "spatial_dims: expected at least 1"),
-        ({"spatial_dims": 0}, "spatial_dims: expected at least 1"),
-        ({"spatial_dims": 2}, "spatial_dims: expected at least 1"),
+        ({"probabilities": torch.ones(3)}, "probabilities: expected an axis of channels before"),
+        ({"spatial_dims": 0}, "spatial_dims: expected 1 to 1"),
+        ({"spatial_dims": 2}, "spatial_dims: expected 1 to 1"),
         ({"background": 2}, "background: expected 0 to 1, got 2"),
         ({"background": -1}, "background: expected 0 to 1, got -1"),
         ({"probabilities": torch.ones(1, 3)}, "probabilities: expected 2 to 32767 channels, got 1"),

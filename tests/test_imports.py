@@ -19,9 +19,10 @@ FLOORS = (
     {"__init__"},
     {"integrations"},
     {"rule"},
-    {"noise", "threshold", "exclusive", "calibration", "training", "data"},
+    {"noise", "threshold", "exclusive", "flat_map", "calibration", "training", "data"},
     {"ops", "losses", "metrics", "files"},
-    {"numbers", "classes"},
+    {"arrays", "axes", "values"},
+    {"numbers", "classes", "intervals"},
     {"_cpu", "_cuda"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -29,15 +30,19 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 #: What stands at the package's root beside the rooms.
 HALL = {
     "__init__",
-    "calibration",
+    "arrays",
+    "axes",
     "classes",
     "exclusive",
+    "flat_map",
+    "intervals",
     "losses",
     "metrics",
     "noise",
     "numbers",
     "rule",
     "threshold",
+    "values",
 }
 
 MODULES = {

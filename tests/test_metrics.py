@@ -102,12 +102,38 @@ def test_bad_arguments_are_named():
 
 
 def test_what_is_no_tensor_is_named():
-    a, b = np.ones(3), torch.ones(3)
+    a, b = [1.0, 1.0, 1.0], torch.ones(3)
     for function, second in ((accuracy, "marginal"), (dice, "marginal"), (volume_ratio, "label")):
-        with pytest.raises(TypeError, match="^segmentation: expected a torch.Tensor, got ndarray"):
+        with pytest.raises(
+            TypeError, match="^segmentation: expected a torch.Tensor or .*, got list"
+        ):
             function(a, b)
-        with pytest.raises(TypeError, match=f"^{second}: expected a torch.Tensor, got ndarray"):
+        with pytest.raises(TypeError, match=f"^{second}: expected a torch.Tensor or .*, got list"):
             function(b, a)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int64, torch.float32])
+@pytest.mark.parametrize("wrong", [[0, 2, 3], [0, -1, 1]])
+def test_label_maps_of_several_classes_are_no_masks(dtype, wrong):
+    """Their "Dice" would be 1.8, say."""
+    if min(wrong) < 0 and not dtype.is_signed:
+        wrong = [0, 2, 1]
+    map_, mask = torch.tensor(wrong).to(dtype), torch.tensor([0, 1, 1], dtype=torch.bool)
+    for metric in (accuracy, dice, volume_ratio, volume_bias, expected_calibration_error):
+        for pair in ((map_, mask), (mask, map_)):
+            with pytest.raises(
+                ValueError, match=r": expected values within \[0, 1\], got"
+            ) as error:
+                metric(*pair)
+            assert f"got {min(wrong)} to {max(wrong)}" in str(error.value)
+    with pytest.raises(ValueError, match="^marginal: expected values within"):
+        dice(mask, torch.tensor([0.0, math.nan, 1.0]))
+
+
+def test_where_nobody_can_look_metrics_take_what_comes():
+    s, m = torch.rand(3, 4), torch.rand(3, 4)
+    each = torch.stack([dice(a, b) for a, b in zip(s, m, strict=True)])
+    torch.testing.assert_close(torch.vmap(dice)(s, m), each)
 
 
 def test_complex_numbers_are_no_segmentation():

@@ -171,7 +171,7 @@ def test_std_zero_changes_nothing():
 
 def test_one_voxel_volume():
     label = torch.ones(1, 1, 1, dtype=torch.uint8)
-    noise = GaussianFieldNoise(0.5)
+    noise = GaussianFieldNoise(0.5, spatial_dims=3)
     inside = (norm.cdf(1.0) - norm.cdf(-1.0)) ** 3
     assert noise.marginals(label.double()).item() == pytest.approx(inside, abs=1e-8)
     assert noise.sample(label, 5).shape == (5, 1, 1, 1)
@@ -199,10 +199,10 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_bad_labels_are_named():
     noise = GaussianFieldNoise(0.02, spatial_dims=2)
-    with pytest.raises(TypeError, match="^label"):
-        noise.sample(np.zeros((4, 4)))
-    with pytest.raises(TypeError, match="^label"):
-        noise.sample(torch.zeros(4, 4))
+    with pytest.raises(
+        TypeError, match="^label: expected a torch.Tensor or a NumPy array, got list"
+    ):
+        noise.sample([[0, 1]])
     with pytest.raises(ValueError, match="^label"):
         noise.sample(torch.zeros(4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="^label"):
@@ -246,7 +246,7 @@ def test_a_label_in_fortran_s_order_is_deformed_and_filtered_as_it_lies(
 
 
 def test_expected_volume_in_parts_and_of_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    noise = GaussianFieldNoise(0.1)
+    noise = GaussianFieldNoise(0.1, spatial_dims=3)
     label = torch.rand(2, 9, 8, 7, dtype=torch.float64)
     whole = noise.expected_volume(label)
     monkeypatch.setattr("marginseg.ops.kept_mass.VOXELS_AT_ONCE", 300)
@@ -271,11 +271,72 @@ def test_the_default_length_scale_is_that_of_the_extent_only():
 
 def test_dtypes_that_are_not_computed_in_are_told_from_those_that_are():
     noise = GaussianFieldNoise(0.02)
-    for dtype in (torch.int8, torch.uint16, torch.complex64):
+    for dtype in (torch.uint64, torch.complex64):
         label = torch.ones(6, 6).to(dtype)
         for call in (noise.sample, noise.marginals, noise.expected_volume, noise.volume_loss):
             with pytest.raises(TypeError, match=f"^label: expected .*int64, got {dtype}"):
                 call(label)
+
+
+LOADED = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+UNUSUAL = [torch.int8, torch.uint16, torch.uint32]
+
+
+@pytest.mark.parametrize("scale", [None, 0.02])  # a field of few coefficients, and one in memory
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+@pytest.mark.parametrize("dtype", LOADED + UNUSUAL)
+def test_labels_as_loaders_give_them_are_deformed_as_integers_are(dtype, interpolation, scale):
+    label = 3 * _label((80, 24), border=True).to(torch.int64)
+    noise = GaussianFieldNoise(0.05, scale, interpolation=interpolation)
+    found, folded = noise.sample_folded(label.to(dtype), 2, generator=7)
+    assert found.dtype is dtype
+    expected, share = noise.sample_folded(label, 2, generator=7)
+    assert torch.equal(found.to(torch.int64), expected)
+    assert torch.equal(folded, share)
+    assert torch.equal(noise.sample(label.to(dtype), 2, generator=7), found)
+    for kind in (noise.marginals(label.to(dtype), classes=[0, 3]),):
+        torch.testing.assert_close(kind, noise.marginals(label, classes=[0, 3]))
+    ones = (label // 3).to(dtype)
+    torch.testing.assert_close(noise.expected_volume(ones), noise.expected_volume(label // 3))
+    expected = noise.marginals(label // 3).double()
+    torch.testing.assert_close(noise.marginals(ones).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [0.5, math.nan, math.inf, 1e10])
+def test_what_is_no_label_is_not_cut_off_in_silence(wrong):
+    label = torch.zeros(6, 7)
+    label[2, 3] = wrong
+    noise = GaussianFieldNoise(0.05)
+    for call in (noise.sample, noise.sample_folded):
+        with pytest.raises(ValueError, match="^label: expected whole numbers, got fractions, NaN"):
+            call(label)
+    with pytest.raises(ValueError, match="^label: expected whole numbers"):
+        noise.marginals(label, classes=[1])
+
+
+def test_a_soft_label_may_be_a_rounding_beyond_1():
+    label = torch.ones(24, 26)
+    noise = GaussianFieldNoise(1.0, units="voxel")
+    beyond = label * (1 + 2.0**-23)
+    assert torch.equal(noise.marginals(beyond), noise.marginals(label))
+    assert torch.equal(noise.expected_volume(beyond), noise.expected_volume(label))
+    with pytest.raises(ValueError, match="got 0 to 3; name the classes of a multi-label map$"):
+        noise.marginals(torch.tensor([0, 1, 3]))
+
+
+def test_a_seed_is_as_good_as_a_generator():
+    label = _label((16, 20), border=False)
+    noise = GaussianFieldNoise(0.05)
+    source = torch.Generator().manual_seed(11)
+    assert torch.equal(
+        noise.sample(label, 3, generator=11), noise.sample(label, 3, generator=source)
+    )
+    drawn = noise.displacement((8, 9), 2, generator=np.int64(11))
+    assert torch.equal(drawn, noise.displacement((8, 9), 2, generator=source.manual_seed(11)))
+    assert torch.equal(drawn, noise.displacement((8, 9), 2, generator=11, device="cpu"))
+    assert not torch.equal(drawn, noise.displacement((8, 9), 2, generator=12))
+    with pytest.raises(TypeError, match="^generator: expected an integer, got 'a'"):
+        noise.sample(label, generator="a")
 
 
 @pytest.mark.parametrize("n", [math.nan, 2.0, "2", None])

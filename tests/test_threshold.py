@@ -77,8 +77,10 @@ def test_what_is_no_probability_is_refused(bad):
 
 
 def test_bad_arguments_are_named():
+    with pytest.raises(TypeError, match="^probabilities: expected a torch.Tensor or a NumPy array"):
+        optimal_segmentation([0.0, 0.5])
     with pytest.raises(TypeError, match="^probabilities"):
-        optimal_segmentation(np.zeros(3))
+        optimal_segmentation(np.zeros(3, np.int32))
     with pytest.raises(TypeError, match="^probabilities"):
         optimal_segmentation(torch.zeros(3, dtype=torch.int32))
     with pytest.raises(ValueError, match="^metric"):
@@ -142,7 +144,7 @@ def test_a_cut_keeps_the_tensors_class():
 
 def test_bad_cuts_are_named():
     with pytest.raises(TypeError, match="^probabilities"):
-        cut(np.zeros(3), 0.5)
+        cut([0.5], 0.5)
     with pytest.raises(TypeError, match="^probabilities"):
         cut(torch.zeros(3, dtype=torch.int32), 0.5)
     with pytest.raises(ValueError, match="^threshold: expected one number"):

@@ -20,6 +20,7 @@ from bench.case import Call, Size, largest_difference, optional, organ
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_field, gaussian_filter, warp
 from marginseg.noise import DEFAULT_LENGTH_SCALE
 from marginseg.ops.assign_labels import assign_labels
+from marginseg.ops.dice_threshold import Method
 from marginseg.ops.folded_share import folded_share_from_coefficients
 from marginseg.ops.gaussian_field import draw_coefficients
 
@@ -287,7 +288,7 @@ def _thresholds(size: Size) -> Iterator[DeviceCase]:
     for setting, make in kinds.items():
         maps = [make() for _ in range(SETS)]
 
-        def prepare(method: str, maps: list[Tensor] = maps) -> Callable[[int], Call]:
+        def prepare(method: Method, maps: list[Tensor] = maps) -> Callable[[int], Call]:
             return lambda i: lambda: dice_threshold(maps[i], spatial_dims=3, method=method)
 
         def sorting(i: int, maps: list[Tensor] = maps) -> Call:

@@ -50,26 +50,28 @@ PYBIND11_MODULE(_cpu, m) {
   m.def(
       "dice_threshold",
       [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
-         const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-         const uintptr_t volume) {
-        dice_threshold::run(values, Dtype{dtype}, offsets, count, size, sorted, threshold, dice,
-                            volume);
+         const int64_t size, const bool sorted, const double weight, const uintptr_t threshold,
+         const uintptr_t value, const uintptr_t volume) {
+        dice_threshold::run(values, Dtype{dtype}, offsets, count, size, sorted, weight, threshold,
+                            value, volume);
       },
       release);
 
   m.def(
       "dice_curve",
       [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
-         const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
-        dice_threshold::run_curve(values, Dtype{dtype}, count, size, sorted, dice, volume);
+         const double weight, const uintptr_t sorted, const uintptr_t value,
+         const uintptr_t volume) {
+        dice_threshold::run_curve(values, Dtype{dtype}, count, size, weight, sorted, value, volume);
       },
       release);
 
   using dice_threshold::Tally;
   py::class_<Tally>(m, "Tally")
-      .def(py::init([](const int dtype, const int64_t count, const bool at_half) {
-        return dice_threshold::make_tally(Dtype{dtype}, count, at_half);
-      }))
+      .def(py::init(
+          [](const int dtype, const int64_t count, const double weight, const bool at_half) {
+            return dice_threshold::make_tally(Dtype{dtype}, count, weight, at_half);
+          }))
       .def("add", &Tally::add, release)
       .def("finish_pass", &Tally::finish_pass, release)
       .def("misfits",

@@ -37,22 +37,22 @@ PYBIND11_MODULE(MARGINSEG_MODULE, m) {
                        scale, offset, labels, Dtype{label_dtype}, volumes, masses);
   });
 
-  m.def("dice_threshold",
-        [](const uintptr_t values, const int dtype, const uintptr_t offsets, const int64_t count,
-           const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-           const uintptr_t volume, const uintptr_t stream, const bool deterministic,
-           const Allocate& allocate) {
-          dice_threshold::run({"dice_threshold", stream, deterministic, allocate}, values,
-                              Dtype{dtype}, offsets, count, size, sorted, threshold, dice, volume);
-        });
+  m.def("dice_threshold", [](const uintptr_t values, const int dtype, const uintptr_t offsets,
+                             const int64_t count, const int64_t size, const bool sorted,
+                             const double weight, const uintptr_t threshold, const uintptr_t value,
+                             const uintptr_t volume, const uintptr_t stream,
+                             const bool deterministic, const Allocate& allocate) {
+    dice_threshold::run({"dice_threshold", stream, deterministic, allocate}, values, Dtype{dtype},
+                        offsets, count, size, sorted, weight, threshold, value, volume);
+  });
 
-  m.def("dice_curve",
-        [](const uintptr_t values, const int dtype, const int64_t count, const int64_t size,
-           const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume,
-           const uintptr_t stream, const bool deterministic, const Allocate& allocate) {
-          dice_threshold::run_curve({"dice_curve", stream, deterministic, allocate}, values,
-                                    Dtype{dtype}, count, size, sorted, dice, volume);
-        });
+  m.def("dice_curve", [](const uintptr_t values, const int dtype, const int64_t count,
+                         const int64_t size, const double weight, const uintptr_t sorted,
+                         const uintptr_t value, const uintptr_t volume, const uintptr_t stream,
+                         const bool deterministic, const Allocate& allocate) {
+    dice_threshold::run_curve({"dice_curve", stream, deterministic, allocate}, values, Dtype{dtype},
+                              count, size, weight, sorted, value, volume);
+  });
 
   m.def("folded_share",
         [](const uintptr_t coefficients, const uintptr_t shares, const int dtype,

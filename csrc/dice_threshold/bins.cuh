@@ -2,7 +2,7 @@
 // known.
 //
 // A pass over the values sums what lies above the bracket and counts what lies within, in bins. The
-// bins tell t* to within a few of them: it is at least t exactly where A(t) >= t (S + n(t)), and
+// bins tell t* to within a few of them: it is at least t exactly where A(t) >= t (w S + n(t)), and
 // the counts bound the mass A(t) from both sides. Bins divide the bits of the values, so that they
 // are as narrow as t* is small, and in the last pass each of them holds a single value. That needs
 // three passes for floats and six for doubles, whatever the map is like.
@@ -40,9 +40,12 @@ struct Bracket {
   C high;
 };
 
-// Nothing is known: t* = A / (S + n) < 1, because A <= S.
+// t* = A / (w S + n) is below this, because A <= n: it can be 1 where w is next to nothing.
+constexpr double beyond_all = 2.0;
+
+// Nothing is known.
 template <class C>
-constexpr Bracket<C> anywhere{std::numeric_limits<C>::denorm_min(), C{1}};
+constexpr Bracket<C> anywhere{std::numeric_limits<C>::denorm_min(), C{beyond_all}};
 
 // The values to look through.
 template <class V>
@@ -190,7 +193,7 @@ struct Narrowed {
 // more than the bins' widths can hide.
 template <class C, class Count>
 __device__ Narrowed<C> narrow(const Bracket<C>& bracket, const Count* const bins, const Cut& above,
-                              const Sum& whole) {
+                              const Overlap& overlap) {
   constexpr int own_bins = bin_count / threads;
   const Grid<C> grid(bracket);
   const int first = static_cast<int>(threadIdx.x) * own_bins;
@@ -212,7 +215,7 @@ __device__ Narrowed<C> narrow(const Bracket<C>& bracket, const Count* const bins
     add(from, bounds_of(bin));
     const Bits<C> edge = grid.bits(bin);
     if (edge >= grid.end()) continue;
-    const double needed = grid.edge(bin) * (whole.high + static_cast<double>(from.volume));
+    const double needed = grid.edge(bin) * (overlap.whole.high + static_cast<double>(from.volume));
     if (from.least * (1.0 - slack) >= needed + least_slack) low = max(low, edge);
     // Where no value is left, t* is below; a product of subnormal numbers would not tell.
     if (from.volume == 0 || from.most * (1.0 + slack) + least_slack < needed)

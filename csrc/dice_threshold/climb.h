@@ -11,18 +11,22 @@
 
 namespace marginseg::dice_threshold {
 
-// sup D of a map, and the volume of {m >= t*}, t* = sup D / 2.
+// t* = sup F / (1 + w) of a map, sup F, and the volume of {m >= t*}.
 struct Optimum {
-  double dice;
+  double threshold;
+  double value;
   int64_t volume;
 };
 
-// A map with no mass is segmented as empty, which is right: Dice 1, cut at 1/2.
-MARGINSEG_HOST_DEVICE constexpr Optimum nothing() { return {1.0, 0}; }
+// A map with no mass is segmented as empty, which is right: F is 1, cut at 1 / (1 + w).
+MARGINSEG_HOST_DEVICE constexpr Optimum nothing(const double weight) {
+  return {1.0 / (1.0 + weight), 1.0, 0};
+}
 
 // What a map gets that holds NaN, or whose mass is infinite.
 MARGINSEG_HOST_DEVICE constexpr Optimum unknown() {
-  return {std::numeric_limits<double>::quiet_NaN(), 0};
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  return {nan, nan, 0};
 }
 
 MARGINSEG_HOST_DEVICE inline bool is_known(const Sum& whole) {
@@ -34,11 +38,34 @@ MARGINSEG_HOST_DEVICE inline bool is_trivial(const Sum& whole) {
   return !is_known(whole) || whole.high <= 0.0;
 }
 
-MARGINSEG_HOST_DEVICE inline Optimum trivial_optimum(const Sum& whole) {
-  return is_known(whole) ? nothing() : unknown();
+MARGINSEG_HOST_DEVICE inline Optimum trivial_optimum(const Sum& whole, const double weight) {
+  return is_known(whole) ? nothing(weight) : unknown();
 }
 
-// sup D of a map of mass `whole`, from a guess of t*. `map` has
+// The best of the cuts that it was shown.
+class Best {
+ public:
+  // Returns T of the cut.
+  MARGINSEG_HOST_DEVICE double show(const Cut& cut, const Overlap& overlap) {
+    const double twice = twice_threshold(cut, overlap);
+    if (twice > twice_ || (twice == twice_ && value_of(cut, overlap) > value(overlap))) {
+      twice_ = twice;
+      cut_ = cut;
+    }
+    return twice;
+  }
+
+  MARGINSEG_HOST_DEVICE double threshold() const { return twice_ / 2.0; }
+  MARGINSEG_HOST_DEVICE double value(const Overlap& overlap) const {
+    return twice_ > 0.0 ? value_of(cut_, overlap) : 0.0;
+  }
+
+ private:
+  double twice_ = 0.0;
+  Cut cut_ = empty_cut;
+};
+
+// sup F of a map, from a guess of t*. `map` has
 //   cut(t)             {m >= t}
 //   around(low, high)  the cuts at the values within [low, high), an object with
 //     cut()            {m >= high} at first
@@ -46,34 +73,33 @@ MARGINSEG_HOST_DEVICE inline Optimum trivial_optimum(const Sum& whole) {
 //                      false where no value is left
 //     volume(t)        the volume of {m >= t}, low <= t < high.
 //
-// D(t) of the cut {m >= t} is <= sup D, and t -> D(t) / 2 climbs to its fixpoint t* (Dinkelbach's
-// method for max 2 A(s) - D (S + n(s)), whose maximiser is {m >= D/2}). It ends where the rounded D
-// no longer grows, within a few roundings of t*; the few cuts around are then compared one by one.
+// T(t) / 2 of the cut {m >= t} is <= t*, and t -> T(t) / 2 climbs to its fixpoint t* (Dinkelbach's
+// method for max A(s) - t (w S + n(s)), whose maximiser is {m >= t}). It ends where the rounded T
+// no longer grows, within a few roundings of 2 t*; the few cuts around are then compared one by
+// one.
 template <class Map>
-MARGINSEG_HOST_DEVICE Optimum climb(const Map& map, const Sum& whole, const double start) {
-  double best = 0.0;
+MARGINSEG_HOST_DEVICE Optimum climb(const Map& map, const Overlap& overlap, const double start) {
+  double reached = 0.0;
   for (double threshold = start;;) {
     for (;;) {
-      const double dice = dice_of(map.cut(threshold), whole);
-      if (!(dice > best)) break;
-      best = dice;
-      threshold = dice / 2.0;
+      const double twice = twice_threshold(map.cut(threshold), overlap);
+      if (!(twice > reached)) break;
+      reached = twice;
+      threshold = twice / 2.0;
     }
-    threshold = best / 2.0;
+    threshold = reached / 2.0;
     // 2^13 roundings of a double, and more than nothing where t* is close to 0.
     constexpr double least_margin = 16.0 * std::numeric_limits<double>::denorm_min();
     const double share = ldexp(threshold, -40);
     const double margin = share > least_margin ? share : least_margin;
     const double high = threshold + margin;
     auto cuts = map.around(threshold - margin, high);
-    best = dice_of(cuts.cut(), whole);
-    threshold = best / 2.0;
+    Best best;
+    reached = best.show(cuts.cut(), overlap);
+    threshold = reached / 2.0;
     if (threshold >= high) continue;  // t* lies further up
-    while (cuts.widen()) {
-      const double dice = dice_of(cuts.cut(), whole);
-      if (dice > best) best = dice;
-    }
-    return {best, cuts.volume(best / 2.0)};
+    while (cuts.widen()) best.show(cuts.cut(), overlap);
+    return {best.threshold(), best.value(overlap), cuts.volume(best.threshold())};
   }
 }
 

@@ -152,7 +152,7 @@ class Candidates {
 template <class T>
 class Sample {
  public:
-  explicit Sample(const Values<T> values) {
+  Sample(const Values<T> values, const double weight) : weight_(static_cast<T>(weight)) {
     constexpr int64_t run = sample_run;
     // More runs would narrow the guess, but each has to be fetched from memory on its own.
     const int64_t runs = values.size < (int64_t{1} << 20) ? 512 : 1024;
@@ -168,13 +168,14 @@ class Sample {
 
   Estimate moments(const double threshold) const {
     return kernels_in_use<Simd<T>>().estimate({drawn_.data(), static_cast<int64_t>(drawn_.size())},
-                                              rounded_up<T>(threshold));
+                                              rounded_up<T>(threshold), weight_);
   }
 
   // The estimate's own threshold is within a step of the one asked for.
   static double error(const Estimate& moments, double) { return moments.error; }
 
  private:
+  T weight_;
   std::vector<T> drawn_;
 };
 
@@ -182,36 +183,39 @@ class Sample {
 constexpr int64_t usual_room = largest_block / 8;
 
 template <class T>
-Optimum iterate(const Values<T> values) {
+Optimum iterate(const Values<T> values, const double weight) {
   const Candidates<T> all(values, empty_cut);
   if (values.size < smallest_sampled) {
     const Sum whole = survey(values, 1.0, 1.0, 0).whole;
-    return is_trivial(whole) ? trivial_optimum(whole) : climb(all, whole, middle_threshold);
+    if (is_trivial(whole)) return trivial_optimum(whole, weight);
+    return climb(all, overlap_of(whole, weight), middle_threshold(weight));
   }
-  const Sample<T> sample(values);
-  const Guess guess = guess_from(sample);
+  const Sample<T> sample(values, weight);
+  const Guess guess = guess_from(sample, weight);
   const Pass<T> pass = survey(values, guess.low, guess.high, usual_room);
-  if (is_trivial(pass.whole)) return trivial_optimum(pass.whole);
-  const double dice_at_high = dice_of(pass.above, pass.whole);
+  if (is_trivial(pass.whole)) return trivial_optimum(pass.whole, weight);
+  const Overlap overlap = overlap_of(pass.whole, weight);
+  const double twice_at_high = twice_threshold(pass.above, overlap);
   if (pass.complete) {
     const Candidates<T> near({pass.kept.data(), static_cast<int64_t>(pass.kept.size())},
                              pass.above);
-    if (guess.holds(dice_of(near.cut(guess.low), pass.whole), dice_at_high)) {
-      return climb(near, pass.whole, guess.threshold);
+    if (guess.holds(twice_threshold(near.cut(guess.low), overlap), twice_at_high)) {
+      return climb(near, overlap, guess.threshold);
     }
   }
-  return climb(all, pass.whole, dice_at_high / 2.0);
+  return climb(all, overlap, twice_at_high / 2.0);
 }
 
 template <class T>
-Optimum sort_and_scan(const Values<T> values) {
+Optimum sort_and_scan(const Values<T> values, const double weight) {
   std::vector<T> sorted = descending(values);
   const Sum whole = mass_of(sorted);
-  if (is_trivial(whole)) return trivial_optimum(whole);
+  if (is_trivial(whole)) return trivial_optimum(whole, weight);
+  const Overlap overlap = overlap_of(whole, weight);
   Scan<T> cuts(std::move(sorted), empty_cut);
-  double best = 0.0;
-  while (cuts.widen()) best = std::max(best, dice_of(cuts.cut(), whole));
-  return {best, cuts.volume(best / 2.0)};
+  Best best;
+  while (cuts.widen()) best.show(cuts.cut(), overlap);
+  return {best.threshold(), best.value(overlap), cuts.volume(best.threshold())};
 }
 
 // With so many maps each thread takes whole maps; with fewer all threads share the blocks of one.
@@ -220,8 +224,8 @@ constexpr int64_t enough_maps = 16;
 }  // namespace
 
 void run(const uintptr_t values, const Dtype dtype, const uintptr_t offsets, const int64_t count,
-         const int64_t size, const bool sorted, const uintptr_t threshold, const uintptr_t dice,
-         const uintptr_t volume) {
+         const int64_t size, const bool sorted, const double weight, const uintptr_t threshold,
+         const uintptr_t value, const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     const auto* const all = reinterpret_cast<const T*>(values);
@@ -230,9 +234,9 @@ void run(const uintptr_t values, const Dtype dtype, const uintptr_t offsets, con
       const Values<T> map =
           bounds == nullptr ? Values<T>{all + number * size, size}
                             : Values<T>{all + bounds[number], bounds[number + 1] - bounds[number]};
-      const Optimum best = sorted ? sort_and_scan(map) : iterate(map);
-      reinterpret_cast<double*>(threshold)[number] = best.dice / 2.0;
-      reinterpret_cast<double*>(dice)[number] = best.dice;
+      const Optimum best = sorted ? sort_and_scan(map, weight) : iterate(map, weight);
+      reinterpret_cast<double*>(threshold)[number] = best.threshold;
+      reinterpret_cast<double*>(value)[number] = best.value;
       reinterpret_cast<int64_t*>(volume)[number] = best.volume;
     };
     if (count < enough_maps) {
@@ -246,20 +250,21 @@ void run(const uintptr_t values, const Dtype dtype, const uintptr_t offsets, con
 }
 
 void run_curve(const uintptr_t values, const Dtype dtype, const int64_t count, const int64_t size,
-               const uintptr_t sorted, const uintptr_t dice, const uintptr_t volume) {
+               const double weight, const uintptr_t sorted, const uintptr_t value,
+               const uintptr_t volume) {
   dispatch_floating(dtype, [&](const auto type) {
     using T = typename decltype(type)::type;
     parallel_for(count, 1, [&](const int64_t begin, const int64_t end) {
       for (int64_t map = begin; map < end; ++map) {
         const auto* const source = reinterpret_cast<const T*>(values) + map * size;
-        auto* const curve = reinterpret_cast<double*>(dice) + map * size;
+        auto* const curve = reinterpret_cast<double*>(value) + map * size;
         auto* const volumes = reinterpret_cast<int64_t*>(volume) + map * size;
         std::vector<T> order = descending(Values<T>{source, size});
         std::copy(order.begin(), order.end(), reinterpret_cast<T*>(sorted) + map * size);
-        const Sum whole = mass_of(order);
+        const Overlap overlap = overlap_of(mass_of(order), weight);
         Scan<T> cuts(std::move(order), empty_cut);
         while (cuts.widen()) {
-          std::fill(curve + cuts.first(), curve + cuts.last(), dice_of(cuts.cut(), whole));
+          std::fill(curve + cuts.first(), curve + cuts.last(), value_of(cuts.cut(), overlap));
           std::fill(volumes + cuts.first(), volumes + cuts.last(), cuts.cut().volume);
         }
       }

@@ -33,7 +33,7 @@ int64_t chunk_for(const int64_t values) {
 }
 
 template <class V>
-void iterate(const Context& context, const V* const values, const Maps& maps,
+void iterate(const Context& context, const V* const values, const Maps& maps, const double weight,
              const Results& results) {
   using C = computing<V>;
   const int64_t total = maps.values();
@@ -41,6 +41,7 @@ void iterate(const Context& context, const V* const values, const Maps& maps,
   const int64_t largest = maps.offsets == nullptr ? maps.size : total;
   const bool all_sampled = maps.offsets == nullptr && maps.size >= smallest_sampled;
   Steps<C> steps{};
+  steps.weight = weight;
   if (largest >= smallest_sampled) {
     steps.chunk = chunk_for(total);
     const int64_t shares = maps.shares(steps.chunk);
@@ -106,7 +107,8 @@ int bits_for(const int64_t count) {
 }
 
 template <class V>
-Ordered<computing<V>> order(const Context& context, const V* const values, const Maps& maps) {
+Ordered<computing<V>> order(const Context& context, const V* const values, const Maps& maps,
+                            const double weight) {
   using C = computing<V>;
   const int64_t total = maps.values();
   if (maps.count >= int64_t{1} << 32) throw std::invalid_argument("dice_threshold: 2^32 maps");
@@ -138,19 +140,20 @@ Ordered<computing<V>> order(const Context& context, const V* const values, const
                                                masses, AddSums{}, total, SameMap{},
                                                context.stream());
   });
-  return {maps, keys.from, numbers.from, masses};
+  return {maps, keys.from, numbers.from, masses, weight};
 }
 
 template <class V>
 void sort_and_scan(const Context& context, const V* const values, const Maps& maps,
-                   const Results& results) {
+                   const double weight, const Results& results) {
   const int64_t total = maps.values();
-  Ordered<computing<V>> ordered{maps, nullptr, nullptr, nullptr};
+  Ordered<computing<V>> ordered{maps, nullptr, nullptr, nullptr, weight};
   auto* const best = context.allocate<unsigned long long>(maps.count);
   if (total > 0) {
-    ordered = order(context, values, maps);
+    ordered = order(context, values, maps, weight);
     context.set_zero(best, maps.count);
-    context.launch(largest_dice<computing<V>>, blocks_for(total), threads, ordered, total, best);
+    context.launch(largest_twice_threshold<computing<V>>, blocks_for(total), threads, ordered,
+                   total, best);
   }
   context.launch(conclude<computing<V>>, blocks_for(maps.count), threads, ordered, best, results);
 }
@@ -158,35 +161,35 @@ void sort_and_scan(const Context& context, const V* const values, const Maps& ma
 }  // namespace
 
 void run(const Context& context, const uintptr_t values, const Dtype dtype, const uintptr_t offsets,
-         const int64_t count, const int64_t size, const bool sorted, const uintptr_t threshold,
-         const uintptr_t dice, const uintptr_t volume) {
+         const int64_t count, const int64_t size, const bool sorted, const double weight,
+         const uintptr_t threshold, const uintptr_t value, const uintptr_t volume) {
   if (count == 0) return;
   const Maps maps = maps_of(context, offsets, count, size);
-  const Results results{reinterpret_cast<double*>(threshold), reinterpret_cast<double*>(dice),
+  const Results results{reinterpret_cast<double*>(threshold), reinterpret_cast<double*>(value),
                         reinterpret_cast<int64_t*>(volume)};
   dispatch_stored(dtype, [&](const auto type) {
     using V = typename decltype(type)::type;
     const auto* const source = reinterpret_cast<const V*>(values);
     if (sorted) {
-      sort_and_scan(context, source, maps, results);
+      sort_and_scan(context, source, maps, weight, results);
     } else {
-      iterate(context, source, maps, results);
+      iterate(context, source, maps, weight, results);
     }
   });
 }
 
 void run_curve(const Context& context, const uintptr_t values, const Dtype dtype,
-               const int64_t count, const int64_t size, const uintptr_t sorted,
-               const uintptr_t dice, const uintptr_t volume) {
+               const int64_t count, const int64_t size, const double weight, const uintptr_t sorted,
+               const uintptr_t value, const uintptr_t volume) {
   const int64_t total = count * size;
   if (total == 0) return;
   dispatch_stored(dtype, [&](const auto type) {
     using V = typename decltype(type)::type;
     using C = computing<V>;
-    const auto ordered =
-        order(context, reinterpret_cast<const V*>(values), maps_of(context, 0, count, size));
+    const auto ordered = order(context, reinterpret_cast<const V*>(values),
+                               maps_of(context, 0, count, size), weight);
     context.launch(write_curve<C>, blocks_for(total), threads, ordered, total,
-                   reinterpret_cast<C*>(sorted), reinterpret_cast<double*>(dice),
+                   reinterpret_cast<C*>(sorted), reinterpret_cast<double*>(value),
                    reinterpret_cast<int64_t*>(volume));
   });
 }

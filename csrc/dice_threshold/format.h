@@ -14,6 +14,13 @@ struct Format {
   static constexpr int width = 8 * sizeof(Bits);
   static constexpr Bits one = static_cast<Bits>(Bits{bias} << mantissa_bits);
   static constexpr Bits half = static_cast<Bits>(Bits{bias - 1} << mantissa_bits);
+  // Rounding may put a probability so many steps beyond 1, and as far below 0: four of those of its
+  // type, of float32's for float64, for most doubles have been computed in floats.
+  static constexpr int rounding_bits = mantissa_bits < 23 ? mantissa_bits : 23;
+  static constexpr Bits most =
+      static_cast<Bits>(one + (Bits{4} << (mantissa_bits - rounding_bits)));
+  static constexpr Bits most_below_zero =
+      static_cast<Bits>(Bits{bias + 2 - rounding_bits} << mantissa_bits);
   static constexpr Bits negative_zero = static_cast<Bits>(Bits{1} << (width - 1));
   static constexpr Bits infinity =
       static_cast<Bits>((negative_zero - 1) >> mantissa_bits << mantissa_bits);

@@ -14,8 +14,10 @@ namespace marginseg::dice_threshold {
 // A sample of a smaller map would cost as much as the passes that it saves.
 constexpr int64_t smallest_sampled = 1 << 15;
 
-// Where the search for t* begins when nothing is known: t* lies in (0, 1/2].
-constexpr double middle_threshold = 0.25;
+// Where the search for t* begins when nothing is known: t* lies in (0, 1 / (1 + w)].
+MARGINSEG_HOST_DEVICE constexpr double middle_threshold(const double weight) {
+  return 0.5 / (1.0 + weight);
+}
 
 // The smallest positive T that is not below `bound`. Among values of type T it cuts as `bound`
 // does, except that zeros, which have no mass, are never in the cut.
@@ -34,28 +36,29 @@ struct Guess {
   double threshold;
   double high;
 
-  // Whether t* lies in the bracket, given the Dice D(t) of {m >= t} for t = low and t = high: a
-  // threshold t is at most t* exactly where t <= D(t) / 2.
-  MARGINSEG_HOST_DEVICE bool holds(const double dice_at_low, const double dice_at_high) const {
-    return dice_at_low / 2.0 >= low && dice_at_high / 2.0 < high;
+  // Whether t* lies in the bracket, given T(t) of {m >= t} for t = low and t = high: a threshold t
+  // is at most t* exactly where t <= T(t) / 2.
+  MARGINSEG_HOST_DEVICE bool holds(const double twice_at_low, const double twice_at_high) const {
+    return twice_at_low / 2.0 >= low && twice_at_high / 2.0 < high;
   }
 };
 
-// Iterates t -> D(t) / 2 = mass / (whole + volume) on a sample. With t the last threshold that it
+// Iterates t -> T(t) / 2 = mass / (whole + volume) on a sample. With t the last threshold that it
 // was asked for, `sample` has
-//   moments(t)         `whole`, the sum of the sample, `mass` and `volume`, the sum and the number
-//                      of its values from t on
+//   moments(t)         `whole`, w times the sum of the sample, `mass` and `volume`, the sum and the
+//                      number of its values from t on
 //   error(moments, u)  the standard deviation of mass - u (whole + volume), mass and volume at t.
 template <class Sample>
-MARGINSEG_HOST_DEVICE Guess guess_from(Sample& sample) {
+MARGINSEG_HOST_DEVICE Guess guess_from(Sample& sample, const double weight) {
   // A step of less than this share of t is less than a sample can tell. Where the steps are used up
   // before, the bracket may miss t*; then the whole map is searched.
   constexpr double settled = 1e-4;
   constexpr int most_steps = 16;
-  double threshold = middle_threshold;
+  const double middle = middle_threshold(weight);
+  double threshold = middle;
   for (int step = 1;; ++step) {
     const auto moments = sample.moments(threshold);
-    if (!(moments.whole > 0.0)) return {0.0, middle_threshold, 0.5};
+    if (!(moments.whole > 0.0)) return {0.0, middle, 2.0 * middle};
     const double previous = threshold;
     const double slope = moments.whole + moments.volume;
     threshold = moments.mass / slope;

@@ -33,7 +33,7 @@ static_assert(largest_chunk <= smallest_sampled && chunk_for_many <= smallest_fo
 
 // The sums that guess_from() asks for, in plain doubles.
 struct Moments {
-  double whole;
+  double whole;  // w times the mass
   double mass;
   double volume;
 };
@@ -47,6 +47,7 @@ __device__ inline void add(Moments& moments, const Moments& other) {
 // What the steps hand on.
 template <class C>
 struct Steps {
+  double weight;  // w
   int64_t chunk;  // how many values a block of the survey has
   // For each map: a guess, how many values were kept or would have been, how many blocks have done
   // their share, and the search.
@@ -78,7 +79,8 @@ struct Steps {
 class Sample {
  public:
   template <class V>
-  __device__ Sample(const V* const values, const int64_t size) {
+  __device__ Sample(const V* const values, const int64_t size, const double weight)
+      : weight_(weight) {
     const int64_t part = size / threads;
     uint64_t state = (threadIdx.x + 1) * 0x9e3779b97f4a7c15u;
     state = (state ^ (state >> 31)) * 0xbf58476d1ce4e5b9u;
@@ -99,6 +101,7 @@ class Sample {
         own_.volume += 1.0;
       }
     }
+    own_.whole *= weight_;
     return block_sum(own_);
   }
 
@@ -111,6 +114,7 @@ class Sample {
   }
 
  private:
+  double weight_;
   double run_[sampled_run];
   Moments own_;  // of the run alone
 };
@@ -127,8 +131,8 @@ __global__ __launch_bounds__(threads, 2) void guess_threshold(const V* const val
     steps.done[map] = 0;
   }
   if (span.size() < smallest_sampled) return;
-  Sample sample(values + span.begin, span.size());
-  const Guess guess = guess_from(sample);
+  Sample sample(values + span.begin, span.size(), steps.weight);
+  const Guess guess = guess_from(sample, steps.weight);
   if (threadIdx.x == 0) steps.guesses[map] = guess;
 }
 
@@ -186,15 +190,15 @@ __global__ __launch_bounds__(threads, 2) void survey_maps(const V* const values,
   }
   if (!is_last(steps.done + share.map, share.count)) return;
 
-  Search<C> search =
-      search_after(sum_of_shares(steps, maps, share, steps.chunk), bracket, span.size(), room);
+  Search<C> search = search_after(sum_of_shares(steps, maps, share, steps.chunk), bracket,
+                                  span.size(), room, steps.weight);
   search.for_many = steps.bins != nullptr && span.size() >= smallest_for_many &&
                     search.size > most_for_one && !is_trivial(search.whole);
   if (search.for_many) {
     unsigned long long* const bins = steps.bins_of(span);
     for (int bin = threadIdx.x; bin < bin_count; bin += threads) bins[bin] = 0;
   } else {
-    const Optimum best = find(steps.source(values, span, search), search, nullptr);
+    const Optimum best = find(steps.source(values, span, search), search, steps.weight, nullptr);
     if (threadIdx.x == 0) results.write(share.map, best);
   }
   if (threadIdx.x == 0) steps.searches[share.map] = search;
@@ -227,7 +231,8 @@ __global__ __launch_bounds__(threads, 3) void narrow_searches(const V* const val
     search.single_bins = true;
     search.above = above;
   } else {
-    const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, search.whole);
+    const Overlap overlap = overlap_of(search.whole, steps.weight);
+    const Narrowed<C> narrowed = narrow(search.bracket, all_bins, above, overlap);
     search.bracket = narrowed.bracket;
     search.within = narrowed.within;
     for (int bin = threadIdx.x; bin < bin_count; bin += threads) all_bins[bin] = 0;
@@ -260,7 +265,7 @@ __global__ __launch_bounds__(threads, 2) void find_threshold(const V* const valu
     search = {block_sum(own), empty_cut, anywhere<C>, span.size(),
               span.size(),    false,     false,       false};
   }
-  const Optimum best = find(steps.source(values, span, search), search, single_bins);
+  const Optimum best = find(steps.source(values, span, search), search, steps.weight, single_bins);
   if (threadIdx.x == 0) results.write(map, best);
 }
 

@@ -95,12 +95,12 @@ struct Maps {
 
 struct Results {
   double* threshold;
-  double* dice;
+  double* value;
   int64_t* volume;
 
   __device__ void write(const int64_t map, const Optimum& best) const {
-    threshold[map] = best.dice / 2.0;
-    dice[map] = best.dice;
+    threshold[map] = best.threshold;
+    value[map] = best.value;
     volume[map] = best.volume;
   }
 };

@@ -141,9 +141,9 @@ __device__ Candidates<computing<V>> list_values(const Source<V>& source,
 // whose difference is about `slack` can be more than three.
 template <class C, class Count>
 __device__ Candidates<C> list_bins(const Count* const bins, const Bracket<C>& bracket,
-                                   const Cut& above, const Sum& whole, Listing<C>& listing) {
+                                   const Cut& above, const Overlap& overlap, Listing<C>& listing) {
   const Grid<C> grid(bracket);
-  const Narrowed<C> narrowed = narrow(bracket, bins, above, whole);
+  const Narrowed<C> narrowed = narrow(bracket, bins, above, overlap);
   listing.clear();
   Cut own = empty_cut;
 #pragma unroll 1
@@ -165,12 +165,13 @@ __device__ Candidates<C> list_bins(const Count* const bins, const Bracket<C>& br
 template <class V>
 __device__ Candidates<computing<V>> candidates_of(const Source<V>& source,
                                                   Search<computing<V>>& search,
+                                                  const Overlap& overlap,
                                                   const unsigned long long* const single_bins,
                                                   Listing<computing<V>>& listing) {
   using C = computing<V>;
   __shared__ unsigned bins[bin_count];
   if (search.single_bins) {
-    return list_bins(single_bins, search.bracket, search.above, search.whole, listing);
+    return list_bins(single_bins, search.bracket, search.above, overlap, listing);
   }
   for (int round = 1;; ++round) {
     if (search.within <= Candidates<C>::room) {
@@ -181,26 +182,27 @@ __device__ Candidates<computing<V>> candidates_of(const Source<V>& source,
     add(above, search.above);
     // A map with negative values has no t*, and its bracket need not narrow: but it must end.
     if (Grid<C>(search.bracket).single() || round > most_rounds<C>) {
-      return list_bins(bins, search.bracket, above, search.whole, listing);
+      return list_bins(bins, search.bracket, above, overlap, listing);
     }
-    const Narrowed<C> narrowed = narrow(search.bracket, bins, above, search.whole);
+    const Narrowed<C> narrowed = narrow(search.bracket, bins, above, overlap);
     search.bracket = narrowed.bracket;
     search.within = narrowed.within;
   }
 }
 
-// sup D of a map, found by one block, of which each thread gets the result. `single_bins` are the
+// sup F of a map, found by one block, of which each thread gets the result. `single_bins` are the
 // bins that many blocks filled, where search.single_bins says so.
 template <class V>
-__device__ Optimum find(const Source<V>& source, Search<computing<V>> search,
+__device__ Optimum find(const Source<V>& source, Search<computing<V>> search, const double weight,
                         const unsigned long long* const single_bins) {
   __shared__ Listing<computing<V>> listing;
-  if (is_trivial(search.whole)) return trivial_optimum(search.whole);
-  const auto candidates = candidates_of(source, search, single_bins, listing);
+  if (is_trivial(search.whole)) return trivial_optimum(search.whole, weight);
+  const Overlap overlap = overlap_of(search.whole, weight);
+  const auto candidates = candidates_of(source, search, overlap, single_bins, listing);
   const auto low = static_cast<double>(search.bracket.low);
   const auto high = static_cast<double>(search.bracket.high);
-  const bool in_the_middle = low <= middle_threshold && middle_threshold < high;
-  return climb(candidates, search.whole, in_the_middle ? middle_threshold : low);
+  const double middle = middle_threshold(weight);
+  return climb(candidates, overlap, low <= middle && middle < high ? middle : low);
 }
 
 }  // namespace marginseg::dice_threshold

@@ -167,8 +167,9 @@ double total(const Pack<T> pack) {
 }
 
 template <class T>
-Estimate estimate(const Values<T> sample, const T threshold) {
+Estimate estimate(const Values<T> sample, const T threshold, const T weight) {
   const Pack<T> bound = broadcast(threshold);
+  const Pack<T> factor = broadcast(weight);
   const Pack<T> one = broadcast(T{1});
   Pack<T> whole{};
   Pack<T> mass{};
@@ -182,10 +183,11 @@ Estimate estimate(const Values<T> sample, const T threshold) {
         const Mask<T> over = at_least(pack, bound);
         const Pack<T> inside = where(over, pack);
         const Pack<T> ones = where(over, one);
-        whole += pack;
+        const Pack<T> weighted = factor * pack;
+        whole += weighted;
         mass += inside;
         volume += ones;
-        group += inside - bound * (pack + ones);
+        group += inside - bound * (weighted + ones);
       }
     }
   }

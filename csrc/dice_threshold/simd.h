@@ -36,7 +36,7 @@ constexpr int64_t spare = 16;
 
 // A sample of the map, cut at a threshold t.
 struct Estimate {
-  double whole;
+  double whole;  // w times its mass
   double mass;
   double volume;
   double error;  // the standard deviation of mass - t (whole + volume)
@@ -51,7 +51,7 @@ template <class T>
 struct Kernels {
   void (*survey)(Values<T> values, Survey<T>& survey);
   // The sample's size is a multiple of sample_run * sample_groups.
-  Estimate (*estimate)(Values<T> sample, T threshold);
+  Estimate (*estimate)(Values<T> sample, T threshold, T weight);
 };
 
 template <class T>

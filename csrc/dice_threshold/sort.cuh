@@ -84,6 +84,7 @@ struct Ordered {
   const Key<C>* keys;
   const unsigned* numbers;
   const Sum* masses;
+  double weight;  // w
 
   // Where a map's values are in this order. Values before the first segment come last, so segments
   // lie as many places further to the front.
@@ -99,32 +100,37 @@ struct Ordered {
            keys[place] == not_a_number<C>;
   }
 
-  __device__ double dice(const int64_t place, const Span& span) const {
-    return dice_of(Cut{masses[place], place + 1 - span.begin}, masses[span.end - 1]);
+  __device__ Overlap overlap(const Span& span) const {
+    return overlap_of(masses[span.end - 1], weight);
   }
 
-  // The first place of a span that holds a larger key.
-  __device__ int64_t behind(const Key<C> key, const Span& span) const {
+  // The cut that ends at a place.
+  __device__ Cut cut(const int64_t place, const Span& span) const {
+    return {masses[place], place + 1 - span.begin};
+  }
+
+  // The first place of a span whose key does not belong to those in front.
+  template <class Belongs>
+  __device__ int64_t behind(const Span& span, const Belongs& belongs) const {
     int64_t below = span.begin;
     int64_t above = span.end;
     while (below < above) {
       const int64_t middle = below + (above - below) / 2;
-      if (keys[middle] > key) {
-        above = middle;
-      } else {
+      if (belongs(keys[middle])) {
         below = middle + 1;
+      } else {
+        above = middle;
       }
     }
     return below;
   }
 };
 
-// Finds the largest Dice of each map, as bits: those of doubles >= 0 are ordered as the doubles
-// are.
+// Finds the largest T of each map, as bits: those of doubles >= 0 are ordered as the doubles are.
 template <class C>
-__global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered,
-                                                        const int64_t total,
-                                                        unsigned long long* const best) {
+__global__ __launch_bounds__(threads) void largest_twice_threshold(const Ordered<C> ordered,
+                                                                   const int64_t total,
+                                                                   unsigned long long* const best) {
   const int64_t place = thread_number();
   unsigned long long bits = 0;
   auto number = static_cast<unsigned>(ordered.maps.count);
@@ -132,8 +138,10 @@ __global__ __launch_bounds__(threads) void largest_dice(const Ordered<C> ordered
     number = ordered.numbers[place];
     if (number < ordered.maps.count) {
       const Span span = ordered.of(number);
-      const double dice = ordered.ends(place, span) ? ordered.dice(place, span) : 0.0;
-      if (dice > 0.0) bits = bits_of(dice);
+      const double twice = ordered.ends(place, span)
+                               ? twice_threshold(ordered.cut(place, span), ordered.overlap(span))
+                               : 0.0;
+      if (twice > 0.0) bits = bits_of(twice);
     }
   }
   // Most warps lie within one map.
@@ -157,35 +165,38 @@ __global__ __launch_bounds__(threads) void conclude(const Ordered<C> ordered,
   if (map >= ordered.maps.count) return;
   if (!ordered.maps.known()) return results.write(map, unknown());
   const Span span = ordered.of(map);
-  if (span.size() == 0) return results.write(map, nothing());
+  if (span.size() == 0) return results.write(map, nothing(ordered.weight));
   const Sum whole = ordered.masses[span.end - 1];
-  if (is_trivial(whole)) return results.write(map, trivial_optimum(whole));
-  const double dice = value_of_bits(best[map]);
-  // Counts the values >= dice / 2.
-  int64_t below = span.begin;
-  int64_t above = span.end;
-  while (below < above) {
-    const int64_t middle = below + (above - below) / 2;
-    if (static_cast<double>(value_of<C>(ordered.keys[middle])) >= dice / 2.0) {
-      below = middle + 1;
-    } else {
-      above = middle;
-    }
+  if (is_trivial(whole)) return results.write(map, trivial_optimum(whole, ordered.weight));
+  const double twice = value_of_bits(best[map]);
+  const double threshold = twice / 2.0;
+  const int64_t end = ordered.behind(
+      span, [&](const Key<C> key) { return static_cast<double>(value_of<C>(key)) >= threshold; });
+  const int64_t end_of_larger = ordered.behind(
+      span, [&](const Key<C> key) { return static_cast<double>(value_of<C>(key)) > threshold; });
+  // No double lies between t* and this threshold: F is largest for the values that are as large, or
+  // for those that are larger. Dice is T.
+  double value = ordered.weight == 1.0 ? twice : 0.0;
+  for (const int64_t behind : {end, end_of_larger}) {
+    if (behind == span.begin) continue;
+    const double own = value_of(ordered.cut(behind - 1, span), ordered.overlap(span));
+    if (own > value) value = own;
   }
-  results.write(map, {dice, below - span.begin});
+  results.write(map, {threshold, value, end - span.begin});
 }
 
 template <class C>
 __global__ __launch_bounds__(threads) void write_curve(const Ordered<C> ordered,
                                                        const int64_t total, C* const sorted,
-                                                       double* const dice, int64_t* const volume) {
+                                                       double* const value, int64_t* const volume) {
   const int64_t place = thread_number();
   if (place >= total) return;
   const Span span = ordered.of(place / ordered.maps.size);
   const Key<C> key = ordered.keys[place];
-  const int64_t end = key == not_a_number<C> ? place : ordered.behind(key, {place, span.end}) - 1;
+  const auto equal = [&](const Key<C> other) { return other == key; };
+  const int64_t end = key == not_a_number<C> ? place : ordered.behind({place, span.end}, equal) - 1;
   sorted[place] = value_of<C>(key);
-  dice[place] = ordered.dice(end, span);
+  value[place] = value_of(ordered.cut(end, span), ordered.overlap(span));
   volume[place] = end + 1 - span.begin;
 }
 

@@ -180,31 +180,32 @@ __device__ Pass survey(const V* const begin, const V* const end,
 }
 
 // What the survey of a whole map says of t*. A threshold t is at most t* exactly where
-// t <= D(t) / 2, and no D is larger than 2 t*.
+// t <= T(t) / 2, and no T is larger than 2 t*.
 template <class C>
 __device__ Search<C> search_after(const Pass& pass, const Bracket<C>& surveyed, const int64_t size,
-                                  const int64_t room) {
+                                  const int64_t room, const double weight) {
   Sum whole = pass.above.mass;
   add(whole, pass.near.mass);
   add(whole, pass.rest);
+  const Overlap overlap = overlap_of(whole, weight);
   Cut from_low = pass.above;
   add(from_low, pass.near);
   const auto low = static_cast<double>(surveyed.low);
   const auto high = static_cast<double>(surveyed.high);
-  const double at_low = dice_of(from_low, whole) / 2.0;
-  const double at_high = dice_of(pass.above, whole) / 2.0;
+  const double at_low = twice_threshold(from_low, overlap) / 2.0;
+  const double at_high = twice_threshold(pass.above, overlap) / 2.0;
 
   double least = (1.0 - slack) * (at_low > at_high ? at_low : at_high) - least_slack;
-  double most = 1.0;
+  double most = beyond_all;
   bool holds = false;
   if (at_low < low) {
     most = low;
   } else if (at_high < high) {
     holds = true;
     if (least < low) least = low;
-    // A(t) - t (S + n(t)) is 0 at t*, and falls from `low` on at least as steeply as at `high`.
-    const double steepness = (whole.high + static_cast<double>(from_low.volume)) /
-                             (whole.high + static_cast<double>(pass.above.volume));
+    // A(t) - t (w S + n(t)) is 0 at t*, and falls from `low` on at least as steeply as at `high`.
+    const double steepness = (overlap.whole.high + static_cast<double>(from_low.volume)) /
+                             (overlap.whole.high + static_cast<double>(pass.above.volume));
     const double above_low = (at_low - low) + slack * low + least_slack;
     most = (1.0 + slack) * (low + above_low * steepness);
     if (!(most < high)) most = high;

@@ -48,14 +48,14 @@ class Map {
     });
   }
 
-  bool finish_pass(const bool at_half) {
+  bool finish_pass(const double weight, const bool at_half) {
     if (finished_) return false;
     for (Slot& slot : slots_) {
       empty(slot);
       slot.part = {};
     }
     totals_.resize(entries());
-    finished_ = misfits_.count > 0 || changed_ || !find(at_half);
+    finished_ = misfits_.count > 0 || changed_ || !find(weight, at_half);
     totals_ = {};
     return !finished_;
   }
@@ -139,7 +139,7 @@ class Map {
         values, size, [](const Bits bits) { return bits; },
         [&](const Bits bits) {
           if (bits > Format::one) {
-            note_misfit(slot.misfits, bits);
+            take_beyond(slot, bits);
           } else {
             part[bits >> shift].add(bits != 0, bits & rest);
           }
@@ -161,8 +161,19 @@ class Map {
         });
   }
 
+  // Takes a value outside [0, 1]: what rounding has put there counts as 1, or is 0. No later pass
+  // meets it: t* is 1/2 at most, and no other value has the sign bit.
+  void take_beyond(Slot& slot, const Bits bits) const {
+    if (bits <= Format::most) {
+      const auto rest = static_cast<Bits>((Bits{1} << shift_) - 1);
+      slot.part[Format::one >> shift_].add(true, Format::one & rest);
+    } else if (bits < Format::negative_zero ||
+               bits - Format::negative_zero > Format::most_below_zero) {
+      note_misfit(slot.misfits, bits);
+    }
+  }
+
   static void note_misfit(Misfits& misfits, const Bits bits) {
-    if (bits == Format::negative_zero) return;
     ++misfits.count;
     if (Format::is_nan(bits)) {
       misfits.any_nan = true;
@@ -184,21 +195,24 @@ class Map {
   }
 
   // Finds where t* lies, by the totals of this pass; false when all is known.
-  bool find(const bool at_half) {
+  bool find(const double weight, const bool at_half) {
     if (first_pass()) {
+      Sum whole{0.0, 0.0};
       for (int64_t index = entries() - 1; index >= 0; --index) {
-        add_mass(whole_, index);
+        add_mass(whole, index);
       }
-      if (is_trivial(whole_)) {
-        optimum_ = trivial_optimum(whole_);
+      if (is_trivial(whole)) {
+        optimum_ = trivial_optimum(whole, weight);
+        if (at_half) optimum_.threshold = 0.5;
         return false;
       }
+      overlap_ = overlap_of(whole, weight);
       if (at_half) {
         Cut cut = empty_cut;
         for (int64_t index = entries() - 1; index >= index_of(Format::half); --index) {
           add_entry(cut, index);
         }
-        optimum_ = {dice_of(cut, whole_), cut.volume};
+        optimum_ = {0.5, value_of(cut, overlap_), cut.volume};
         return false;
       }
     } else {
@@ -210,7 +224,7 @@ class Map {
     return narrow();
   }
 
-  // Finds the entry that t* lies in. D of every cut that is passed on the way counts for the
+  // Finds the entry that t* lies in. T of every cut that is passed on the way counts for the
   // supremum: {m >= t} is the same for all t from the end of one entry to the first value of the
   // next, so that t* needs no other.
   bool narrow() {
@@ -218,10 +232,9 @@ class Map {
     Cut reached = above_;
     for (;; --index) {
       add_entry(reached, index);
-      const double dice = dice_of(reached, whole_);
-      optimum_.dice = std::max(optimum_.dice, dice);
+      const double twice = best_.show(reached, overlap_);
       // The first entry has been found to begin at t* or below by the pass before.
-      if (index == 0 || 2.0 * Format::value(first_of(index)) <= dice) break;
+      if (index == 0 || 2.0 * Format::value(first_of(index)) <= twice) break;
       above_ = reached;
     }
     const Entry<Rest>& entry = totals_[index];
@@ -235,10 +248,10 @@ class Map {
       return true;
     }
     // All values of the entry are equal, if it has any.
-    optimum_.volume = above_.volume;
+    optimum_ = {best_.threshold(), best_.value(overlap_), above_.volume};
     if (entry.count > 0) {
       const auto bits = static_cast<Bits>(first + static_cast<Bits>(entry.rest / count));
-      if (Format::value(bits) >= optimum_.dice / 2.0) optimum_.volume += entry.count;
+      if (Format::value(bits) >= optimum_.threshold) optimum_.volume += entry.count;
     }
     return false;
   }
@@ -267,16 +280,18 @@ class Map {
   Misfits misfits_;
   bool changed_ = false;
   bool finished_ = false;
-  int64_t searched_ = 0;     // the number of values that have the prefix
-  Sum whole_{0.0, 0.0};      // of the map
-  Cut above_ = empty_cut;    // the cut at the end of the prefix
-  Optimum optimum_{0.0, 0};  // the supremum of D of all cuts so far
+  int64_t searched_ = 0;   // the number of values that have the prefix
+  Overlap overlap_{};      // of the map
+  Cut above_ = empty_cut;  // the cut at the end of the prefix
+  Best best_;              // of all cuts so far
+  Optimum optimum_{};
 };
 
 template <class Format>
 class MapTally final : public Tally {
  public:
-  MapTally(const int64_t count, const bool at_half) : maps_(count), at_half_(at_half) {}
+  MapTally(const int64_t count, const double weight, const bool at_half)
+      : maps_(count), weight_(weight), at_half_(at_half) {}
 
   void add(const uintptr_t values, const int64_t size) override {
     const auto* const all = reinterpret_cast<const char*>(values);
@@ -297,7 +312,7 @@ class MapTally final : public Tally {
 
   bool finish_pass() override {
     bool more = false;
-    for (Map<Format>& map : maps_) more = map.finish_pass(at_half_) || more;
+    for (Map<Format>& map : maps_) more = map.finish_pass(weight_, at_half_) || more;
     return more;
   }
 
@@ -312,33 +327,35 @@ class MapTally final : public Tally {
                        [](const Map<Format>& map) { return map.changed(); });
   }
 
-  void results(const uintptr_t threshold, const uintptr_t dice,
+  void results(const uintptr_t threshold, const uintptr_t value,
                const uintptr_t volume) const override {
     for (std::size_t number = 0; number < maps_.size(); ++number) {
       const Optimum& best = maps_[number].optimum();
-      reinterpret_cast<double*>(threshold)[number] = at_half_ ? 0.5 : best.dice / 2.0;
-      reinterpret_cast<double*>(dice)[number] = best.dice;
+      reinterpret_cast<double*>(threshold)[number] = best.threshold;
+      reinterpret_cast<double*>(value)[number] = best.value;
       reinterpret_cast<int64_t*>(volume)[number] = best.volume;
     }
   }
 
  private:
   std::vector<Map<Format>> maps_;
+  double weight_;
   bool at_half_;
 };
 
 }  // namespace
 
-std::unique_ptr<Tally> make_tally(const Dtype dtype, const int64_t count, const bool at_half) {
+std::unique_ptr<Tally> make_tally(const Dtype dtype, const int64_t count, const double weight,
+                                  const bool at_half) {
   switch (dtype) {
     case Dtype::float16:
-      return std::make_unique<MapTally<Float16>>(count, at_half);
+      return std::make_unique<MapTally<Float16>>(count, weight, at_half);
     case Dtype::bfloat16:
-      return std::make_unique<MapTally<Bfloat16>>(count, at_half);
+      return std::make_unique<MapTally<Bfloat16>>(count, weight, at_half);
     case Dtype::float32:
-      return std::make_unique<MapTally<Float32>>(count, at_half);
+      return std::make_unique<MapTally<Float32>>(count, weight, at_half);
     case Dtype::float64:
-      return std::make_unique<MapTally<Float64>>(count, at_half);
+      return std::make_unique<MapTally<Float64>>(count, weight, at_half);
     default:
       throw std::invalid_argument("dice_threshold: expected a floating dtype, got dtype code " +
                                   std::to_string(static_cast<int>(dtype)));

@@ -4,8 +4,9 @@
 // Positive floating-point numbers have the order of their bits, read as integers. The first pass
 // tells values apart by their leading 16 bits: for each such prefix it counts the values, and sums
 // up the bits that follow. These are integers, exact in any order, and enough to know the mass of
-// the values of each prefix, so D of {m >= t} for every t at which a prefix begins. A threshold t
-// is at most t* exactly where t <= D(t) / 2, which leaves one prefix that t* has. The next pass
+// the values of each prefix, so T of {m >= t} (cut.h) for every t at which a prefix begins. A
+// threshold t is at most t* exactly where t <= T(t) / 2, which leaves one prefix that t* has. The
+// next pass
 // tells the values of that prefix apart by their next 16 bits, and so on until no bits are left:
 // one pass for half types, two for float32, four for float64.
 #pragma once
@@ -18,7 +19,8 @@
 
 namespace marginseg::dice_threshold {
 
-// The values outside [0, 1]. The extremes are of those that are no NaN.
+// The values further outside [0, 1] than rounding puts them. The extremes are of those that are no
+// NaN.
 struct Misfits {
   int64_t count = 0;
   bool any_nan = false;
@@ -44,11 +46,11 @@ class Tally {
   virtual bool changed() const = 0;
 
   // An entry for each map: as run() of dice_threshold/cpu.h does.
-  virtual void results(uintptr_t threshold, uintptr_t dice, uintptr_t volume) const = 0;
+  virtual void results(uintptr_t threshold, uintptr_t value, uintptr_t volume) const = 0;
 };
 
-// For `count` maps of this floating type, half types included. `at_half`: for the cut at 1/2
-// instead of the one at t*, which takes one pass.
-std::unique_ptr<Tally> make_tally(Dtype dtype, int64_t count, bool at_half);
+// For `count` maps of this floating type, half types included. `weight`: as for run(). `at_half`:
+// for the cut at 1/2 instead of the one at t*, which takes one pass.
+std::unique_ptr<Tally> make_tally(Dtype dtype, int64_t count, double weight, bool at_half);
 
 }  // namespace marginseg::dice_threshold

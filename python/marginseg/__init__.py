@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as _version
 
+from marginseg.calibration import Calibration, CalibrationTable, calibration_table
 from marginseg.exclusive import OptimalLabels, optimal_labels
 from marginseg.losses import CrossEntropy, SoftDice, cross_entropy, soft_dice
 from marginseg.metrics import (
@@ -37,7 +38,9 @@ from marginseg.training.unet import UNet
 __version__ = _version("marginseg")
 
 __all__ = [
+    "Calibration",
     "CalibrationCurve",
+    "CalibrationTable",
     "CrossEntropy",
     "DiceCurve",
     "DiceThreshold",
@@ -47,6 +50,7 @@ __all__ = [
     "UNet",
     "accuracy",
     "calibration_curve",
+    "calibration_table",
     "cross_entropy",
     "cut",
     "dice",

@@ -58,6 +58,11 @@ class Classes:
             raise ValueError("classes: expected a channel and values for each name")
         if list(self.channels) != sorted(set(self.channels)) or self.channels[0] < 0:
             raise ValueError(f"classes: expected increasing channels, got {self.channels}")
+        if not all(self.values):
+            raise ValueError("classes: expected a value for each name")
+        known = [value for values in self.values for value in values] + list(self.painted or ())
+        if not all(0 <= value < 2**31 for value in known):
+            raise ValueError(f"classes: expected label values from 0 to 2^31 - 1, got {known}")
         if self.background is not None and (not self.exclusive or self.background in self.channels):
             raise ValueError("classes: expected a background only beside classes that exclude it")
         if self.painted is not None and len(self.painted) != count:
@@ -91,8 +96,15 @@ class Classes:
         return max(*self.channels, -1 if self.background is None else self.background) + 1
 
     def targets(self, label: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return where each class is in a label map: (classes, *spatial)."""
-        return np.stack([np.isin(label, values) for values in self.values])
+        """Return where each class is in a label map: (classes, *spatial), ordered as it is."""
+        backwards = label.flags.f_contiguous and not label.flags.c_contiguous
+        array = label.T if backwards else label
+        masks = np.empty((len(self.values), *array.shape), bool)
+        for mask, (first, *others) in zip(masks, self.values, strict=True):
+            np.equal(array, first, out=mask)
+            for value in others:
+                mask |= array == value
+        return masks.transpose(0, *range(masks.ndim - 1, 0, -1)) if backwards else masks
 
     def labelled(self, label: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Return which voxels somebody labelled; None stands for all of them."""

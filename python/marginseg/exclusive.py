@@ -1,46 +1,57 @@
-"""Classes that exclude each other: the label map whose mean Dice is expected to be largest."""
+"""Classes that exclude each other: the label map whose mean Dice, or F_beta, is to be largest."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from marginseg.arrays import Array, as_tensor, like
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
 from marginseg.ops.assign_labels import MOST_CHANNELS, assign_labels
 from marginseg.ops.boundary import FLOATING_DTYPES, computing_dtype
-from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
-from marginseg.ops.library import transformed
+from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.ops.overlap import beta_of
+from marginseg.values import transformed, within_unit
 
-#: A climb ends when so many passes have not made the mean Dice larger by as much, or after most.
+#: Of IoU the mean over classes is another one than that of Dice, and accuracy has no classes.
+METRICS = ("dice", "fbeta")
+
+#: A climb ends when so many passes have not made the mean larger by as much, or after most.
 PATIENCE, LEAST_GAIN, MOST_PASSES = 2, 1e-6, 20
 
 #: A first climb that ends so near the bound is not followed by a second one.
 SMALL_GAP = 1e-4
 
 
-class OptimalLabels(NamedTuple):
-    """What :func:`optimal_labels` returns.
+class OptimalLabels(NamedTuple, Generic[Array]):
+    """What :func:`optimal_labels` returns: tensors, or NumPy arrays of a NumPy array.
 
     Attributes:
         labels: The class of every voxel, (*batch, *spatial), uint8; int16 for more than 255.
-        value: The mean over the foreground classes of the Dice that they expect, (*batch,),
-            float64.
-        bound: What no assignment can exceed: the mean of the classes' own sup D, (*batch,),
+        value: The mean over the foreground classes of the Dice, or F_beta, that they expect,
+            (*batch,), float64.
+        bound: What no assignment can exceed: the mean of the classes' own suprema, (*batch,),
             float64.
 
     """
 
-    labels: Tensor
-    value: Tensor
-    bound: Tensor
+    labels: Array
+    value: Array
+    bound: Array
 
 
 def optimal_labels(
-    probabilities: Tensor, *, background: int | None = 0, spatial_dims: int | None = None
-) -> OptimalLabels:
+    probabilities: Array,
+    *,
+    metric: Literal["dice", "fbeta"] = "dice",
+    beta: float | None = None,
+    background: int | None = 0,
+    spatial_dims: int | None = None,
+) -> OptimalLabels[Array]:
     r"""Give every voxel one class, so that the mean Dice of the classes is expected to be large.
 
     Of one class, the best segmentation is a cut at its t*. Of classes that exclude each other it
@@ -55,21 +66,28 @@ def optimal_labels(
     the best of all is returned: it is never below the argmax. There is no proof that no better
     assignment exists; the bound says how much more there can be at most.
 
+    For F_beta the gain is :math:`((1 + \beta^2) m_c - F_c)\,/\,(|s_c| + \beta^2 \|m_c\|)`.
+
     Args:
         probabilities: m, shape (*batch, K, *spatial), floating, within [0, 1]: a softmax, say. The
             values of a voxel need not sum to 1.
+        metric: ``"dice"`` or ``"fbeta"``.
+        beta: How much recall counts beside precision, within [1e-9, 1e9], where the metric is
+            ``"fbeta"``; None for Dice.
         background: Its channel; voxels of no class get its number, and each other its channel's.
             None: no channel is the background's; channel i is class i + 1, and voxels of no class
             get 0.
-        spatial_dims: How many trailing axes are spatial; the default is all but the first one.
+        spatial_dims: How many trailing axes are spatial; the default is all but the first one, up
+            to three (see :func:`marginseg.axes.spatial_axes`).
 
     Returns:
         :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1], it has no foreground channel, or an
-            argument is out of its range.
+        TypeError: ``probabilities`` is no floating tensor or array, or ``beta`` no number.
+        ValueError: It holds NaN or values outside [0, 1] by more than rounding, as for
+            :func:`optimal_threshold`; it has no foreground channel; an argument is needed or out of
+            its range; ``"fbeta"`` has no beta, or Dice has one.
 
     Example:
         >>> import torch
@@ -81,81 +99,87 @@ def optimal_labels(
         (0.517, 0.517)
 
     """
-    n, background = _checked(probabilities, background, spatial_dims)
-    split = probabilities.ndim - n
-    batch, spatial = probabilities.shape[: split - 1], probabilities.shape[split:]
+    weighed = beta_of(metric, beta, METRICS)
+    values, n, background = _checked(probabilities, background, spatial_dims)
+    split = values.ndim - n
+    batch, spatial = values.shape[: split - 1], values.shape[split:]
     # The results have no derivative, in silence; but who asks torch.func for one would get zeros.
-    values = probabilities if transformed() else probabilities.detach()
-    channels = probabilities.shape[split - 1]
+    values = values if transformed() else values.detach()
+    channels = values.shape[split - 1]
     maps = values.reshape(math.prod(batch), channels, math.prod(spatial))
-    climber = _Climber(maps, background)
+    climber = _Climber(maps, background, weighed)
     labels, value = climber.best()
     return OptimalLabels(
-        labels.reshape(*batch, *spatial),
-        value.reshape(batch),
-        climber.mean(climber.own.dice).reshape(batch),
+        like(probabilities, labels.reshape(*batch, *spatial)),
+        like(probabilities, value.reshape(batch)),
+        like(probabilities, climber.mean(climber.own.value).reshape(batch)),
     )
 
 
 class _State(NamedTuple):
-    """Dice and volume of each channel, (cases, K), from which gains follow."""
+    """Dice, or F_beta, and volume of each channel, (cases, K), from which gains follow."""
 
-    dice: Tensor
+    value: Tensor
     volume: Tensor
 
 
 class _Climber:
     """Cases, (cases, K, voxels), whose voxels change their classes."""
 
-    def __init__(self, maps: Tensor, background: int | None) -> None:
+    def __init__(self, maps: Tensor, background: int | None, beta: float) -> None:
         self.maps = maps
+        self.weight = beta * beta
         self.dtype = computing_dtype(maps.dtype)
         self.fallback = -1 if background is None else background
         channels = maps.shape[1]
         self.foreground = [channel for channel in range(channels) if channel != background]
         # One channel at a time: a core that reads no half types would copy them all.
-        found = [dice_threshold(maps[:, channel], spatial_dims=1) for channel in range(channels)]
+        found = [
+            dice_threshold(maps[:, channel], spatial_dims=1, beta=beta)
+            for channel in range(channels)
+        ]
         self.own = _State(
             torch.stack([best.dice for best in found], 1),
             torch.stack([best.volume for best in found], 1).double(),
         )
         # With a single channel, which every voxel joins, the op's mass is that of the whole map.
-        zero = self.own.dice.new_zeros(len(maps), 1, dtype=self.dtype)
-        self.mass = torch.cat(
+        zero = self.own.value.new_zeros(len(maps), 1, dtype=self.dtype)
+        mass = torch.cat(
             [
                 assign_labels(maps[:, channel, None], zero, zero, floor=-1.0).mass
                 for channel in range(channels)
             ],
             1,
         )
+        self.weighted_mass = self.weight * mass
 
     def best(self) -> tuple[Tensor, Tensor]:
-        """Return the best labels, (cases, voxels), and their mean Dice."""
+        """Return the best labels, (cases, voxels), and their mean value."""
         found = self._climb(self.own)
-        far = self.mean(self.own.dice) - found[1] > SMALL_GAP
+        far = self.mean(self.own.value) - found[1] > SMALL_GAP
         if bool(far.any()):
             plain, state = self._argmax()
-            found = _better(found, (plain, self.mean(state.dice)), far)
+            found = _better(found, (plain, self.mean(state.value)), far)
             found = _better(found, self._climb(state), far)
         return found
 
-    def mean(self, dice: Tensor) -> Tensor:
+    def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the foreground's channels."""
-        return dice[:, self.foreground].mean(-1)
+        return values[:, self.foreground].mean(-1)
 
     def _climb(self, state: _State) -> tuple[Tensor, Tensor]:
-        """Move voxels until the mean Dice no longer grows; return the best labels, and theirs.
+        """Move voxels until the mean no longer grows; return the best labels, and theirs.
 
         Many voxels move at a time, each as if it were alone, and what all of them take goes too
         far: the next pass begins half-way between the last two. Full steps go round in circles.
         """
         labels, moved = self._moved(state)
-        best = labels, self.mean(moved.dice)
+        best = labels, self.mean(moved.value)
         idle = torch.zeros_like(best[1])
         for _ in range(MOST_PASSES):
             state = _State(*((old + new) / 2 for old, new in zip(state, moved, strict=True)))
             labels, moved = self._moved(state)
-            reached = self.mean(moved.dice)
+            reached = self.mean(moved.value)
             climbing = idle < PATIENCE
             idle = torch.where(reached > best[1] + LEAST_GAIN, 0.0, idle + 1).where(climbing, idle)
             best = _better(best, (labels, reached), climbing)
@@ -165,18 +189,18 @@ class _Climber:
 
     def _moved(self, state: _State) -> tuple[Tensor, _State]:
         """Let every voxel join the class of its largest gain."""
-        total = state.volume + self.mass
-        scale = torch.where(total > 0, 2.0 / total, 0.0)
-        # Nothing joins a class without mass, whose Dice is 1 as it is; the background takes what
+        total = state.volume + self.weighted_mass
+        scale = torch.where(total > 0, (1.0 + self.weight) / total, 0.0)
+        # Nothing joins a class without mass, whose value is 1 as it is; the background takes what
         # nobody else wants.
-        offset = torch.where(total > 0, state.dice / total, torch.inf)
+        offset = torch.where(total > 0, state.value / total, torch.inf)
         if self.fallback >= 0:
             scale[:, self.fallback], offset[:, self.fallback] = 0.0, torch.inf
         return self._assigned(scale, offset, 0.0)
 
     def _argmax(self) -> tuple[Tensor, _State]:
         """Let every voxel join its most probable class, as everyone labels a map."""
-        ones = torch.ones_like(self.mass)
+        ones = torch.ones_like(self.weighted_mass)
         floor = 0.5 if self.fallback < 0 else -1.0
         return self._assigned(ones, torch.zeros_like(ones), floor)
 
@@ -188,9 +212,9 @@ class _Climber:
             fallback=self.fallback,
             floor=floor,
         )
-        total = volume + self.mass
-        dice = torch.where(total > 0, 2.0 * mass / total, 1.0)
-        return labels, _State(dice, volume.double())
+        total = volume + self.weighted_mass
+        value = torch.where(total > 0, (1.0 + self.weight) * mass / total, 1.0)
+        return labels, _State(value, volume.double())
 
 
 def _better(
@@ -208,22 +232,17 @@ def _better(
 
 
 def _checked(
-    probabilities: Tensor, background: int | None, spatial_dims: int | None
-) -> tuple[int, int | None]:
-    """Return how many axes are spatial, and the background's channel counted from the first."""
-    if not isinstance(probabilities, Tensor):
-        kind = type(probabilities).__name__
-        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
-    if probabilities.dtype not in FLOATING_DTYPES:
-        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")
-    most = probabilities.ndim - 1
-    n = most if spatial_dims is None else integer("spatial_dims", spatial_dims)
-    if not 1 <= n <= most:
-        shape = tuple(probabilities.shape)
-        raise ValueError(
-            f"spatial_dims: expected at least 1, and an axis of channels before, got {n} of {shape}"
-        )
-    channels = probabilities.shape[-n - 1]
+    probabilities: Any, background: int | None, spatial_dims: int | None
+) -> tuple[Tensor, int, int | None]:
+    """Return the values, how many axes are spatial, and the background's channel from the first."""
+    values = as_tensor("probabilities", probabilities)
+    if values.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {values.dtype}")
+    if values.ndim < 2:
+        shape = tuple(values.shape)
+        raise ValueError(f"probabilities: expected an axis of channels before others, got {shape}")
+    n = spatial_axes(values.shape[1:], spatial_dims)
+    channels = values.shape[-n - 1]
     if background is not None:
         background = integer("background", background)
         if not 0 <= background < channels:
@@ -233,5 +252,4 @@ def _checked(
         raise ValueError(
             f"probabilities: expected {least} to {MOST_CHANNELS} channels, got {channels}"
         )
-    refuse_improbable("probabilities", probabilities)
-    return n, background
+    return within_unit("probabilities", values), n, background

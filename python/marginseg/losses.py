@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from marginseg.numbers import integer
 
-REDUCTIONS = ("mean", "none")
+Reduction = Literal["mean", "none"]
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "none")
 
 
 def cross_entropy(
-    prediction: Tensor, marginal: Tensor, *, logits: bool = True, reduction: str = "mean"
+    prediction: Tensor, marginal: Tensor, *, logits: bool = True, reduction: Reduction = "mean"
 ) -> Tensor:
     r"""Return :math:`CE_m(c) = -\int m \log c + (1-m)\log(1-c)` (Definition 1).
 
@@ -54,7 +57,7 @@ def soft_dice(
     *,
     logits: bool = True,
     spatial_dims: int | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     r"""Return :math:`SD_m(c) = 1 - 2\int cm\,/\,(\|c\|_1 + \|m\|_1)` (Definition 2).
 

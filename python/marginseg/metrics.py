@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
+from marginseg.arrays import Array, as_tensor, like
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
+from marginseg.values import within_unit
 
 
-def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
+def accuracy(segmentation: Array, marginal: Array, *, spatial_dims: int | None = None) -> Array:
     r"""Return :math:`A_m(s) = \int sm + (1-s)(1-m)` (Definition 3).
 
     Args:
         segmentation: s, shape (*leading, *spatial): bool, 0 and 1, or soft.
         marginal: m of the same shape, within [0, 1]: a label or marginals.
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
 
     Returns:
-        float64 tensor of the leading shape.
+        float64 tensor of the leading shape; a NumPy array of NumPy arrays.
 
     Raises:
-        ValueError: The shapes differ, or ``spatial_dims`` is out of its range.
+        ValueError: The shapes differ, values are outside [0, 1] or NaN (label maps of several
+            classes: give each its mask), or ``spatial_dims`` is needed or out of its range. On a
+            GPU the host waits to look at values that are no bools; in a compiled function, under
+            vmap and while a CUDA graph is captured it does not look.
 
     Example:
         >>> import torch
@@ -31,22 +39,23 @@ def accuracy(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None
 
     """
     s, m, axes = _checked(segmentation, marginal, spatial_dims, names="segmentation marginal")
-    return (s * m + (1.0 - s) * (1.0 - m)).mean(dim=axes)
+    return like(segmentation, (s * m + (1.0 - s) * (1.0 - m)).mean(dim=axes))
 
 
-def dice(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = None) -> Tensor:
+def dice(segmentation: Array, marginal: Array, *, spatial_dims: int | None = None) -> Array:
     r"""Return :math:`D_m(s) = 2\int sm\,/\,(\|s\|_1 + \|m\|_1)` (Definition 4); 1 if both are 0.
 
     Args:
         segmentation: s, shape (*leading, *spatial): bool, 0 and 1, or soft.
         marginal: m of the same shape, within [0, 1]: a label or marginals.
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
 
     Returns:
-        float64 tensor of the leading shape.
+        float64 tensor of the leading shape; a NumPy array of NumPy arrays.
 
     Raises:
-        ValueError: The shapes differ, or ``spatial_dims`` is out of its range.
+        ValueError: As for :func:`accuracy`.
 
     Example:
         >>> import torch
@@ -60,22 +69,24 @@ def dice(segmentation: Tensor, marginal: Tensor, *, spatial_dims: int | None = N
     volume = s.sum(dim=axes) + m.sum(dim=axes)
     empty = volume == 0
     overlap = 2.0 * (s * m).sum(dim=axes)
-    return torch.where(empty, 1.0, overlap / torch.where(empty, 1.0, volume))
+    return like(segmentation, torch.where(empty, 1.0, overlap / torch.where(empty, 1.0, volume)))
 
 
-def volume_ratio(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None = None) -> Tensor:
+def volume_ratio(segmentation: Array, label: Array, *, spatial_dims: int | None = None) -> Array:
     r"""Return :math:`\|s\|_1 / \|l\|_1`: above 1 the segmentation is too large.
 
     Args:
         segmentation: s, shape (*leading, *spatial).
         label: l of the same shape.
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
 
     Returns:
-        float64 tensor of the leading shape; 1 if both are empty, infinite if only the label is.
+        float64 tensor of the leading shape, 1 if both are empty, infinite if only the label is; a
+        NumPy array of NumPy arrays.
 
     Raises:
-        ValueError: The shapes differ, or ``spatial_dims`` is out of its range.
+        ValueError: As for :func:`accuracy`.
 
     Example:
         >>> import torch
@@ -85,22 +96,23 @@ def volume_ratio(segmentation: Tensor, label: Tensor, *, spatial_dims: int | Non
     """
     s, m, axes = _checked(segmentation, label, spatial_dims, names="segmentation label")
     ratio = s.sum(dim=axes) / m.sum(dim=axes)
-    return torch.where(ratio.isnan(), 1.0, ratio)
+    return like(segmentation, torch.where(ratio.isnan(), 1.0, ratio))
 
 
-def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None = None) -> Tensor:
+def volume_bias(segmentation: Array, label: Array, *, spatial_dims: int | None = None) -> Array:
     r"""Return :math:`\|s\|_1 - \|l\|_1`, as a fraction of the domain.
 
     Args:
         segmentation: s, shape (*leading, *spatial).
         label: l (or m) of the same shape.
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
 
     Returns:
-        float64 tensor of the leading shape, within [-1, 1].
+        float64 tensor of the leading shape, within [-1, 1]; a NumPy array of NumPy arrays.
 
     Raises:
-        ValueError: The shapes differ, or ``spatial_dims`` is out of its range.
+        ValueError: As for :func:`accuracy`.
 
     Example:
         >>> import torch
@@ -109,31 +121,31 @@ def volume_bias(segmentation: Tensor, label: Tensor, *, spatial_dims: int | None
 
     """
     s, m, axes = _checked(segmentation, label, spatial_dims, names="segmentation label")
-    return (s - m).mean(dim=axes)
+    return like(segmentation, (s - m).mean(dim=axes))
 
 
 @dataclass(frozen=True)
-class CalibrationCurve:
+class CalibrationCurve(Generic[Array]):
     """What a map promises, and what it holds, by bins of equal width of its probabilities.
 
     Curves of several maps add up, field by field. In bin b the map promised ``promised / count`` on
     average, and ``held / count`` of the voxels were foreground.
 
     Attributes:
-        count: Voxels in each bin, shape (bins,), float64.
+        count: Voxels in each bin, shape (bins,), float64; tensors, or NumPy arrays of NumPy arrays.
         promised: Sum of their probabilities c.
         held: Sum of their marginals m, or labels.
 
     """
 
-    count: Tensor
-    promised: Tensor
-    held: Tensor
+    count: Array
+    promised: Array
+    held: Array
 
 
 def calibration_curve(
-    probabilities: Tensor, marginal: Tensor, *, bins: int = 15
-) -> CalibrationCurve:
+    probabilities: Array, marginal: Array, *, bins: int = 15
+) -> CalibrationCurve[Array]:
     """Sort the voxels into bins by their probability, and sum up what they promise and hold.
 
     Args:
@@ -142,7 +154,7 @@ def calibration_curve(
         bins: Number of bins of [0, 1], >= 1.
 
     Raises:
-        ValueError: The shapes differ, a probability is outside [0, 1], or ``bins`` < 1.
+        ValueError: The shapes differ, a value is outside [0, 1] or NaN, or ``bins`` < 1.
 
     Example:
         >>> import torch
@@ -155,21 +167,17 @@ def calibration_curve(
     bins = integer("bins", bins)
     if not 1 <= bins < 2**31:
         raise ValueError(f"bins: expected at least 1, and less than 2^31, got {bins}")
-    c, m, _ = _checked(probabilities, marginal, None, names="probabilities marginal")
-    if not bool(((c >= 0) & (c <= 1)).all()):
-        raise ValueError("probabilities: expected values within [0, 1]")
+    c, m = _values("probabilities marginal", probabilities, marginal)
     place = (c.flatten() * bins).long().clamp_max(bins - 1)
 
-    def summed(values: Tensor) -> Tensor:
+    def summed(values: Tensor) -> Array:
         empty = torch.zeros(bins, dtype=torch.float64, device=c.device)
-        return empty.index_add_(0, place, values.flatten())
+        return like(probabilities, empty.index_add_(0, place, values.flatten()))
 
     return CalibrationCurve(summed(torch.ones_like(c)), summed(c), summed(m))
 
 
-def expected_calibration_error(
-    probabilities: Tensor, marginal: Tensor, *, bins: int = 15
-) -> Tensor:
+def expected_calibration_error(probabilities: Array, marginal: Array, *, bins: int = 15) -> Array:
     r"""Return :math:`\sum_b |B_b|\,|\bar c_b - \bar m_b|\,/\,N` over bins of equal width.
 
     How far predicted probabilities are, on average, from how often the voxel is foreground.
@@ -180,10 +188,10 @@ def expected_calibration_error(
         bins: Number of bins of [0, 1], >= 1.
 
     Returns:
-        0-dim float64 tensor, within [0, 1]; 0 for no voxels.
+        0-dim float64 tensor, within [0, 1], 0 for no voxels; a NumPy array of NumPy arrays.
 
     Raises:
-        ValueError: The shapes differ, a probability is outside [0, 1], or ``bins`` < 1.
+        ValueError: The shapes differ, a value is outside [0, 1] or NaN, or ``bins`` < 1.
 
     Example:
         >>> import torch
@@ -194,25 +202,30 @@ def expected_calibration_error(
         0.25
 
     """
-    curve = calibration_curve(probabilities, marginal, bins=bins)
-    return (curve.promised - curve.held).abs().sum() / max(1, probabilities.numel())
+    c, m = as_tensor("probabilities", probabilities), as_tensor("marginal", marginal)
+    curve = calibration_curve(c, m, bins=bins)
+    error = (curve.promised - curve.held).abs().sum() / max(1, c.numel())
+    return like(probabilities, error)
 
 
 def _checked(
-    first: Tensor, second: Tensor, spatial_dims: int | None, *, names: str
+    first: Any, second: Any, spatial_dims: int | None, *, names: str
 ) -> tuple[Tensor, Tensor, list[int]]:
     """Return both as float64, and the spatial axes; ``names`` are those of the arguments."""
-    for name, value in zip(names.split(), (first, second), strict=True):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-        if value.is_complex():
-            raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
-    if first.shape != second.shape:
+    s, m = _values(names, first, second)
+    n = spatial_axes(s.shape, spatial_dims, least=0)
+    return s, m, [*range(s.ndim - n, s.ndim)]
+
+
+def _values(names: str, first: Any, second: Any) -> tuple[Tensor, Tensor]:
+    """Return two arrays of one shape, within [0, 1], as float64."""
+    name, other = names.split()
+    s, m = as_tensor(name, first), as_tensor(other, second)
+    for argument, values in ((name, s), (other, m)):
+        if values.is_complex():
+            raise TypeError(f"{argument}: expected real numbers, got {values.dtype}")
+    if s.shape != m.shape:
         raise ValueError(
-            f"{names.split()[1]}: expected the first argument's shape {tuple(first.shape)}, "
-            f"got {tuple(second.shape)}"
+            f"{other}: expected the first argument's shape {tuple(s.shape)}, got {tuple(m.shape)}"
         )
-    n = first.ndim if spatial_dims is None else integer("spatial_dims", spatial_dims)
-    if not 0 <= n <= first.ndim:
-        raise ValueError(f"spatial_dims: expected 0 to {first.ndim}, got {spatial_dims}")
-    return first.double(), second.double(), [*range(first.ndim - n, first.ndim)]
+    return within_unit(name, s).double(), within_unit(other, m).double()

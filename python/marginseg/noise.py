@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from marginseg.arrays import Array, as_tensor, like
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer, integers, numbers
-from marginseg.ops.boundary import BYTE_DTYPES, FLOATING_DTYPES, LABEL_DTYPES, listed
+from marginseg.ops.boundary import (
+    BYTE_DTYPES,
+    FLOATING_DTYPES,
+    LABEL_DTYPES,
+    Interpolation,
+    listed,
+)
 from marginseg.ops.folded_share import folded_share, folded_share_from_coefficients
-from marginseg.ops.gaussian_field import draw_coefficients, gaussian_field
+from marginseg.ops.gaussian_field import Method, draw_coefficients, gaussian_field, seeded
 from marginseg.ops.gaussian_filter import gaussian_filter
 from marginseg.ops.kept_mass import kept_mass
 from marginseg.ops.layout import as_it_lies, reverse_axes
-from marginseg.ops.library import readable
 from marginseg.ops.root_kernel import takes_kernels
 from marginseg.ops.sample import sample
 from marginseg.ops.warp import warp
+from marginseg.values import WIDER, whole, within_unit
 
-UNITS = ("extent", "mm", "voxel")
+Units = Literal["extent", "mm", "voxel"]
+UNITS: tuple[Units, ...] = ("extent", "mm", "voxel")
 
 #: The paper's code: a filter of 0.15 of the extent, so b = 0.15·√2.
 DEFAULT_LENGTH_SCALE = 0.15 * math.sqrt(2.0)
@@ -53,7 +62,8 @@ class GaussianFieldNoise:
         units: Of ``std`` and ``length_scale``: ``"extent"`` (fractions of the domain along each
             axis), ``"mm"`` (then ``spacing`` is needed) or ``"voxel"``.
         spacing: Voxel size in millimetres along each spatial axis.
-        spatial_dims: How many trailing axes are spatial; the default is all axes up to three.
+        spatial_dims: How many trailing axes of labels are spatial; the default is all, up to three
+            (see :func:`marginseg.axes.spatial_axes`).
         interpolation: ``"nearest"`` (exact) or ``"linear"`` (smoother, approximate).
 
     Raises:
@@ -76,11 +86,11 @@ class GaussianFieldNoise:
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "extent",
+        units: Units = "extent",
         *,
         spacing: Sequence[float] | None = None,
         spatial_dims: int | None = None,
-        interpolation: str = "nearest",
+        interpolation: Interpolation = "nearest",
     ) -> None:
         if units not in UNITS:
             raise ValueError(f"units: expected one of {', '.join(UNITS)}, got {units!r}")
@@ -98,9 +108,9 @@ class GaussianFieldNoise:
         self.length_scale = (
             None if length_scale is None else _numbers("length_scale", length_scale, positive=True)
         )
-        self.units = units
+        self.units: Units = units
         self.spacing = None if spacing is None else _numbers("spacing", spacing, positive=True)
-        self.interpolation = interpolation
+        self.interpolation: Interpolation = interpolation
         lengths = {
             name: len(value)
             for name, value in (
@@ -152,8 +162,8 @@ class GaussianFieldNoise:
         shape: Sequence[int],
         n: int | None = None,
         *,
-        generator: torch.Generator | None = None,
-        method: str = "exact",
+        generator: torch.Generator | int | None = None,
+        method: Method = "exact",
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -162,7 +172,7 @@ class GaussianFieldNoise:
         Args:
             shape: The 1 to 3 spatial sizes.
             n: How many; ``None`` draws one without a leading axis.
-            generator: Source of the normals.
+            generator: Source of the normals, or the seed of one.
             method: ``"exact"`` or ``"convolution"``, see :func:`marginseg.gaussian_field`.
             dtype: Of the result.
             device: Where; the default is the generator's.
@@ -191,55 +201,62 @@ class GaussianFieldNoise:
 
     def sample(
         self,
-        label: Tensor,
+        label: Array,
         n: int = 1,
         *,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         batch_dims: int = 0,
-    ) -> Tensor:
+    ) -> Array:
         """Draw n noisy versions of ``label``.
 
         Args:
-            label: Array of shape (*leading, *spatial), bool or integer; multi-label maps are
-                deformed whole. All leading axes (classes, say) of one sample are deformed by one
-                field, but for the first ``batch_dims``.
+            label: Shape (*leading, *spatial), bool, integer, or whole numbers in a floating dtype;
+                multi-label maps are deformed whole. All leading axes (classes, say) of one sample
+                are deformed by one field, but for the first ``batch_dims``. A soft label has no
+                samples; :func:`marginseg.warp` deforms it as an image.
             n: How many samples, >= 1.
-            generator: Source of the normals; makes the samples reproducible.
+            generator: Source of the normals, or the seed of one; makes the samples reproducible.
             batch_dims: So many leading axes (cases, say) get fields of their own.
 
         Returns:
-            Tensor of shape (n, *label.shape), of the label's dtype.
+            Tensor of shape (n, *label.shape), of the label's dtype; a NumPy array of a NumPy array.
 
         Raises:
-            TypeError: ``label`` is no tensor of bools or integers.
-            ValueError: The label has too few axes, or another number of them than the model.
+            TypeError: ``label`` is no tensor or array of real numbers.
+            ValueError: The label has too few axes, or so many that ``spatial_dims`` is needed; or
+                it holds fractions or NaN. On a GPU the host waits to look at a floating one; in a
+                compiled function, under vmap and while a CUDA graph is captured it does not look.
 
         Example:
             >>> import torch
             >>> label = torch.ones(8, 8, 8, dtype=torch.bool)
-            >>> GaussianFieldNoise(std=0.1).sample(label, 3).shape
+            >>> GaussianFieldNoise(std=0.1).sample(label, 3, generator=0).shape
             torch.Size([3, 8, 8, 8])
 
         """
-        spatial, n, batch_dims = self._checked(label, n, batch_dims)
+        given, spatial, n, batch_dims = self._checked(label, n, batch_dims)
+        numbers = whole("label", given)
+        source = seeded(generator, given.device)
         if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
-            return self._warped(label, n, generator, batch_dims)[0]
-        return self._deformed(label, *self._coefficients(label, n, generator, batch_dims))
+            samples, _ = self._warped(numbers, n, source, batch_dims)
+        else:
+            samples = self._deformed(numbers, *self._coefficients(numbers, n, source, batch_dims))
+        return like(label, samples.to(given.dtype))
 
     def sample_folded(
         self,
-        label: Tensor,
+        label: Array,
         n: int = 1,
         *,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         batch_dims: int = 0,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Array, Array]:
         """Draw n noisy versions of ``label``, and tell how much of the volume each folds over.
 
         Args:
             label: As for :meth:`sample`, which draws the same samples from the same generator.
             n: How many samples, >= 1.
-            generator: Source of the normals.
+            generator: Source of the normals, or the seed of one.
             batch_dims: So many leading axes (cases, say) get fields of their own.
 
         Returns:
@@ -258,33 +275,41 @@ class GaussianFieldNoise:
             (torch.Size([3, 8, 8, 8]), tensor([0., 0., 0.], dtype=torch.float64))
 
         """
-        spatial, n, batch_dims = self._checked(label, n, batch_dims)
+        given, spatial, n, batch_dims = self._checked(label, n, batch_dims)
+        numbers = whole("label", given)
+        source = seeded(generator, given.device)
         if takes_kernels(spatial, self.length_scale_in_voxels(spatial)):
-            samples, field = self._warped(label, n, generator, batch_dims)
-            return samples, folded_share(field, spatial_dims=len(spatial))
-        coefficients, factors = self._coefficients(label, n, generator, batch_dims)
-        samples = self._deformed(label, coefficients, factors)
-        return samples, folded_share_from_coefficients(coefficients, factors)
+            samples, field = self._warped(numbers, n, source, batch_dims)
+            folded = folded_share(field, spatial_dims=len(spatial))
+        else:
+            coefficients, factors = self._coefficients(numbers, n, source, batch_dims)
+            samples = self._deformed(numbers, coefficients, factors)
+            folded = folded_share_from_coefficients(coefficients, factors)
+        return like(label, samples.to(given.dtype)), like(label, folded)
 
-    def marginals(self, label: Tensor, *, classes: Sequence[int] | None = None) -> Tensor:
+    def marginals(self, label: Array, *, classes: Sequence[int] | None = None) -> Array:
         r"""Return the probability of every voxel under the noise (Theorem 1).
 
         :math:`E\,L = l * N(0, a^2)`, zero outside the domain: the label filtered by the Gaussian,
         integrated over voxels.
 
         Args:
-            label: Array of shape (*leading, *spatial): bool, integers 0 and 1, or a soft label in
+            label: Shape (*leading, *spatial): bool, 0 and 1 in any dtype, or a soft label in
                 [0, 1].
-            classes: For a multi-label map: the labels whose marginals are wanted.
+            classes: For a multi-label map, integer or whole numbers in a floating dtype: the labels
+                whose marginals are wanted.
 
         Returns:
-            float32 (float64 for a float64 label) of the label's shape; with ``classes``, an axis
-            of their number stands before the spatial axes.
+            float32 (float64 for a float64 label) of the label's shape, float32 with ``classes``:
+            then an axis of their number stands before the spatial axes. A NumPy array of a NumPy
+            array.
 
         Raises:
-            ValueError: The label has values outside [0, 1], or NaN, and no ``classes`` are given.
-                On a GPU the host waits to look at the values, unless they are bools; in a compiled
-                function, under vmap and while a CUDA graph is captured it does not look.
+            TypeError: ``label`` is no tensor or array of real numbers.
+            ValueError: The label has values outside [0, 1], by more than rounding, and no
+                ``classes`` are given; or, with them, fractions; or NaN. On a GPU the host waits to
+                look at the values, unless they are bools; in a compiled function, under vmap and
+                while a CUDA graph is captured it does not look.
 
         Example:
             >>> import torch
@@ -294,22 +319,21 @@ class GaussianFieldNoise:
             tensor([[0.1573, 0.6827],
                     [0.8400, 0.1587]])
         """
-        spatial = self._spatial_shape(label)
+        given, spatial = self._given(label)
         if classes is not None:
-            axis = label.ndim - len(spatial)
-            label = torch.stack([label == value for value in classes], dim=axis)
-        label, std, reverse = self._laid_out(label, spatial)
-        self._check_range(label)
-        dtype = torch.float64 if label.dtype is torch.float64 else torch.float32
+            numbers, axis = whole("label", given), given.ndim - len(spatial)
+            given = torch.stack([numbers == value for value in classes], dim=axis)
+        soft, std, reverse = self._laid_out(_soft(given), spatial)
+        dtype = torch.float64 if soft.dtype is torch.float64 else torch.float32
         filtered = gaussian_filter(
-            label if label.dtype in BYTE_DTYPES else label.to(dtype),
+            soft if soft.dtype in BYTE_DTYPES else soft.to(dtype),
             std,
             truncate=TRUNCATE[dtype],
             kernel="integrated",
         )
-        return reverse_axes(filtered, len(spatial)) if reverse else filtered
+        return like(label, reverse_axes(filtered, len(spatial)) if reverse else filtered)
 
-    def expected_volume(self, label: Tensor) -> Tensor:
+    def expected_volume(self, label: Array) -> Array:
         r"""Return :math:`E\|L\| = \|l\| - \xi` (Theorem 2), as a fraction of the domain.
 
         Exact, without filtering: a voxel's mass stays in the domain with a probability that is a
@@ -319,7 +343,8 @@ class GaussianFieldNoise:
             label: As for :meth:`marginals`.
 
         Returns:
-            float64 tensor of the leading shape (0-dim for one label).
+            float64 tensor of the leading shape (0-dim for one label); a NumPy array of a NumPy
+            array.
 
         Example:
             >>> import torch
@@ -329,19 +354,19 @@ class GaussianFieldNoise:
             0.0639
 
         """
-        spatial = self._spatial_shape(label)
-        label, std, _ = self._laid_out(label, spatial)
-        self._check_range(label)
-        return kept_mass(label, std) / math.prod(spatial)
+        given, spatial = self._given(label)
+        soft, std, _ = self._laid_out(_soft(given), spatial)
+        return like(label, kept_mass(soft, std) / math.prod(spatial))
 
-    def volume_loss(self, label: Tensor) -> Tensor:
+    def volume_loss(self, label: Array) -> Array:
         r"""Return ξ of Theorem 2: the volume that the noise carries out of the domain.
 
         Args:
             label: As for :meth:`marginals`.
 
         Returns:
-            float64 tensor of the leading shape (0-dim for one label), a fraction of the domain.
+            float64 tensor of the leading shape (0-dim for one label), a fraction of the domain; a
+            NumPy array of a NumPy array.
 
         Example:
             >>> import torch
@@ -349,12 +374,11 @@ class GaussianFieldNoise:
             0.0
 
         """
-        spatial = self._spatial_shape(label)
-        label, std, _ = self._laid_out(label, spatial)
-        self._check_range(label)
+        given, spatial = self._given(label)
+        soft, std, _ = self._laid_out(_soft(given), spatial)
         # Nothing leaves where nothing moves.
-        mass = kept_mass(label, [0.0] * len(std))
-        return (mass - kept_mass(label, std)) / math.prod(spatial)
+        mass = kept_mass(soft, [0.0] * len(std))
+        return like(label, (mass - kept_mass(soft, std)) / math.prod(spatial))
 
     def _laid_out(
         self, label: Tensor, spatial: tuple[int, ...]
@@ -364,18 +388,18 @@ class GaussianFieldNoise:
         label, reverse = as_it_lies(label, len(spatial))
         return label, std[::-1] if reverse else std, reverse
 
-    def _checked(self, label: Tensor, n: int, batch_dims: int) -> tuple[tuple[int, ...], int, int]:
-        """Return a label's spatial sizes, and the numbers as Python's, if it can be deformed."""
-        spatial = self._spatial_shape(label)
-        if label.dtype not in LABEL_DTYPES:
-            raise TypeError(f"label: expected {listed(LABEL_DTYPES)}, got {label.dtype}")
+    def _checked(
+        self, label: Any, n: int, batch_dims: int
+    ) -> tuple[Tensor, tuple[int, ...], int, int]:
+        """Return a label, its spatial sizes, and the numbers as Python's, if it can be deformed."""
+        given, spatial = self._given(label)
         n, batch_dims = integer("n", n), integer("batch_dims", batch_dims)
         if not 1 <= n < 2**31:
             raise ValueError(f"n: expected at least 1, and less than 2^31, got {n}")
-        leading = label.ndim - len(spatial)
+        leading = given.ndim - len(spatial)
         if not 0 <= batch_dims <= leading:
             raise ValueError(f"batch_dims: expected 0 to {leading}, got {batch_dims}")
-        return spatial, n, batch_dims
+        return given, spatial, n, batch_dims
 
     def _warped(
         self, label: Tensor, n: int, generator: torch.Generator | None, batch_dims: int
@@ -435,10 +459,16 @@ class GaussianFieldNoise:
             return tuple(value / step for value, step in zip(values, spacing, strict=True))
         return tuple(values)
 
+    def _given(self, label: Any) -> tuple[Tensor, tuple[int, ...]]:
+        """Return a label of real numbers as a tensor, and its spatial sizes."""
+        given = as_tensor("label", label)
+        if given.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES, *WIDER):
+            expected = listed((*FLOATING_DTYPES, *LABEL_DTYPES))
+            raise TypeError(f"label: expected {expected}, got {given.dtype}")
+        return given, self._spatial_shape(given)
+
     def _spatial_shape(self, label: Tensor) -> tuple[int, ...]:
-        if not isinstance(label, Tensor):
-            raise TypeError(f"label: expected a torch.Tensor, got {type(label).__name__}")
-        n = self.spatial_dims or min(label.ndim, 3)
+        n = self.spatial_dims or spatial_axes(label.shape)
         if not 1 <= n <= label.ndim:
             raise ValueError(f"label: expected {max(n, 1)} spatial axes, got {tuple(label.shape)}")
         spatial = tuple(label.shape[label.ndim - n :])
@@ -446,18 +476,11 @@ class GaussianFieldNoise:
             raise ValueError(f"label: expected a volume, got shape {tuple(label.shape)}")
         return spatial
 
-    @staticmethod
-    def _check_range(label: Tensor) -> None:
-        if label.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES):
-            expected = listed((*FLOATING_DTYPES, *LABEL_DTYPES))
-            raise TypeError(f"label: expected {expected}, got {label.dtype}")
-        if label.dtype is torch.bool or not readable(label) or not label.numel():
-            return
-        low, high = torch.stack(torch.aminmax(label.detach())).tolist()
-        if not (low >= 0 and high <= 1):  # NaN fails too
-            raise ValueError(
-                "label: expected values within [0, 1]; name the classes of a multi-label map"
-            )
+
+def _soft(label: Tensor) -> Tensor:
+    """Return a label of 0 and 1, or what lies between, of a dtype that kernels take."""
+    checked = within_unit("label", label, hint="; name the classes of a multi-label map")
+    return checked.to(WIDER.get(label.dtype, label.dtype))
 
 
 def _numbers(name: str, value: Any, *, positive: bool) -> float | tuple[float, ...]:

@@ -6,37 +6,49 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.numbers import integer, number
+from marginseg.arrays import Array, as_tensor, like
+from marginseg.axes import spatial_axes
+from marginseg.numbers import number
 from marginseg.ops.boundary import FLOATING_DTYPES
-from marginseg.ops.dice_threshold import dice_threshold, refuse_improbable
-from marginseg.ops.library import readable, transformed
-
-METRICS = ("dice", "accuracy")
+from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.ops.overlap import Metric, beta_of
+from marginseg.values import readable, transformed, within_unit
 
 
 def optimal_threshold(
-    probabilities: Tensor, metric: str = "dice", *, spatial_dims: int | None = None
-) -> Tensor:
+    probabilities: Array,
+    metric: Metric = "dice",
+    *,
+    beta: float | None = None,
+    spatial_dims: int | None = None,
+) -> Array:
     r"""Return the threshold whose segmentation {m >= t} is optimal under the marginals m.
 
-    t* = sup D / 2 <= ½ for Dice, for each map; ½ for Accuracy.
+    For each map :math:`t^* = \sup D / 2 \le 1/2` for Dice and IoU, whose best segmentation is the
+    same, and :math:`\sup F_\beta / (1 + \beta^2)` for F_beta; ½ for Accuracy.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        metric: ``"dice"`` or ``"accuracy"``.
-        spatial_dims: How many trailing axes are one map; the default is all. Leading axes are
-            cases and classes, each with a threshold of its own.
+        metric: ``"dice"``, ``"iou"``, ``"fbeta"`` or ``"accuracy"``.
+        beta: How much recall counts beside precision, within [1e-9, 1e9], where the metric is
+            ``"fbeta"``; None for any other.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`). Leading axes are cases and classes, each with a
+            threshold of its own.
 
     Returns:
-        float64 tensor of the leading shape.
+        float64 tensor of the leading shape; a NumPy array of a NumPy array.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
-            GPU the host waits to look at the values; in a compiled function, under vmap and while
-            a CUDA graph is captured it does not look.
+        TypeError: ``probabilities`` is no floating tensor or array.
+        ValueError: It holds NaN or values outside [0, 1], or an argument is needed or out of its
+            range. Values that only rounding has put outside (within four of the dtype's steps at
+            1, of float32's for float64) count as 0 and 1. On a GPU the host waits to look at the
+            values; in a compiled function, under vmap and while a CUDA graph is captured it does
+            not look.
 
     Example:
         >>> import torch
@@ -44,31 +56,37 @@ def optimal_threshold(
         0.3333333333333333
 
     """
-    return _threshold(probabilities, metric, _checked(probabilities, metric, spatial_dims))
+    values, n, weighed = _checked(probabilities, metric, beta, spatial_dims)
+    return like(probabilities, _threshold(values, metric, n, weighed))
 
 
 def optimal_segmentation(
-    probabilities: Tensor, metric: str = "dice", *, spatial_dims: int | None = None
-) -> Tensor:
+    probabilities: Array,
+    metric: Metric = "dice",
+    *,
+    beta: float | None = None,
+    spatial_dims: int | None = None,
+) -> Array:
     r"""Return the segmentation that is optimal under the marginals m, as bools.
 
-    {m >= t*} maximises :math:`D_m`, {m >= ½} maximises :math:`A_m` (Definitions 3 and 4). The
-    comparison is exact in the map's own dtype. A map without mass is segmented as empty.
+    {m >= t*} maximises :math:`D_m`, or IoU or :math:`F_\beta` at their own t*; {m >= ½} maximises
+    :math:`A_m` (Definitions 3 and 4). The comparison is exact in the map's own dtype. A map without
+    mass is segmented as empty.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        metric: ``"dice"`` or ``"accuracy"``.
-        spatial_dims: How many trailing axes are one map; the default is all. Leading axes are
-            cases and classes, each cut at its own threshold.
+        metric: ``"dice"``, ``"iou"``, ``"fbeta"`` or ``"accuracy"``.
+        beta: As for :func:`optimal_threshold`.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`). Leading axes are cases and classes, each cut at
+            its own threshold.
 
     Returns:
-        bool tensor of the map's shape.
+        bool tensor of the map's shape; a NumPy array of a NumPy array.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
-        ValueError: It holds NaN or values outside [0, 1], or an argument is out of its range. On a
-            GPU the host waits to look at the values; in a compiled function, under vmap and while
-            a CUDA graph is captured it does not look.
+        TypeError: As for :func:`optimal_threshold`.
+        ValueError: As for :func:`optimal_threshold`.
 
     Example:
         >>> import torch
@@ -77,15 +95,17 @@ def optimal_segmentation(
         tensor([ True,  True,  True, False])
         >>> optimal_segmentation(m, "accuracy")
         tensor([ True, False, False, False])
+        >>> optimal_segmentation(m, "fbeta", beta=3)
+        tensor([True, True, True, True])
 
     """
-    n = _checked(probabilities, metric, spatial_dims)
+    values, n, weighed = _checked(probabilities, metric, beta, spatial_dims)
     # Bools: their derivative is 0 wherever there is one.
-    values = probabilities.detach() if transformed() else probabilities
-    return _cut(values, _threshold(values, metric, n))
+    values = values.detach() if transformed() else values
+    return like(probabilities, _cut(values, _threshold(values, metric, n, weighed)))
 
 
-def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
+def cut(probabilities: Array, threshold: Tensor | NDArray[Any] | float) -> Array:
     r"""Return the segmentation {m >= t}, as bools.
 
     The comparison is exact, whatever the map's dtype: a threshold that the dtype cannot hold is
@@ -94,14 +114,14 @@ def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating.
-        threshold: t, one number for all maps, or a tensor of the leading shape: each map is cut at
-            its own. NaN cuts a map as empty.
+        threshold: t, one number for all maps, or a tensor or array of the leading shape: each map
+            is cut at its own. NaN cuts a map as empty.
 
     Returns:
-        bool tensor of the map's shape, on its device.
+        bool tensor of the map's shape, on its device; a NumPy array of a NumPy array.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
+        TypeError: ``probabilities`` is no floating tensor or array.
         ValueError: ``threshold`` has another shape than the leading one.
 
     Example:
@@ -113,31 +133,34 @@ def cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
                 [ True,  True, False, False]])
 
     """
-    _check_floating(probabilities)
+    values = _floating(probabilities)
+    if isinstance(threshold, np.ndarray) and threshold.ndim:
+        threshold = as_tensor("threshold", threshold)
     if isinstance(threshold, Tensor):
         leading = tuple(threshold.shape)
-        if tuple(probabilities.shape[: len(leading)]) != leading:
+        if tuple(values.shape[: len(leading)]) != leading:
             raise ValueError(
                 f"threshold: expected one number, or one for each of the first axes of "
-                f"{tuple(probabilities.shape)}, got shape {leading}"
+                f"{tuple(values.shape)}, got shape {leading}"
             )
-    return _cut(probabilities, threshold)
+    return like(probabilities, _cut(values, threshold))
 
 
-def _threshold(probabilities: Tensor, metric: str, n: int) -> Tensor:
+def _threshold(probabilities: Tensor, metric: str, n: int, beta: float) -> Tensor:
     if metric == "accuracy":
         leading = probabilities.shape[: probabilities.ndim - n]
         return torch.full(leading, 0.5, dtype=torch.float64, device=probabilities.device)
     if n == 0:
-        return dice_threshold(probabilities.reshape(1), spatial_dims=1).threshold.reshape(())
-    return dice_threshold(probabilities, spatial_dims=n).threshold
+        alone = dice_threshold(probabilities.reshape(1), spatial_dims=1, beta=beta)
+        return alone.threshold.reshape(())
+    return dice_threshold(probabilities, spatial_dims=n, beta=beta).threshold
 
 
 # m >= t asks the same of every m of a dtype as m >= c, c the smallest number of that dtype that is
 # not below t.
 
 
-def _cut(probabilities: Tensor, threshold: Tensor | float) -> Tensor:
+def _cut(probabilities: Tensor, threshold: Tensor | NDArray[Any] | float) -> Tensor:
     dtype = probabilities.dtype
     if isinstance(threshold, Tensor) and (
         threshold.ndim > 0 or not threshold.is_cpu or not readable(threshold)
@@ -170,22 +193,17 @@ def _rounded_up_number(threshold: float, dtype: torch.dtype) -> float:
     return rounded if rounded >= threshold else float(np.nextafter(kind(threshold), kind(np.inf)))
 
 
-def _checked(probabilities: Tensor, metric: str, spatial_dims: int | None) -> int:
-    _check_floating(probabilities)
-    if metric not in METRICS:
-        raise ValueError(f"metric: expected dice or accuracy, got {metric!r}")
-    n = probabilities.ndim
-    if spatial_dims is not None:
-        n = integer("spatial_dims", spatial_dims)
-    if not (n == probabilities.ndim or 1 <= n <= probabilities.ndim):
-        raise ValueError(f"spatial_dims: expected 1 to {probabilities.ndim}, got {spatial_dims}")
-    refuse_improbable("probabilities", probabilities)
-    return n
+def _checked(
+    probabilities: Any, metric: str, beta: float | None, spatial_dims: int | None
+) -> tuple[Tensor, int, float]:
+    """Return values within [0, 1], how many axes are spatial, and beta: 1 where there is none."""
+    values, weighed = _floating(probabilities), beta_of(metric, beta)
+    n = spatial_axes(values.shape, spatial_dims, least=min(1, values.ndim))
+    return within_unit("probabilities", values), n, weighed
 
 
-def _check_floating(probabilities: Tensor) -> None:
-    if not isinstance(probabilities, Tensor):
-        kind = type(probabilities).__name__
-        raise TypeError(f"probabilities: expected a torch.Tensor, got {kind}")
-    if probabilities.dtype not in FLOATING_DTYPES:
-        raise TypeError(f"probabilities: expected a floating dtype, got {probabilities.dtype}")
+def _floating(probabilities: Any) -> Tensor:
+    values = as_tensor("probabilities", probabilities)
+    if values.dtype not in FLOATING_DTYPES:
+        raise TypeError(f"probabilities: expected a floating dtype, got {values.dtype}")
+    return values

@@ -81,6 +81,21 @@ def test_nor_is_it_taken_among_zeros(tmp_path: Path, value: float, suffix: str) 
     refused(run("threshold", source, "-o", output), "[0, 1]", output=output)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_rounding_beyond_is_cut_as_0_and_1(tmp_path: Path, dtype: type) -> None:
+    m = (np.random.default_rng(0).random((6, 7, 8)) ** 3).astype(dtype)
+    m[:2, 0, 0] = 1.0, 0.0
+    beyond = m.copy()
+    beyond[:2, 0, 0] += 2.0**-22, -(2.0**-21)
+    tables = []
+    for name, values in (("a.nii", m), ("b.nii", beyond)):
+        result = run("threshold", save(tmp_path / name, values), "-o", tmp_path / f"of_{name}")
+        assert result.exit_code == 0, result.output
+        tables.append(result.stdout.splitlines()[:2])
+    assert tables[0] == tables[1]
+    assert_array_equal(load(tmp_path / "of_a.nii"), load(tmp_path / "of_b.nii"))
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_map_without_room_in_memory_is_cut_the_same(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ import documents
 INTEGRATIONS = documents.ROOT / "docs" / "guides" / "integrations.md"
 
 #: What its sections may need, and not everyone has.
-PEERS = {"monai"}
+PEERS = {"batchgeneratorsv2", "monai", "nnunetv2", "torchio", "torchmetrics"}
 
 WITH_SNIPPETS = [
     path for path in documents.GUIDES if documents.blocks(path, "python") and path != INTEGRATIONS

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from marginseg.data import reading
 from marginseg.files import nifti, voxels
 from marginseg.files.labels import read_label
 
@@ -117,6 +118,43 @@ def test_spacing_is_in_millimetres(tmp_path: Path) -> None:
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "in.nii")
     assert nifti.open_volume(tmp_path / "in.nii").spacing == (0.5, 0.25, 1.0)
+
+
+def contradicting(path: Path, unit: str = "mm", shape: tuple[int, ...] = (4, 5, 6)) -> Path:
+    """Save a label whose pixdim says another voxel size than its oblique sform."""
+    label = np.zeros(shape, np.uint8)
+    label[1:3, 2:4] = 1
+    image = nibabel.Nifti1Image(label, OBLIQUE)
+    image.set_sform(OBLIQUE, 1)
+    image.set_qform(None, 0)
+    image.header.set_xyzt_units(unit)
+    image.header["pixdim"][1:4] = 3.0
+    image.to_filename(path)
+    content = bytearray(path.read_bytes())
+    content[76 + 4 : 76 + 16] = np.full(3, 3.0, "<f4").tobytes()
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [("mm", 1.0), ("meter", 1e3), ("micron", 1e-3)])
+def test_the_voxel_size_is_that_of_the_affine_for_all_readers(
+    tmp_path: Path, unit: str, millimetres: float
+) -> None:
+    path = contradicting(tmp_path / "in.nii", unit)
+    assert nibabel.load(path).header.get_zooms() == (3, 3, 3)
+    expected = np.array([0.7, 1.3, 2.5]) * millimetres
+    np.testing.assert_allclose(nifti.open_volume(path).spacing, expected, rtol=1e-6)
+    for read in (reading.read_volume, reading.read_label):
+        np.testing.assert_allclose(read(path)[1], expected, rtol=1e-6)
+    plane = contradicting(tmp_path / "plane.nii", unit, (4, 5))
+    np.testing.assert_allclose(nifti.open_volume(plane).spacing, expected[:2], rtol=1e-6)
+
+
+def test_without_an_affine_the_voxel_size_is_the_pixdim(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.ones((2, 3, 4), np.uint8), None)
+    image.header.set_zooms((0.5, 1.5, 4.0))
+    nibabel.save(image, tmp_path / "in.nii")
+    assert nifti.open_volume(tmp_path / "in.nii").spacing == (0.5, 1.5, 4.0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, np.float32, np.float64])

@@ -164,6 +164,14 @@ KERNELS = (
         (f"{LARGE}::test_small_values_beside_large_ones",),
     ),
     Mutant(
+        "streamed-rounding-is-not-counted",
+        "csrc/dice_threshold/tally.cpp",
+        "add(true, Format::one & rest);",
+        "add(false, Format::one & rest);",
+        "Values that rounding has put beyond 1 are left out.",
+        (f"{STREAMED}::test_a_rounding_beyond_counts_as_0_and_as_1",),
+    ),
+    Mutant(
         "streamed-value-at-the-threshold",
         "csrc/dice_threshold/tally.cpp",
         "if (Format::value(bits) >= optimum_.dice / 2.0) optimum_.volume += entry.count;",

@@ -8,7 +8,7 @@ FOLDER = "tests/study/test_folder.py"
 RUN = "tests/study/test_run.py"
 EVALUATION = "tests/study/test_evaluation.py"
 SUMMARY = "tests/report/test_summary.py"
-INTERVALS = "tests/report/test_intervals.py"
+INTERVALS = "tests/test_intervals.py"
 CLAIMS = "tests/report/test_claims.py"
 ATOMIC = "tests/files/test_atomic.py"
 LOCKS = "tests/files/test_locks.py"
@@ -141,7 +141,7 @@ STUDY = (
 REPORT = (
     Mutant(
         "bootstrap-without-the-largest",
-        "python/marginseg/report/intervals.py",
+        "python/marginseg/intervals.py",
         "drawn = generator.integers(n, size=(rows, n))",
         "drawn = generator.integers(n - 1, size=(rows, n))",
         "The largest value is in no resample.",
@@ -149,7 +149,7 @@ REPORT = (
     ),
     Mutant(
         "bootstrap-repeats-itself",
-        "python/marginseg/report/intervals.py",
+        "python/marginseg/intervals.py",
         "drawn = generator.integers(n, size=(rows, n))",
         "drawn = np.random.default_rng(seed).integers(n, size=(rows, n))",
         "Of many values the resamples are drawn in parts, which all begin with the same seed.",
@@ -157,7 +157,7 @@ REPORT = (
     ),
     Mutant(
         "bootstrap-ties-below",
-        "python/marginseg/report/intervals.py",
+        "python/marginseg/intervals.py",
         "below = (less.sum(axis=0) + up_to.sum(axis=0)) / (2 * count)",
         "below = up_to.sum(axis=0) / count",
         "Resamples with the sample's own mean count as below it, not half.",
@@ -173,11 +173,11 @@ REPORT = (
     ),
     Mutant(
         "holm-without-steps",
-        "python/marginseg/report/claims.py",
+        "python/marginseg/intervals.py",
         "(len(order) - rank) * p_values[place]",
         "p_values[place]",
         "Verdicts are not corrected for their number.",
-        (f"{CLAIMS}::test_holm_rejects_what_its_steps_reject",),
+        (f"{INTERVALS}::test_holm_rejects_what_its_steps_reject",),
     ),
     Mutant(
         "repeats-of-one-network",

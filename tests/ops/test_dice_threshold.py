@@ -194,6 +194,7 @@ def test_faulty_offsets_on_a_device_that_nobody_waits_for():
                 2,
                 9,
                 by_sort,
+                1.0,
                 *[result.data_ptr() for result in (*results, volume)],
                 *(0, False, Workspace(torch.device("cpu"))),
             )

@@ -284,9 +284,13 @@ def test_maps_without_mass_and_without_voxels(chunks):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("at", [3, 70_000, 130_001])
 def test_values_out_of_range_are_counted(dtype, at):
-    above = float(torch.nextafter(torch.ones((), dtype=dtype), torch.full((), 2.0, dtype=dtype)))
+    # Five of the dtype's steps at 1, of float32's for float64.
+    step = max(torch.finfo(dtype).eps, 2.0**-23)
+    above = 1 + 5 * step
+    assert float(f"{above:.8g}") > 1
     for wrong, found in (
-        ([above], f"1 outside ({above:g} to {above:g})"),
+        ([above], f"1 outside ({above:.8g} to {above:.8g})"),
+        ([1 + 4 * step, -5 * step], f"1 outside ({-5 * step:.8g} to {-5 * step:.8g})"),
         ([1.5, -0.25], "2 outside (-0.25 to 1.5)"),
         ([math.nan], "1 outside (NaN)"),
         ([-math.nan, 1.5, math.inf, -math.inf], "4 outside (-inf to inf and NaN)"),
@@ -297,6 +301,23 @@ def test_values_out_of_range_are_counted(dtype, at):
         with pytest.raises(ValueError, match=r"^chunks: expected values within \[0, 1\]") as error:
             streamed_dice_threshold([torch.zeros(2, 40, dtype=dtype), m], leading_dims=1)
         assert str(error.value).endswith(f"got {found}")
+
+
+@pytest.mark.parametrize("metric", ["dice", "accuracy"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_rounding_beyond_counts_as_0_and_as_1(dtype, metric):
+    generator = torch.Generator().manual_seed(0)
+    step = max(torch.finfo(dtype).eps, 2.0**-23)
+    m = (torch.rand(40_001, generator=generator, dtype=torch.float64) ** 4).to(dtype)
+    beyond = m.clone()
+    for k in range(1, 5):
+        m[k::50], beyond[k::50] = 1.0, 1 + k * step
+        m[10 + k :: 50], beyond[10 + k :: 50] = 0.0, -k * step
+    assert float(beyond.max()) == 1 + 4 * step
+    found = streamed_dice_threshold([beyond[:9_000], beyond[9_000:]], metric=metric)
+    assert _plain(found) == _plain(streamed_dice_threshold([m], metric=metric))
+    if metric == "dice":
+        assert _plain(found) == _plain(dice_threshold(beyond, spatial_dims=1, check=True))
 
 
 class _Changing:

@@ -3,10 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from marginseg.report.claims import CLAIMS, holm, interval_text, judge, sentences
+from marginseg.report.claims import CLAIMS, interval_text, judge, sentences
 
 NAN = math.nan
 
@@ -30,20 +28,6 @@ def test_verdicts(mean, p, better, as_good) -> None:
     assert second.verdict(mean, p, cases=6, std=0) == as_good
     assert first.verdict(mean, p, cases=5, std=0.02) == "too few cases"
     assert second.verdict(mean, p, cases=5, std=0) == "too few cases"
-
-
-@given(st.lists(st.floats(0, 1), max_size=9))
-def test_holm_rejects_what_its_steps_reject(p_values) -> None:
-    """By the steps of the paper: from the smallest on, p(k) <= α / (n - k), until one is not."""
-    corrected = holm(p_values)
-    assert len(corrected) == len(p_values)
-    for alpha in (0.01, 0.05, 0.3):
-        rejected = set()
-        for k, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-            if (len(p_values) - k) * p_values[place] > alpha:
-                break
-            rejected.add(place)
-        assert {i for i, p in enumerate(corrected) if p <= alpha} == rejected
 
 
 def _row(

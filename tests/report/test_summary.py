@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from made_up_study import BINS, STRUCTURES, write_study
-from marginseg.report.intervals import mean_intervals
+from marginseg.intervals import mean_intervals
 from marginseg.report.results import read_results
 from marginseg.report.summary import (
     REFERENCES,

@@ -1,4 +1,4 @@
-"""The command line: ``marginseg study | ceiling | prepare | threshold | noise | ...``.
+"""The command line: ``marginseg study | ceiling | evaluate | threshold | noise | ...``.
 
 Torch and Matplotlib are imported by the commands that need them, so that help comes at once.
 """
@@ -11,6 +11,7 @@ import typer
 
 from marginseg.cli.ceiling import ceiling
 from marginseg.cli.errors import OneLineErrors, SeveralValues
+from marginseg.cli.evaluate import evaluate
 from marginseg.cli.marginals import marginals
 from marginseg.cli.noise import noise
 from marginseg.cli.prepare import prepare
@@ -48,7 +49,7 @@ def marginseg(
         typer.echo(context.get_help())
 
 
-for command in (study, ceiling, prepare, threshold, noise, marginals, figure1, info):
+for command in (study, ceiling, prepare, evaluate, threshold, noise, marginals, figure1, info):
     app.command(cls=SeveralValues)(command)
 
 

@@ -65,14 +65,14 @@ class SeveralValues(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option's name before each of its values, as Click wants it."""
+        numeric = _takes_numbers(self.callback)
         several = {
-            name: name != "--structure"
+            name: param.name in numeric
             for param in self.params
             if getattr(param, "multiple", False)
             for name in param.opts
         }
         args = _repeat_names(args, several)
-        numeric = _takes_numbers(self.callback)
         options = {name for param in self.params if param.name in numeric for name in param.opts}
         _refuse_underscores(args, options, ctx)
         return super().parse_args(ctx, args)

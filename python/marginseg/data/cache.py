@@ -34,7 +34,7 @@ from marginseg.files.atomic import remove_leftovers, replacing
 from marginseg.files.names import as_file_name
 
 #: Part of every key. Raise it when the preparation of a case changes its arrays or its reasons.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

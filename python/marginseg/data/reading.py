@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from marginseg.data.dataset import UnusableCaseError
@@ -25,7 +24,8 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], Spacing]:
 
     Returns:
         The array, float32 of three axes, with the header's slope and intercept applied; and
-        millimetres a voxel.
+        millimetres a voxel, by its affine and its unit of length
+        (:attr:`marginseg.files.nifti.VolumeFile.voxel_size`).
 
     Raises:
         UnusableCaseError: The file is unreadable, has one axis or more than four, no voxels, or a
@@ -69,7 +69,7 @@ def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spa
     try:
         file = open_volume(path)
         shape = file.shape
-        spacing = tuple(float(s) for s in voxel_sizes(file.affine))  # type: ignore[no-untyped-call]
+        spacing = file.voxel_size
         if len(shape) in (2, 3):
             data = file.read(dtype=dtype).reshape(*shape, *(1,) * (3 - len(shape)))
         elif len(shape) == 4:
@@ -84,7 +84,7 @@ def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spa
             "a file is no volume",
             f"{path.name}: expected 2 or 3 axes, or 4 with channels last, got {shape}",
         )
-    if len(spacing) != 3 or not np.isfinite(spacing).all() or min(spacing) <= 0:
+    if not np.isfinite(spacing).all() or min(spacing) <= 0:
         raise UnusableCaseError("a file has no spacing", f"{path.name} has {spacing}")
     if data.dtype.kind == "f":
         # One pass without a temporary array: a sum is finite only if every term is.
@@ -93,4 +93,4 @@ def _read(path: Path, dtype: type[np.float32] | None) -> tuple[NDArray[Any], Spa
         if not finite:
             count = data.size - np.count_nonzero(np.isfinite(data))
             raise UnusableCaseError("voxels are NaN or infinite", f"{count} in {path.name}")
-    return data, (spacing[0], spacing[1], spacing[2])
+    return data, spacing

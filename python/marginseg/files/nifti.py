@@ -64,11 +64,20 @@ class VolumeFile(Stored):
     shape: tuple[int, ...]
 
     @property
-    def spacing(self) -> tuple[float, ...]:
-        """Voxel size in millimetres along the first axes, up to three of them."""
-        zooms = self.header.get_zooms()[:3]
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Millimetres a voxel along the first three axes, by the affine and the header's unit.
+
+        The affine is that of the sform, else of the qform, else of the pixdim: a pixdim that says
+        something else than the sform is no voxel size.
+        """
         millimetres = MILLIMETRES[_unit_code(self.header)]
-        return tuple(float(zoom) * millimetres for zoom in zooms)
+        x, y, z = np.sqrt(np.square(self.affine[:3, :3]).sum(axis=0)) * millimetres
+        return float(x), float(y), float(z)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """The voxel size along the axes that there are, up to three of them."""
+        return self.voxel_size[: len(self.shape)]
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ name ends in d. They need the package `monai`.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from monai.data import MetaTensor, get_track_meta
@@ -17,14 +17,11 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.noise import GaussianFieldNoise
-from marginseg.ops.boundary import LABEL_DTYPES
+from marginseg.noise import GaussianFieldNoise, Units
+from marginseg.ops.boundary import LABEL_DTYPES, Interpolation
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
-
-Units = Literal["extent", "mm", "voxel"]
-Interpolation = Literal["nearest", "linear"]
 
 
 class _RandomField(RandomizableTransform):

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,7 +21,11 @@ from torch import Tensor
 from marginseg import _cpu
 
 #: How an axis goes on beyond its ends; the values are those of ``Extension`` in the C++ core.
-MODES: Final = {"constant": 0, "nearest": 1, "reflect": 2, "mirror": 3, "wrap": 4}
+Mode: TypeAlias = Literal["constant", "nearest", "reflect", "mirror", "wrap"]
+MODES: Final[dict[str, int]] = {"constant": 0, "nearest": 1, "reflect": 2, "mirror": 3, "wrap": 4}
+
+#: How a value between voxels is made of theirs.
+Interpolation: TypeAlias = Literal["nearest", "linear"]
 
 #: Element types of the C++ core; bool crosses as uint8.
 DTYPE_CODES: Final = {

@@ -1,13 +1,14 @@
-"""The threshold at which Dice is largest, and Dice at every threshold."""
+"""The threshold at which Dice, or another F_beta, is largest, and its value at every threshold."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from marginseg.axes import spatial_axes
 from marginseg.numbers import integer
 from marginseg.ops.boundary import (
     DTYPE_CODES,
@@ -16,7 +17,8 @@ from marginseg.ops.boundary import (
     computing_dtype,
     core_of,
 )
-from marginseg.ops.library import implement, library, readable, transformed, undispatched
+from marginseg.ops.library import implement, library, undispatched
+from marginseg.ops.overlap import checked_beta
 from marginseg.ops.transforms import (
     Arguments,
     batched,
@@ -24,16 +26,20 @@ from marginseg.ops.transforms import (
     not_differentiable,
     one_by_one,
 )
+from marginseg.values import transformed, within_unit
 
-METHODS = ("iterate", "sort")
+Method = Literal["iterate", "sort"]
+METHODS: tuple[Method, ...] = ("iterate", "sort")
 
 
 class DiceThreshold(NamedTuple):
-    """What :func:`dice_threshold` returns, one entry for each probability map.
+    r"""What :func:`dice_threshold` returns, one entry for each probability map.
 
     Attributes:
-        threshold: t* = sup D / 2, float64. Segmentations are {m >= t*}.
-        dice: sup D, float64, the largest Dice that a segmentation can expect.
+        threshold: t* = sup D / 2, float64. Segmentations are {m >= t*}. With a ``beta`` it is
+            :math:`\sup F_\beta / (1 + \beta^2)`.
+        dice: sup D, float64, the largest Dice that a segmentation can expect; with a ``beta``
+            :math:`\sup F_\beta`.
         volume: Voxels of {m >= t*}, int64.
 
     """
@@ -42,13 +48,21 @@ class DiceThreshold(NamedTuple):
     dice: Tensor
     volume: Tensor
 
+    @property
+    def iou(self) -> Tensor:
+        r"""The largest soft IoU, :math:`D\,/\,(2 - D)`: the same segmentation has it.
+
+        That is so of Dice. Of another F_beta it means nothing.
+        """
+        return self.dice / (2.0 - self.dice)
+
 
 class DiceCurve(NamedTuple):
     """What :func:`dice_curve` returns: for each map, one entry a voxel, by descending threshold.
 
     Attributes:
         threshold: The map's values in descending order, of its dtype.
-        dice: D of {m >= threshold}, float64.
+        dice: D of {m >= threshold}, float64; with a ``beta`` F_beta.
         volume: Voxels of {m >= threshold}, int64.
 
     """
@@ -59,17 +73,24 @@ class DiceCurve(NamedTuple):
 
 
 def dice_threshold(
-    probabilities: Tensor, *, spatial_dims: int, method: str = "iterate", check: bool = False
+    probabilities: Tensor,
+    *,
+    spatial_dims: int,
+    method: Method = "iterate",
+    beta: float = 1.0,
+    check: bool = False,
 ) -> DiceThreshold:
     r"""Find the threshold at which Dice is largest, for each case and channel.
 
     Under the marginals m, Dice :math:`D_m(s) = 2\int sm\,/\,(\|s\| + \|m\|)` is largest for
-    :math:`s = \{m \ge t^*\}`, :math:`t^* = \sup D_m / 2 \le 1/2`.
+    :math:`s = \{m \ge t^*\}`, :math:`t^* = \sup D_m / 2 \le 1/2`. With a ``beta`` it is
+    :math:`F_\beta = (1 + \beta^2)\int sm\,/\,(\|s\| + \beta^2\|m\|)`, which is largest at
+    :math:`t^* = \sup F_\beta / (1 + \beta^2)`: above ½ it can be where ``beta`` is below 1.
 
-    - ``"iterate"``: :math:`D \mapsto 2\sum_{m \ge D/2} m\,/\,(\sum m + \#\{m \ge D/2\})` climbs to
-      the supremum and stops there (Dinkelbach's method). A sample of the map says where t* most
-      likely lies; one pass sums what is above and keeps what is near, and the iteration goes on
-      with that. Where the guess fails, it passes over the whole map instead.
+    - ``"iterate"``: :math:`t \mapsto \sum_{m \ge t} m\,/\,(\beta^2 \sum m + \#\{m \ge t\})` climbs
+      to t* and stops there (Dinkelbach's method). A sample of the map says where t* most likely
+      lies; one pass sums what is above and keeps what is near, and the iteration goes on with that.
+      Where the guess fails, it passes over the whole map instead.
     - ``"sort"``: the scan over all sorted values, the reference.
 
     Both give the same bits, on any number of threads and on any device: sums carry twice the bits
@@ -77,23 +98,33 @@ def dice_threshold(
     they are exact; else a last bit could differ where the exact Dice lies within about 2^-106 n to
     2^-106 n^2 of the middle between two doubles, n voxels. On a GPU nothing waits for the result.
 
+    So it is for each ``beta``, where the float64 product ``beta * beta`` stands for
+    :math:`\beta^2`. Where the sums are exact, t* and :math:`F_\beta` (above 1e-290) are each the
+    exact one, rounded once, unless that lies within some 2^-103 of itself of such a middle: t* is
+    the quotient above, and not ``dice`` divided by :math:`1 + \beta^2`.
+
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
         spatial_dims: How many trailing axes are one map, >= 1.
         method: ``"iterate"`` or ``"sort"``.
-        check: Whether values outside [0, 1] and NaN are refused. Without, nobody looks, and what is
-            found of such values means nothing (a Dice above 1, say). On a GPU the host waits to
-            look; in a compiled function, under vmap and in a CUDA graph it does not look.
+        beta: How much recall counts beside precision, within [1e-9, 1e9]: 2 and above for who had
+            rather have too much than miss something, ½ and below for the contrary. 1 is Dice.
+        check: Whether values outside [0, 1] and NaN are refused, and those that only rounding has
+            put there (within four of the dtype's steps at 1, of float32's for float64) clamped.
+            Without, nobody looks, and what is found of such values means nothing (a Dice above 1,
+            say). On a GPU the host waits to look; in a compiled function, under vmap and in a CUDA
+            graph it does not look.
 
     Returns:
         :class:`DiceThreshold` of tensors of the leading shape. A map without mass (or voxels) has
-        Dice 1, is cut at ½ and has volume 0. A map with NaN has Dice and threshold NaN and volume
-        0; :func:`marginseg.optimal_segmentation` refuses it. Not differentiable.
+        Dice 1, is cut at ½, or :math:`1 / (1 + \beta^2)`, and has volume 0. A map with NaN has Dice
+        and threshold NaN and volume 0; :func:`marginseg.optimal_segmentation` refuses it. Not
+        differentiable.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
-        ValueError: ``spatial_dims`` or ``method`` is out of its range, or a value is, with
-            ``check``.
+        TypeError: ``probabilities`` is no floating tensor, or ``beta`` no number.
+        ValueError: ``spatial_dims``, ``method`` or ``beta`` is out of its range, or a value is,
+            with ``check``.
 
     Example:
         >>> import torch
@@ -101,20 +132,28 @@ def dice_threshold(
         >>> best = dice_threshold(m, spatial_dims=1)
         >>> [round(t, 4) for t in best.threshold.tolist()], best.volume.tolist()
         ([0.3542, 0.1667], [3, 2])
+        >>> dice_threshold(m, spatial_dims=1, beta=3.0).volume.tolist()
+        [4, 2]
 
     """
     _check("probabilities", probabilities, method)
-    n = _checked_spatial_dims(probabilities, spatial_dims)
+    n = spatial_axes(probabilities.shape, integer("spatial_dims", spatial_dims))
+    beta = checked_beta(beta)
     if check:
-        refuse_improbable("probabilities", probabilities)
+        probabilities = within_unit("probabilities", probabilities)
     values = _detached(probabilities)
     if undispatched(values):
-        return DiceThreshold(*_regular(values, n, method))
-    return DiceThreshold(*torch.ops.marginseg.dice_threshold(values, n, method))
+        return DiceThreshold(*_regular(values, n, method, beta))
+    return DiceThreshold(*torch.ops.marginseg.dice_threshold(values, n, method, beta))
 
 
 def segment_dice_threshold(
-    values: Tensor, offsets: Tensor, *, method: str = "iterate", check: bool = False
+    values: Tensor,
+    offsets: Tensor,
+    *,
+    method: Method = "iterate",
+    beta: float = 1.0,
+    check: bool = False,
 ) -> DiceThreshold:
     """Do the same for maps of different sizes, laid end to end.
 
@@ -124,14 +163,15 @@ def segment_dice_threshold(
             [0, len(values)]: map i is ``values[offsets[i]:offsets[i + 1]]``. On a GPU nobody waits
             to check them: if they are not so, every map gets NaN, NaN and 0.
         method: As for :func:`dice_threshold`.
+        beta: As for :func:`dice_threshold`.
         check: As for :func:`dice_threshold`.
 
     Returns:
         :class:`DiceThreshold` of k entries.
 
     Raises:
-        TypeError: A dtype does not fit.
-        ValueError: ``offsets`` or ``method`` is not as described.
+        TypeError: A dtype does not fit, or ``beta`` is no number.
+        ValueError: ``offsets``, ``method`` or ``beta`` is not as described.
 
     Example:
         >>> import torch
@@ -141,21 +181,28 @@ def segment_dice_threshold(
 
     """
     _check_segments(values, offsets, method)
+    beta = checked_beta(beta)
     if check:
-        refuse_improbable("values", values)
+        values = within_unit("values", values)
     return DiceThreshold(
-        *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method)
+        *torch.ops.marginseg.segment_dice_threshold(_detached(values), offsets, method, beta)
     )
 
 
 def dice_curve(
-    probabilities: Tensor, *, spatial_dims: int | None = None, check: bool = False
+    probabilities: Tensor,
+    *,
+    spatial_dims: int | None = None,
+    beta: float = 1.0,
+    check: bool = False,
 ) -> DiceCurve:
     """Return Dice and volume of {m >= t} for t = every value of the map.
 
     Args:
         probabilities: m, shape (*leading, *spatial), floating, within [0, 1].
-        spatial_dims: How many trailing axes are one map; the default is all.
+        spatial_dims: How many trailing axes are one map; the default is all, up to three (see
+            :func:`marginseg.axes.spatial_axes`).
+        beta: As for :func:`dice_threshold`: of which F_beta, in the place of Dice.
         check: As for :func:`dice_threshold`.
 
     Returns:
@@ -163,8 +210,8 @@ def dice_curve(
         and volume, those of the cut that includes them all. Not differentiable.
 
     Raises:
-        TypeError: ``probabilities`` is no floating tensor.
-        ValueError: ``spatial_dims`` is out of its range.
+        TypeError: ``probabilities`` is no floating tensor, or ``beta`` no number.
+        ValueError: ``spatial_dims`` or ``beta`` is out of its range.
 
     Example:
         >>> import torch
@@ -176,26 +223,11 @@ def dice_curve(
 
     """
     _check("probabilities", probabilities, "sort")
-    if spatial_dims is None:
-        spatial_dims = max(1, probabilities.ndim)
-        probabilities = torch.atleast_1d(probabilities)
-    n = _checked_spatial_dims(probabilities, spatial_dims)
+    probabilities = torch.atleast_1d(probabilities)
+    n, beta = spatial_axes(probabilities.shape, spatial_dims), checked_beta(beta)
     if check:
-        refuse_improbable("probabilities", probabilities)
-    return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n))
-
-
-def refuse_improbable(name: str, values: Tensor) -> None:
-    """Refuse values outside [0, 1] and NaN, wherever the host may look at them.
-
-    Raises:
-        ValueError: There are some; the message names the argument.
-
-    """
-    if readable(values) and values.numel():
-        low, high = torch.stack(torch.aminmax(values.detach())).tolist()
-        if not (low >= 0.0 and high <= 1.0):  # NaN fails too
-            raise ValueError(f"{name}: expected values within [0, 1], got {low:g} to {high:g}")
+        probabilities = within_unit("probabilities", probabilities)
+    return DiceCurve(*torch.ops.marginseg.dice_curve(_detached(probabilities), n, beta))
 
 
 def _check(name: str, values: Tensor, method: str) -> None:
@@ -207,13 +239,15 @@ def _check(name: str, values: Tensor, method: str) -> None:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
 
 
-def _check_map(probabilities: Tensor, spatial_dims: int, method: str = "sort") -> None:
+def _check_map(probabilities: Tensor, spatial_dims: int, beta: float, method: str = "sort") -> None:
     _check("probabilities", probabilities, method)
-    _checked_spatial_dims(probabilities, spatial_dims)
+    spatial_axes(probabilities.shape, spatial_dims)
+    checked_beta(beta)
 
 
-def _check_segments(values: Tensor, offsets: Tensor, method: str) -> None:
+def _check_segments(values: Tensor, offsets: Tensor, method: str, beta: float = 1.0) -> None:
     _check("values", values, method)
+    checked_beta(beta)
     if values.ndim != 1:
         raise ValueError(f"values: expected one axis, got shape {tuple(values.shape)}")
     if not isinstance(offsets, Tensor) or offsets.dtype is not torch.int64:
@@ -232,32 +266,22 @@ def _detached(values: Tensor) -> Tensor:
     return values.detach() if values.requires_grad and not transformed() else values
 
 
-def _checked_spatial_dims(probabilities: Tensor, spatial_dims: int) -> int:
-    spatial_dims = integer("spatial_dims", spatial_dims)
-    if not 1 <= spatial_dims <= probabilities.ndim:
-        raise ValueError(
-            f"spatial_dims: expected 1 to {probabilities.ndim} for shape "
-            f"{tuple(probabilities.shape)}, got {spatial_dims}"
-        )
-    return spatial_dims
-
-
 library.define(
-    "dice_threshold(Tensor probabilities, int spatial_dims, str method)"
+    "dice_threshold(Tensor probabilities, int spatial_dims, str method, float beta=1.0)"
     " -> (Tensor threshold, Tensor dice, Tensor volume)"
 )
 library.define(
-    "segment_dice_threshold(Tensor values, Tensor offsets, str method)"
+    "segment_dice_threshold(Tensor values, Tensor offsets, str method, float beta=1.0)"
     " -> (Tensor threshold, Tensor dice, Tensor volume)"
 )
 library.define(
-    "dice_curve(Tensor probabilities, int spatial_dims)"
+    "dice_curve(Tensor probabilities, int spatial_dims, float beta=1.0)"
     " -> (Tensor threshold, Tensor dice, Tensor volume)"
 )
 
 
 def _solve(
-    values: Tensor, offsets: int, leading: tuple[int, ...], size: int, method: str
+    values: Tensor, offsets: int, leading: tuple[int, ...], size: int, method: str, beta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Solve maps of one size, or of the segments between the int64 offsets at that address."""
     core = core_of(values)
@@ -274,6 +298,7 @@ def _solve(
         threshold.numel(),
         size,
         method == "sort",
+        beta * beta,
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
@@ -281,21 +306,25 @@ def _solve(
     return threshold, dice, volume
 
 
-def _kernel(probabilities: Tensor, spatial_dims: int, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    _check_map(probabilities, spatial_dims, method)
-    return _regular(probabilities, spatial_dims, method)
+def _kernel(
+    probabilities: Tensor, spatial_dims: int, method: str, beta: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims, beta, method)
+    return _regular(probabilities, spatial_dims, method, beta)
 
 
 def _regular(
-    probabilities: Tensor, spatial_dims: int, method: str
+    probabilities: Tensor, spatial_dims: int, method: str, beta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = tuple(probabilities.shape)
     split = len(shape) - spatial_dims
-    return _solve(probabilities, 0, shape[:split], math.prod(shape[split:]), method)
+    return _solve(probabilities, 0, shape[:split], math.prod(shape[split:]), method, beta)
 
 
-def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    _check_segments(values, offsets, method)
+def _segmented(
+    values: Tensor, offsets: Tensor, method: str, beta: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_segments(values, offsets, method, beta)
     if values.is_cpu:
         increasing = bool((offsets[1:] >= offsets[:-1]).all())
         if not increasing or int(offsets[0]) < 0 or int(offsets[-1]) > len(values):
@@ -304,11 +333,13 @@ def _segmented(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Te
                 f"got {offsets.tolist() if len(offsets) <= 8 else 'others'}"
             )
     bounds = offsets.contiguous()
-    return _solve(values, bounds.data_ptr(), (len(bounds) - 1,), len(values), method)
+    return _solve(values, bounds.data_ptr(), (len(bounds) - 1,), len(values), method, beta)
 
 
-def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
-    _check_map(probabilities, spatial_dims)
+def _curve(
+    probabilities: Tensor, spatial_dims: int, beta: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims, beta)
     leading = probabilities.shape[: probabilities.ndim - spatial_dims]
     size = math.prod(probabilities.shape[probabilities.ndim - spatial_dims :])
     core = core_of(probabilities)
@@ -324,6 +355,7 @@ def _curve(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Te
         DTYPE_CODES[source.dtype],
         math.prod(leading),
         size,
+        beta * beta,
         threshold.data_ptr(),
         dice.data_ptr(),
         volume.data_ptr(),
@@ -340,19 +372,23 @@ def _results(values: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Te
 
 
 def _regular_fake(
-    probabilities: Tensor, spatial_dims: int, method: str
+    probabilities: Tensor, spatial_dims: int, method: str, beta: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check_map(probabilities, spatial_dims, method)
+    _check_map(probabilities, spatial_dims, beta, method)
     return _results(probabilities, probabilities.shape[: probabilities.ndim - spatial_dims])
 
 
-def _segmented_fake(values: Tensor, offsets: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
-    _check_segments(values, offsets, method)
+def _segmented_fake(
+    values: Tensor, offsets: Tensor, method: str, beta: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_segments(values, offsets, method, beta)
     return _results(values, (offsets.shape[0] - 1,))
 
 
-def _curve_fake(probabilities: Tensor, spatial_dims: int) -> tuple[Tensor, Tensor, Tensor]:
-    _check_map(probabilities, spatial_dims)
+def _curve_fake(
+    probabilities: Tensor, spatial_dims: int, beta: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_map(probabilities, spatial_dims, beta)
     split = probabilities.ndim - spatial_dims
     shape = (*probabilities.shape[:split], math.prod(probabilities.shape[split:]))
     _, dice, volume = _results(probabilities, shape)

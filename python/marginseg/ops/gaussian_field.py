@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marginseg.numbers import integers, numbers
+from marginseg.numbers import integer, integers, numbers
 from marginseg.ops.axis_factor import TOLERANCE, axis_factor, made_axis_factor
 from marginseg.ops.boundary import DTYPE_CODES, check_devices, computing_dtype, core_of
 from marginseg.ops.constants import Constants
@@ -26,7 +26,8 @@ from marginseg.ops.transforms import (
     one_by_one,
 )
 
-METHODS = ("exact", "convolution")
+Method = Literal["exact", "convolution"]
+METHODS: tuple[Method, ...] = ("exact", "convolution")
 
 
 def gaussian_field(
@@ -34,8 +35,8 @@ def gaussian_field(
     std: float | Sequence[float],
     length_scale: float | Sequence[float],
     *,
-    generator: torch.Generator | None = None,
-    method: str = "exact",
+    generator: torch.Generator | int | None = None,
+    method: Method = "exact",
     batch_shape: Sequence[int] = (),
     coefficients: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
@@ -60,7 +61,8 @@ def gaussian_field(
         shape: The n = 1, 2 or 3 spatial sizes, in voxels.
         std: a, in voxels, >= 0; one number, or one for each component.
         length_scale: b, in voxels, > 0; one number, or one for each axis.
-        generator: Source of the normals; on the same device. The default is torch's.
+        generator: Source of the normals, on the same device, or the seed of one. The default is
+            torch's.
         method: ``"exact"`` or ``"convolution"``.
         batch_shape: Draws this many independent displacements.
         coefficients: Instead of drawing them: ξ of shape (*batch_shape, n, *ranks), ranks from
@@ -81,8 +83,7 @@ def gaussian_field(
 
     Example:
         >>> import torch
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> field = gaussian_field((32, 48), std=1.5, length_scale=8.0, generator=generator)
+        >>> field = gaussian_field((32, 48), std=1.5, length_scale=8.0, generator=0)
         >>> field.shape
         torch.Size([2, 32, 48])
 
@@ -97,7 +98,8 @@ def gaussian_field(
         raise TypeError(f"dtype: expected a floating dtype, got {dtype}")
     if device is None:
         source = coefficients if coefficients is not None else generator
-        device = (source if source is not None else torch.empty(0)).device
+        device = (source if isinstance(source, Tensor | torch.Generator) else torch.empty(0)).device
+    generator = seeded(generator, device)
     computing = computing_dtype(dtype)
     if method == "convolution" and coefficients is not None:
         raise ValueError('coefficients: expected none with method="convolution"')
@@ -131,6 +133,21 @@ def gaussian_field(
         return field if field.dtype is dtype else field.to(dtype)
     field = torch.ops.marginseg.gaussian_field(scaled, factors)
     return field.to(dtype)
+
+
+def seeded(
+    generator: torch.Generator | int | None, device: torch.device | str
+) -> torch.Generator | None:
+    """Return a generator on a device, made of a seed where one is given.
+
+    Example:
+        >>> seeded(7, "cpu").initial_seed()
+        7
+
+    """
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    return torch.Generator(device).manual_seed(integer("generator", generator))
 
 
 def draw_coefficients(

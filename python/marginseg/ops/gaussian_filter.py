@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from marginseg.ops.boundary import (
     FLOATING_DTYPES,
     LABEL_DTYPES,
     MODES,
+    Mode,
     checked_mode,
     computing_dtype,
     core_of,
@@ -27,7 +28,8 @@ from marginseg.ops.library import implement, library, undispatched
 from marginseg.ops.root_kernel import root_kernel
 from marginseg.ops.transforms import Arguments, batched, differentiable, leading_batch
 
-KERNELS = ("sampled", "integrated")
+Kernel = Literal["sampled", "integrated"]
+KERNELS: tuple[Kernel, ...] = ("sampled", "integrated")
 
 #: The kernel of fields, for the registered op only: see `half_kernel`.
 ROOT = "root"
@@ -46,10 +48,10 @@ def gaussian_filter(
     input: Tensor,
     sigma: float | Sequence[float],
     *,
-    mode: str = "constant",
+    mode: Mode = "constant",
     cval: float = 0.0,
     truncate: float = 4.0,
-    kernel: str = "sampled",
+    kernel: Kernel = "sampled",
 ) -> Tensor:
     r"""Filter the last one to three axes with a Gaussian.
 

@@ -52,22 +52,6 @@ def undispatched(*tensors: Tensor) -> bool:
     return True
 
 
-def transformed() -> bool:
-    """Whether one of ``torch.func``'s transforms (grad, jvp, vmap) is at work."""
-    active: bool = torch._C._are_functorch_transforms_active()
-    return active
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether the host can look at a tensor's values.
-
-    It cannot where a graph is compiled or captured, nor where vmap has others beside them.
-    """
-    if torch.compiler.is_compiling() or transformed():
-        return False
-    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
 def followed() -> bool:
     """Whether a compiler, a transform or a mode (fake tensors, tracing) follows what is done.
 

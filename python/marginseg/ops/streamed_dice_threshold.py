@@ -13,17 +13,21 @@ from torch import Tensor
 from marginseg import _cpu
 from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES
 from marginseg.ops.dice_threshold import DiceThreshold
-
-METRICS = ("dice", "accuracy")
+from marginseg.ops.overlap import Metric, beta_of
+from marginseg.values import extent
 
 #: The torch dtype of each floating dtype that NumPy has too, by its name.
 _TORCH_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING_DTYPES}
 
 
 def streamed_dice_threshold(
-    chunks: Iterable[Any], *, leading_dims: int = 0, metric: str = "dice"
+    chunks: Iterable[Any],
+    *,
+    leading_dims: int = 0,
+    metric: Metric = "dice",
+    beta: float | None = None,
 ) -> DiceThreshold:
-    """Find t* as :func:`dice_threshold` does, of maps that come in chunks, to the same bits.
+    r"""Find t* as :func:`dice_threshold` does, of maps that come in chunks, to the same bits.
 
     The chunks are gone through once for half types, up to twice for float32 and up to four times
     for float64. One of them at a time is in memory, and besides it at most 2 MB for each map and
@@ -37,18 +41,23 @@ def streamed_dice_threshold(
             item is not touched once the next one has been asked for: all may share one buffer.
         leading_dims: How many leading axes of the chunks are cases or classes, >= 0, each of which
             has a map of its own. They are the same in all chunks.
-        metric: ``"dice"``, or ``"accuracy"`` for the cut at ½, which takes one pass.
+        metric: ``"dice"``, or ``"iou"``, for which the same cut is best; ``"fbeta"`` for the F of
+            ``beta``; ``"accuracy"`` for the cut at ½, which takes one pass.
+        beta: That of ``"fbeta"``, as for :func:`dice_threshold`; None for any other metric.
 
     Returns:
         :class:`DiceThreshold` of CPU tensors of the leading shape. With ``"accuracy"`` the
         threshold is ½, and Dice and volume are those of {m >= ½}. A map without mass (or voxels)
-        has Dice 1, is cut at ½ and has volume 0.
+        has Dice 1, is cut at ½, or :math:`1 / (1 + \beta^2)`, and has volume 0.
 
     Raises:
-        TypeError: ``chunks`` can be gone through once only, or a chunk is not of a floating dtype.
-        ValueError: Values are NaN or outside [0, 1]; chunks differ in dtype or leading shape, or
-            from one pass to the next; there is no chunk to tell the leading shape;
-            ``leading_dims`` or ``metric`` is out of its range.
+        TypeError: ``chunks`` can be gone through once only, a chunk is not of a floating dtype, or
+            ``beta`` is no number.
+        ValueError: Values are NaN, or outside [0, 1] by more than rounding (those that are not
+            count as 0 and 1, as with ``check`` of :func:`dice_threshold`); chunks differ in dtype
+            or leading shape, or from one pass to the next; there is no chunk to tell the leading
+            shape; ``leading_dims``, ``metric`` or ``beta`` is out of its range; ``"fbeta"`` has no
+            beta, or another metric has one.
 
     Example:
         >>> import numpy as np
@@ -67,9 +76,7 @@ def streamed_dice_threshold(
         )
     if leading_dims < 0:
         raise ValueError(f"leading_dims: expected at least 0, got {leading_dims}")
-    if metric not in METRICS:
-        raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {metric!r}")
-    maps = _Maps(leading_dims, at_half=metric == "accuracy")
+    maps = _Maps(leading_dims, beta_of(metric, beta), at_half=metric == "accuracy")
     while True:
         for chunk in chunks:
             maps.add(chunk)
@@ -81,8 +88,9 @@ def streamed_dice_threshold(
 class _Maps:
     """The maps that chunks belong to, and what the passes have found out about them."""
 
-    def __init__(self, leading_dims: int, *, at_half: bool) -> None:
+    def __init__(self, leading_dims: int, beta: float, *, at_half: bool) -> None:
         self.leading_dims = leading_dims
+        self.weight = beta * beta
         self.at_half = at_half
         self.leading: tuple[int, ...] | None = None if leading_dims else ()
         self.dtype: torch.dtype | None = None
@@ -107,7 +115,9 @@ class _Maps:
         if dtype is not self.dtype:
             raise ValueError(f"chunks: expected {self.dtype} as before, got {dtype}")
         if self.tally is None:
-            self.tally = _cpu.Tally(DTYPE_CODES[dtype], math.prod(leading), self.at_half)
+            self.tally = _cpu.Tally(
+                DTYPE_CODES[dtype], math.prod(leading), self.weight, self.at_half
+            )
         self.passed += size
         self.tally.add(address, size)
 
@@ -127,7 +137,7 @@ class _Maps:
             raise ValueError("chunks: expected the same values again, got others")
         wrong, any_nan, least, greatest = self.tally.misfits()
         if wrong:
-            extremes = [f"{least:g} to {greatest:g}"] if least <= greatest else []
+            extremes = [extent(least, greatest)] if least <= greatest else []
             found = " and ".join(extremes + ["NaN"] * any_nan)
             raise ValueError(
                 f"chunks: expected values within [0, 1], got {wrong} outside ({found})"
@@ -137,7 +147,8 @@ class _Maps:
     def results(self) -> DiceThreshold:
         if self.leading is None:
             raise ValueError("chunks: expected at least one, to tell the leading shape, got none")
-        threshold = torch.full(self.leading, 0.5, dtype=torch.float64, device="cpu")
+        at = 1.0 / (1.0 + self.weight)
+        threshold = torch.full(self.leading, at, dtype=torch.float64, device="cpu")
         dice = torch.ones_like(threshold)
         volume = torch.zeros_like(threshold, dtype=torch.int64)
         if self.tally is not None:

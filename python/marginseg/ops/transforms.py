@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from marginseg.ops.library import library, transformed
+from marginseg.ops.library import library
+from marginseg.values import transformed
 
 _functorch: Any = import_module("torch._functorch.autograd_function")
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marginseg.intervals import holm
+
 #: The verdicts on a claim, at one structure and noise level.
 VERDICTS = ("holds", "fails", "undecided", "too few cases", "nothing to expect")
 
@@ -136,25 +138,6 @@ def judge(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return findings
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979).
-
-    The k-th smallest of n, counted from 0, is multiplied by n - k, and is at least the one before.
-
-    Example:
-        >>> holm([0.03, 0.01, 0.5])
-        [0.06, 0.03, 0.5]
-
-    """
-    corrected = [math.nan] * len(p_values)
-    least = 0.0
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * p_values[place]))
-        corrected[place] = least
-    return corrected
 
 
 def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:

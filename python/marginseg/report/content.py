@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from marginseg.report import intervals
+from marginseg import intervals
 from marginseg.report.claims import SIGNIFICANCE, judge
 from marginseg.report.comparison import Comparison
 from marginseg.report.results import Results

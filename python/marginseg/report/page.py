@@ -7,11 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from marginseg.files.names import printable_lines
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
+from marginseg.report.html import rendered
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
 from marginseg.study.evaluation import METHOD_ORDER
 
@@ -28,29 +26,28 @@ def page(
 
     """
     rows = content["table"]
-    return printable_lines(
-        _template().render(
-            **content,
-            config=content["configuration"],
-            other=other,
-            first=_matrix(
-                [r for r in rows if r["reference"] == "noisy" and r["method"] in TABLE_1], other
-            ),
-            tables={
-                name: _matrix([r for r in _shown(rows) if r["reference"] == name], other)
-                for name in dict.fromkeys(row["reference"] for row in rows)
-            },
-            bias=_matrix(_bias(rows), None, digits=1, signed=True),
-            said=sentences(content["findings"]),
-            claims=CLAIMS,
-            judged=_judged(content["findings"]),
-            interval_text=interval_text,
-            skipped_by_reason=_by_reason(content["skipped"]),
-            references=REFERENCES,
-            pictures=pictures,
-            duration=_duration,
-            setting=_setting,
-        )
+    return rendered(
+        "report.html",
+        **content,
+        config=content["configuration"],
+        other=other,
+        first=_matrix(
+            [r for r in rows if r["reference"] == "noisy" and r["method"] in TABLE_1], other
+        ),
+        tables={
+            name: _matrix([r for r in _shown(rows) if r["reference"] == name], other)
+            for name in dict.fromkeys(row["reference"] for row in rows)
+        },
+        bias=_matrix(_bias(rows), None, digits=1, signed=True),
+        said=sentences(content["findings"]),
+        claims=CLAIMS,
+        judged=_judged(content["findings"]),
+        interval_text=interval_text,
+        skipped_by_reason=_by_reason(content["skipped"]),
+        references=REFERENCES,
+        pictures=pictures,
+        duration=_duration,
+        setting=_setting,
     )
 
 
@@ -135,13 +132,6 @@ def _by_reason(
     for line in skipped:
         groups[line["structure"], line["reason"].partition(":")[0]].append(line)
     return groups
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("marginseg.report"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("report.html")
 
 
 def _duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from marginseg.report.intervals import LEVEL, Interval
+from marginseg.intervals import LEVEL, Interval
 
 #: A value for each repeat, fold and case.
 Cell = Mapping[tuple[int, int, str], float]

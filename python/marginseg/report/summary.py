@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from marginseg.intervals import mean_intervals
 from marginseg.report.claims import CLAIMS
-from marginseg.report.intervals import mean_intervals
 from marginseg.report.repeats import Cell, spread
 from marginseg.report.results import CaseScore, Results, read_results
 from marginseg.study.evaluation import METHOD_ORDER
@@ -50,7 +50,7 @@ def summary_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         (over test cases), ``sd`` (of the networks' means; 0 for one), ``low`` and ``high``, ``n``
         (cases) and ``networks``. With repeats the interval is that of
         :func:`marginseg.report.repeats.spread`, over cases and trainings; else the bootstrap's over
-        cases, :func:`marginseg.report.intervals.mean_intervals`. The references are
+        cases, :func:`marginseg.intervals.mean_intervals`. The references are
 
         - ``noisy``, ``clean``, ``marginal``: Dice against these. For ``noisy`` and ``marginal``
           the method ``sup D`` is the ceiling;

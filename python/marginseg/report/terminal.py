@@ -1,4 +1,4 @@
-"""The paper's Table 1, and ceilings, for the terminal."""
+"""The paper's Table 1, ceilings, and the rules of a network, for the terminal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from marginseg.evaluation.candidates import BY_NAME, PRESENT
+from marginseg.evaluation.candidates import CEILING as BEST_CUT
+from marginseg.evaluation.verdict import MEAN, points
+from marginseg.evaluation.verdict import Comparison as RuleComparison
 from marginseg.files.names import printable, printable_lines
 from marginseg.report.ceilings import GAIN, WORTH, levels_worth_it
 from marginseg.report.claims import CLAIMS, VERDICTS, judge
 from marginseg.report.comparison import read_comparison
+from marginseg.report.evaluation_content import comparison_row
+from marginseg.report.evaluation_text import gain, p_text, percent_text, three_digits
 from marginseg.report.results import read_results
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1, differences, summarise
 
@@ -119,6 +125,49 @@ def ceilings_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         for structure, levels in levels_worth_it(rows).items()
     )
     table.caption = Text(f"t* gains {WORTH:g} or more over a cut at ½:\n{worth}")
+    return table
+
+
+def evaluation_table(comparisons: Sequence[RuleComparison], *, metric: str = "Dice") -> Table:
+    """Return what each rule gains, for the terminal; 80 columns are enough, with folded names.
+
+    Args:
+        comparisons: As an evaluation has them; those of the mean over classes are told.
+        metric: What the overlap is called.
+
+    Returns:
+        A row for each rule, the present one first and what nobody can use last.
+
+    """
+    table = _titled(
+        f"{metric} of each rule, and its gain over the present one in points [95 % interval]"
+    )
+    table.add_column("rule", overflow="fold")
+    for name in (metric, "gain", "", "p", "better\n/worse", "worst", "volume"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("promised", justify="right", no_wrap=True)
+    for comparison in comparisons:
+        if comparison.structure != MEAN:
+            continue
+        candidate = BY_NAME[comparison.rule]
+        row = comparison_row(comparison)
+        told = [three_digits(comparison.reached)]
+        if candidate is PRESENT:
+            told += [""] * 5
+        else:
+            told += [
+                *gain(row),
+                "" if candidate is BEST_CUT else p_text(comparison.p),
+                f"{comparison.better}/{comparison.worse}",
+                points(comparison.worst) if comparison.worst_case else "none",
+            ]
+        told += [percent_text(comparison.volume_error)]
+        told += [three_digits(comparison.promised)]
+        style = "dim" if candidate is BEST_CUT else None
+        table.add_row(candidate.title, *map(Text, told), style=style)
+    table.caption = Text(
+        f"better/worse: cases that change by more than a point; {BEST_CUT.title}: nobody can use it"
+    )
     return table
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from marginseg.files.atomic import replacing
 from marginseg.report.columns import csv_text
 from marginseg.report.comparison import Comparison, read_comparison
 from marginseg.report.content import finite, report_content
@@ -26,6 +22,7 @@ from marginseg.report.figures.numbers import (
 )
 from marginseg.report.latex import latex_table
 from marginseg.report.page import page
+from marginseg.report.pictures import embedded, slim
 from marginseg.report.results import CaseScore, Results, read_results
 from marginseg.study.folder import ReportFile
 
@@ -102,7 +99,7 @@ def write_report(
     ):
         folder.write_report_file(file, text)
     pictures = _draw(results, content, scores)
-    images = {name: _embedded(path) if embed else path.name for name, path in pictures.items()}
+    images = {name: embedded(path) if embed else path.name for name, path in pictures.items()}
     folder.write_report_file(ReportFile.page, page(content, images, other))
     return folder.report_file(ReportFile.page)
 
@@ -132,17 +129,7 @@ def _draw(
     for name in FIGURES:
         if name not in pictures:
             folder.figure(name).unlink(missing_ok=True)
-    return {name: _slim(path) for name, path in pictures.items()}
-
-
-def _slim(path: Path) -> Path:
-    """Write a PNG file again in 256 colours: a third of the size, and no eye sees it."""
-    with Image.open(path) as picture:
-        rgb = picture.convert("RGB")
-        fewer = rgb.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    with replacing(path) as file:
-        fewer.save(file, format="PNG", optimize=True)
-    return path
+    return {name: slim(path) for name, path in pictures.items()}
 
 
 def _caption(content: Mapping[str, Any], other: Comparison | None) -> str:
@@ -155,7 +142,3 @@ def _caption(content: Mapping[str, Any], other: Comparison | None) -> str:
     if other is not None:
         text += f" Below each: the number of {other.name}, and ours less it."
     return text
-
-
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

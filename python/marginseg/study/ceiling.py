@@ -13,7 +13,7 @@ from torch import Tensor
 
 from marginseg.data import Dataset
 from marginseg.metrics import dice
-from marginseg.noise import GaussianFieldNoise
+from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.dice_threshold import dice_threshold
 from marginseg.threshold import cut
 
@@ -101,7 +101,7 @@ def ceilings(
     dataset: Dataset,
     std: Sequence[float],
     *,
-    units: str = "extent",
+    units: Units = "extent",
     progress: Callable[[int], None] | None = None,
 ) -> list[CaseCeiling]:
     """Return the ceilings of all cases of a structure.

@@ -42,7 +42,7 @@ def noise_statistics(config: StudyConfig, datasets: dict[str, Dataset]) -> list[
         count = min(NOISE_CASES, len(dataset))
         labels = [torch.tensor(dataset[i].label, device="cpu") for i in range(count)]
         for std in config.std:
-            noise = GaussianFieldNoise(std, config.length_scale)
+            noise = GaussianFieldNoise(std, config.length_scale, spatial_dims=labels[0].ndim)
             generator = torch.Generator().manual_seed(config.seed)
             fields = noise.displacement(labels[0].shape, len(labels), generator=generator)
             shares = [

@@ -115,19 +115,20 @@ def evaluate(
 
     """
     at_half, at_optimum = METHODS[loss]
-    cuts = {at_half: 0.5, at_optimum: float(optimal_threshold(probabilities))}
+    n = probabilities.ndim
+    cuts = {at_half: 0.5, at_optimum: float(optimal_threshold(probabilities, spatial_dims=n))}
     segmentations = {name: cut(probabilities, threshold) for name, threshold in cuts.items()}
     methods = {
         method: {
-            "dice_noisy": float(dice(segmentation, noisy)),
-            "dice_clean": float(dice(segmentation, clean)),
-            "dice_marginal": float(dice(segmentation, marginal)),
-            "volume_ratio": float(volume_ratio(segmentation, clean)),
+            "dice_noisy": float(dice(segmentation, noisy, spatial_dims=n)),
+            "dice_clean": float(dice(segmentation, clean, spatial_dims=n)),
+            "dice_marginal": float(dice(segmentation, marginal, spatial_dims=n)),
+            "volume_ratio": float(volume_ratio(segmentation, clean, spatial_dims=n)),
             "threshold": cuts[method],
         }
         for method, segmentation in segmentations.items()
     }
-    best = dice_threshold(marginal, spatial_dims=marginal.ndim).dice
+    best = dice_threshold(marginal, spatial_dims=n).dice
     curve = calibration_curve(probabilities, marginal, bins=BINS)
     return {
         "methods": methods,

@@ -78,8 +78,9 @@ def _test(
     """Return the scores of every case, and the plane of each where its structure is largest."""
     scores: list[dict[str, Any]] = []
     slices: dict[str, list[Tensor]] = defaultdict(list)
-    noise = GaussianFieldNoise(task.run.std, task.config.length_scale)
     for case in cases:
+        axes = case.label.ndim
+        noise = GaussianFieldNoise(task.run.std, task.config.length_scale, spatial_dims=axes)
         marginal = noise.marginals(case.label)
         probabilities = predict(model, case.image, precision=task.config.precision)
         found = evaluate(

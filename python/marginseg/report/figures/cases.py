@@ -41,13 +41,13 @@ def figure2(path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]]) ->
     for row, case in zip(axes, cases, strict=True):
         for axis, level in zip(row, case["levels"], strict=False):
             _grey(axis, level["image"])
-            _outline(axis, level["clean"], CLEAN, "solid")
-            _outline(axis, level["noisy"], NOISY, "solid")
+            outline(axis, level["clean"], CLEAN, "solid")
+            outline(axis, level["noisy"], NOISY, "solid")
             axis.set_title(f"a = {level['std']:g}", fontsize=10)
         for axis in row[len(case["levels"]) :]:
             axis.set_visible(False)
         row[0].set_ylabel(case["title"], fontsize=10)
-    _legend(figure, [(CLEAN, "solid", "clean label"), (NOISY, "solid", "noisy label")])
+    contour_legend(figure, [(CLEAN, "solid", "clean label"), (NOISY, "solid", "noisy label")])
     return save(figure, path, dpi=110)
 
 
@@ -73,25 +73,25 @@ def case_figure(path: str | os.PathLike[str], cases: Sequence[Mapping[str, Any]]
     at_half, at_optimum = cases[0]["methods"]
     for row, case in zip(axes, cases, strict=True):
         _grey(row[0], case["image"])
-        _outline(row[0], case["clean"], CLEAN, "solid")
-        _outline(row[0], case["noisy"], NOISY, "solid")
+        outline(row[0], case["clean"], CLEAN, "solid")
+        outline(row[0], case["noisy"], NOISY, "solid")
         for axis, name in ((row[1], "marginal"), (row[2], "probability")):
             values = _oriented(case[name])
             shown = axis.imshow(values, cmap="cividis", vmin=0, vmax=1, origin="lower")
             axis.set(xticks=[], yticks=[])
-            _outline(axis, case["clean"], CLEAN, "solid")
+            outline(axis, case["clean"], CLEAN, "solid")
         _grey(row[3], case["image"])
         probability = np.asarray(case["probability"], dtype=np.float32)
-        _outline(row[3], case["clean"], CLEAN, "solid")
-        _outline(row[3], probability >= 0.5, STYLES[at_half][0], "dashed")
-        _outline(row[3], probability >= case["threshold"], STYLES[at_optimum][0], "solid")
+        outline(row[3], case["clean"], CLEAN, "solid")
+        outline(row[3], probability >= 0.5, STYLES[at_half][0], "dashed")
+        outline(row[3], probability >= case["threshold"], STYLES[at_optimum][0], "solid")
         row[3].set_xlabel(f"t* = {case['threshold']:.2f}", fontsize=10)
         row[0].set_ylabel(case["title"], fontsize=9.5)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10.5)
     bar = figure.colorbar(shown, ax=axes, shrink=min(0.6, 1.6 / len(cases)), aspect=16)
     bar.set_label("probability")
-    _legend(
+    contour_legend(
         figure,
         [
             (CLEAN, "solid", "clean label"),
@@ -208,7 +208,8 @@ def _grey(axis: Any, image: NDArray[Any]) -> None:
     axis.set(xticks=[], yticks=[])
 
 
-def _outline(axis: Any, mask: NDArray[Any], colour: str, style: str) -> None:
+def outline(axis: Any, mask: NDArray[Any], colour: str, style: str) -> None:
+    """Draw the contour of a mask, with its first axis to the right and its second upwards."""
     plane = _oriented(mask)
     if plane.min() == plane.max():
         return
@@ -217,7 +218,8 @@ def _outline(axis: Any, mask: NDArray[Any], colour: str, style: str) -> None:
     lines.set_path_effects([withStroke(linewidth=2.6, foreground="black")])
 
 
-def _legend(figure: Figure, entries: Sequence[tuple[str, Any, str]]) -> None:
+def contour_legend(figure: Figure, entries: Sequence[tuple[str, Any, str]]) -> None:
+    """Name contours below a figure: each a colour, a line style and a text."""
     rim = [withStroke(linewidth=3.2, foreground="black")]
     lines = [
         Line2D([], [], color=colour, linestyle=style, label=text, path_effects=rim)

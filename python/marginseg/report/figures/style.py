@@ -35,6 +35,9 @@ LINES: Mapping[str, Any] = {
 #: Without the time of writing the same figure gives the same bytes.
 TIMELESS: Mapping[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
+#: Pixels of an inch.
+DPI = 130
+
 #: The most letters of a name that a figure has room for.
 LETTERS = 36
 
@@ -57,7 +60,7 @@ def finish(axis: Any, structure: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 130) -> Path:
+def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> Path:
     """Write a figure in the format that the path's suffix tells, whole or not at all.
 
     Raises:

@@ -6,8 +6,10 @@ import time
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from marginseg.report.intervals import RESAMPLES, mean_intervals
+from marginseg.intervals import RESAMPLES, holm, mean_intervals
 
 #: Standard deviation of a resampled interval's end, in standard errors of the mean: that of the
 #: quantile at 2.5 % of so many normal numbers.
@@ -72,7 +74,7 @@ def test_the_parts_in_which_resamples_are_drawn_make_no_difference(
 ) -> None:
     values = np.random.default_rng(7).uniform(size=90)
     (whole,) = mean_intervals([values])
-    monkeypatch.setattr("marginseg.report.intervals._CHUNK", 90 * 100)
+    monkeypatch.setattr("marginseg.intervals._CHUNK", 90 * 100)
     (in_parts,) = mean_intervals([values])
     assert in_parts == pytest.approx(whole, rel=1e-12)
 
@@ -119,3 +121,17 @@ def test_a_report_of_many_cells_is_quick() -> None:
     started = time.process_time()
     mean_intervals(samples)
     assert time.process_time() - started < 20
+
+
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_holm_rejects_what_its_steps_reject(p_values) -> None:
+    """By the steps of the paper: from the smallest on, p(k) <= α / (n - k), until one is not."""
+    corrected = holm(p_values)
+    assert len(corrected) == len(p_values)
+    for alpha in (0.01, 0.05, 0.3):
+        rejected = set()
+        for k, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+            if (len(p_values) - k) * p_values[place] > alpha:
+                break
+            rejected.add(place)
+        assert {i for i, p in enumerate(corrected) if p <= alpha} == rejected

@@ -1,7 +1,8 @@
-"""Bootstrap intervals of means over cases."""
+"""Bootstrap intervals of means over cases, and the correction of many verdicts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -94,6 +95,25 @@ def mean_intervals(
         for place, mean, start, end in zip(places, means, low, high, strict=True):
             found[place] = Interval(float(mean), float(start), float(end), n)
     return [found[place] for place in range(len(columns))]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm 1979).
+
+    The k-th smallest of n, counted from 0, is multiplied by n - k, and is at least the one before.
+
+    Example:
+        >>> holm([0.03, 0.01, 0.5])
+        [0.06, 0.03, 0.5]
+
+    """
+    corrected = [math.nan] * len(p_values)
+    least = 0.0
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p_values[place]))
+        corrected[place] = least
+    return corrected
 
 
 def _finite(sample: ArrayLike) -> NDArray[np.float64]:

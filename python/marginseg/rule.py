@@ -1,0 +1,402 @@
+"""What to do with the probability maps of a trained network: a rule that is kept in a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from marginseg.calibration import Calibration
+from marginseg.classes import Classes
+from marginseg.exclusive import optimal_labels
+from marginseg.files.records import parse_json, write_json
+from marginseg.flat_map import FlatMap
+from marginseg.ops.assign_labels import assign_labels
+from marginseg.ops.boundary import computing_dtype
+from marginseg.ops.dice_threshold import dice_threshold
+from marginseg.threshold import cut
+
+#: How a map is cut: at ½ (the argmax of classes that exclude each other), where the overlap that it
+#: promises is largest, or at one threshold for all cases.
+Decision = Literal["half", "optimal", "fixed"]
+
+#: The version of the layout of the file.
+FORMAT: Final = 1
+
+Map = TypeVar("Map", NDArray[Any], Tensor)
+
+
+class Decided(NamedTuple):
+    """What a rule makes of a map, as voxels in the map's own order.
+
+    Attributes:
+        numbers: Of classes that exclude each other, the number of each voxel's class, counted from
+            1; 0 is none: (voxels,), integers. Else None.
+        stacked: Of others, the mask of each, (classes, voxels), bool. Else None.
+        thresholds: Of each class, the probability below which no voxel belongs to it. ½ stands for
+            the argmax too.
+        expected: Of each class, the overlap (Dice, or F_β) that the map promises of its mask, after
+            the rule's calibration.
+
+    """
+
+    numbers: Tensor | None
+    stacked: Tensor | None
+    thresholds: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    def mask(self, place: int) -> Tensor:
+        """Return the mask of one class, (voxels,)."""
+        if self.stacked is not None:
+            return self.stacked[place]
+        assert self.numbers is not None
+        return self.numbers == place + 1
+
+    def masks(self) -> Tensor:
+        """Return the masks of all classes, (classes, voxels)."""
+        if self.stacked is not None:
+            return self.stacked
+        return torch.stack([self.mask(place) for place in range(len(self.thresholds))])
+
+
+@dataclass(frozen=True)
+class Rule:
+    r"""What is done with a probability map to get a segmentation.
+
+    The map is calibrated, cut, and what is too small or too improbable is taken out.
+
+    - ``"half"``: the largest of the channels, as everyone labels a softmax (where no channel is the
+      background's, and it exceeds ½); of classes that may overlap, what exceeds ½.
+    - ``"optimal"``: each map at its own t*; of classes that exclude each other the labels of
+      :func:`marginseg.optimal_labels`.
+    - ``"fixed"``: {m >= t} at the threshold t of each class. Of classes that exclude each other a
+      voxel gets the one with the largest m / t.
+
+    Attributes:
+        classes: What the channels stand for.
+        decision: ``"half"``, ``"optimal"`` or ``"fixed"``.
+        thresholds: With ``"fixed"``, one for each class, within (0, 1].
+        calibration: What the map goes through before, if anything.
+        beta: What is largest where the map is cut is F_β; 1 is Dice.
+        min_probability: No voxel of a lower probability, after calibration, belongs to a class.
+        smallest_component: Components of fewer voxels, of those that touch at faces, edges or
+            corners, are taken out. 0 and 1 keep them all.
+        at_half: The names of classes that are decided as with ``"half"``, and not calibrated. Of
+            classes that exclude each other they come before the others.
+        fitted_on: What the rule was fitted on, for the reader; plain JSON.
+
+    Raises:
+        ValueError: The rule contradicts itself.
+
+    Example:
+        >>> rule = Rule(Classes.regions({"vessel": (1,)}, painted=(1,)))
+        >>> rule.labels(np.array([[0.9, 0.4, 0.4, 0.1]]))
+        array([1, 1, 1, 0], dtype=uint8)
+
+    """
+
+    classes: Classes
+    decision: Decision = "optimal"
+    thresholds: tuple[float, ...] | None = None
+    calibration: Calibration | None = None
+    beta: float = 1.0
+    min_probability: float = 0.0
+    smallest_component: int = 0
+    at_half: tuple[str, ...] = ()
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.classes.names)
+        if self.decision not in get_args(Decision):
+            known = ", ".join(get_args(Decision))
+            raise ValueError(f"decision: expected one of {known}, got {self.decision!r}")
+        if (self.thresholds is not None) != (self.decision == "fixed"):
+            raise ValueError("thresholds: expected with the decision fixed, and with no other")
+        if self.thresholds is not None:
+            if len(self.thresholds) != count:
+                raise ValueError(f"thresholds: expected {count}, got {len(self.thresholds)}")
+            if not all(0.0 < threshold <= 1.0 for threshold in self.thresholds):
+                raise ValueError(f"thresholds: expected within (0, 1], got {self.thresholds}")
+        if not 0.0 < self.beta < math.inf:
+            raise ValueError(f"beta: expected a finite number > 0, got {self.beta}")
+        if not 0.0 <= self.min_probability <= 1.0:
+            raise ValueError(f"min_probability: expected 0 to 1, got {self.min_probability}")
+        if not 0 <= self.smallest_component < 2**63:
+            raise ValueError(
+                f"smallest_component: expected 0 to 2^63 - 1, got {self.smallest_component}"
+            )
+        unknown = [name for name in self.at_half if name not in self.classes.names]
+        if unknown:
+            known = ", ".join(self.classes.names)
+            raise ValueError(f"at_half: expected names of classes ({known}), got {unknown[0]}")
+
+    def decide(self, flat: FlatMap) -> Decided:
+        """Decide, and say at which thresholds, and what the map promises."""
+        maps, spatial = flat.values, flat.spatial
+        calibrated = self._calibrated(maps)
+        rows = list(self.classes.channels)
+        numbers = stacked = None
+        thresholds = [0.5] * len(rows)
+        if self.classes.exclusive:
+            numbers = self._numbers(maps, calibrated)
+        else:
+            stacked, thresholds = self._separate(calibrated[rows])
+        decided = Decided(numbers, stacked, (), ())
+        self._clean(decided, calibrated, spatial)
+        expected = [
+            _expected(calibrated[row], decided.mask(place), self.beta)
+            for place, row in enumerate(rows)
+        ]
+        if self.thresholds is not None:
+            thresholds = list(self.thresholds)
+        elif self.classes.exclusive and self.decision == "optimal":
+            # No voxel below gains anything by joining: the gain is (1 + β²) m - F.
+            thresholds = [value / (1.0 + self.beta**2) for value in expected]
+        told = (
+            0.5 if name in self.at_half else max(threshold, self.min_probability)
+            for name, threshold in zip(self.classes.names, thresholds, strict=True)
+        )
+        return Decided(numbers, stacked, tuple(told), tuple(expected))
+
+    def masks(self, probabilities: Map) -> Map:
+        """Return the segmentation of each class, (classes, *spatial), as bools.
+
+        Args:
+            probabilities: m, (K, *spatial), floating, within [0, 1]; a NumPy array or a tensor.
+
+        Raises:
+            TypeError: It is not floating.
+            ValueError: It holds NaN or values outside [0, 1], or has too few channels.
+
+        """
+        flat = FlatMap.of(probabilities, self.classes.channel_count)
+        masks: Map = flat.restored(self.decide(flat).masks())
+        return masks
+
+    def labels(self, probabilities: Map) -> Map:
+        """Return the label map, (*spatial), of the smallest unsigned integers.
+
+        Args and errors are those of :meth:`masks`; and ValueError where classes that overlap have
+        no values to be painted with.
+        """
+        flat = FlatMap.of(probabilities, self.classes.channel_count)
+        labels: Map = flat.restored(self.paint(self.decide(flat))[None])[0]
+        return labels
+
+    def paint(self, decided: Decided) -> Tensor:
+        """Return the label map of what was decided, (voxels,)."""
+        if decided.numbers is None:
+            assert decided.stacked is not None
+            return torch.from_numpy(self.classes.paint(decided.stacked.cpu().numpy()))
+        if self.classes.painted is None:
+            raise ValueError("classes: expected the values to paint; these classes have none")
+        smallest = torch.from_numpy(np.zeros(0, np.min_scalar_type(max(self.classes.painted))))
+        values = torch.tensor((0, *self.classes.painted), device=decided.numbers.device)
+        return values.to(smallest.dtype)[decided.numbers.long()]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the rule as JSON, whole or not at all.
+
+        Raises:
+            OSError: The file cannot be written.
+
+        """
+        write_json(Path(path), self.state())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Rule:
+        """Read a rule.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+            ValueError: It is no rule; the message names the file.
+
+        """
+        try:
+            return cls.from_state(parse_json(Path(path).read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: expected a rule, as marginseg evaluate writes") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: expected a rule: {error}") from None
+
+    def state(self) -> dict[str, Any]:
+        """Return what JSON can hold; :meth:`from_state` is the way back."""
+        return {
+            "format": FORMAT,
+            "classes": self.classes.state(),
+            "decision": self.decision,
+            "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "calibration": None if self.calibration is None else self.calibration.state(),
+            "beta": self.beta,
+            "min_probability": self.min_probability,
+            "smallest_component": self.smallest_component,
+            "at_half": list(self.at_half),
+            "fitted_on": dict(self.fitted_on),
+        }
+
+    @classmethod
+    def from_state(cls, state: Any) -> Rule:
+        """Return the rule that :meth:`state` described.
+
+        Raises:
+            ValueError: It is not what :meth:`state` returns.
+
+        """
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {_brief(state)}")
+        try:
+            thresholds, calibration = state["thresholds"], state["calibration"]
+            return cls(
+                Classes.from_state(state["classes"]),
+                state["decision"],
+                None if thresholds is None else tuple(float(value) for value in thresholds),
+                None if calibration is None else Calibration.from_state(calibration),
+                float(state["beta"]),
+                float(state["min_probability"]),
+                int(state["smallest_component"]),
+                tuple(str(name) for name in state["at_half"]),
+                dict(state["fitted_on"]),
+            )
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"expected what a rule holds, got {_brief(state)}") from error
+
+    def _calibrated(self, maps: Tensor) -> Tensor:
+        if self.calibration is None:
+            return maps
+        calibrated = self.calibration.apply(maps)
+        for name in self.at_half:
+            channel = self.classes.channels[self.classes.names.index(name)]
+            calibrated[channel] = maps[channel]
+        return calibrated
+
+    def _separate(self, maps: Tensor) -> tuple[Tensor, list[float]]:
+        """Cut each map (classes, voxels) by itself."""
+        held = [name in self.at_half for name in self.classes.names]
+        if self.decision == "half" or all(held):
+            return maps > 0.5, [0.5] * len(maps)
+        if self.thresholds is not None:
+            thresholds = torch.tensor(self.thresholds, dtype=torch.float64, device=maps.device)
+        else:
+            thresholds = dice_threshold(maps, spatial_dims=1, beta=self.beta).threshold
+        masks = cut(maps, thresholds)
+        for place, kept in enumerate(held):
+            if kept:
+                masks[place] = maps[place] > 0.5
+        return masks, thresholds.tolist()
+
+    def _numbers(self, maps: Tensor, calibrated: Tensor) -> Tensor:
+        """Return of each voxel the number of its class, counted from 1; 0 is none.
+
+        Classes that are left at ½ are decided on the map as it was, and taken first.
+        """
+        held = [name in self.at_half for name in self.classes.names]
+        if self.decision == "half" or all(held):
+            return self._largest(calibrated)
+        chosen = [place for place, kept in enumerate(held) if not kept]
+        rows = [self.classes.channels[place] for place in chosen]
+        if self.thresholds is not None:
+            bounds = [self.thresholds[place] for place in chosen]
+            numbers = _above(calibrated, rows, bounds)
+        else:
+            numbers = self._best(calibrated, rows)
+        if any(held):
+            places = torch.tensor([0, *(place + 1 for place in chosen)], device=maps.device)
+            numbers = places.to(torch.int16)[numbers.long()]
+            largest = self._largest(maps)
+            for place, kept in enumerate(held):
+                if kept:
+                    numbers[largest == place + 1] = place + 1
+        return numbers
+
+    def _best(self, maps: Tensor, rows: list[int]) -> Tensor:
+        """Return numbers 1, 2, ... of channels of the largest expected mean overlap."""
+        chosen = maps if rows == list(range(len(maps))) else maps[rows]
+        if self.beta == 1.0:
+            return optimal_labels(chosen, background=None, spatial_dims=1).labels
+        return optimal_labels(
+            chosen, background=None, spatial_dims=1, metric="fbeta", beta=self.beta
+        ).labels
+
+    def _largest(self, maps: Tensor) -> Tensor:
+        """Return the number of the largest channel, 0 where that is the background's.
+
+        Of equal channels the first one counts. Without a background's channel, the largest has to
+        exceed ½.
+        """
+        background, rows = self.classes.background, list(self.classes.channels)
+        order = rows if background is None else sorted([background, *rows])
+        chosen = maps if order == list(range(len(maps))) else maps[order]
+        ones = torch.ones(len(order), dtype=computing_dtype(maps.dtype), device=maps.device)
+        if background is None:
+            return assign_labels(chosen, ones, 0 * ones, fallback=-1, floor=0.5).labels
+        found = assign_labels(chosen, ones, 0 * ones, floor=-1.0).labels
+        numbers = [0 if channel == background else rows.index(channel) + 1 for channel in order]
+        if numbers == list(range(len(order))):
+            return found
+        return torch.tensor(numbers, dtype=found.dtype, device=maps.device)[found.long()]
+
+    def _clean(self, decided: Decided, maps: Tensor, spatial: tuple[int, ...]) -> None:
+        """Take out, in place, what is too improbable or too small."""
+        if self.min_probability == 0.0 and self.smallest_component <= 1:
+            return
+        for place, channel in enumerate(self.classes.channels):
+            mask = decided.mask(place)
+            kept = mask & cut(maps[channel], self.min_probability)
+            if self.smallest_component > 1 and bool(kept.any()):
+                small = _small_components(kept.reshape(spatial), self.smallest_component)
+                kept &= ~small.reshape(-1)
+            if decided.stacked is not None:
+                decided.stacked[place] = kept
+            elif decided.numbers is not None:
+                decided.numbers[mask & ~kept] = 0
+
+
+def load_rule(rule: Rule | str | os.PathLike[str]) -> Rule:
+    """Return a rule that is given as itself or by its file; what accepts both calls this."""
+    return rule if isinstance(rule, Rule) else Rule.load(rule)
+
+
+def _above(maps: Tensor, rows: list[int], thresholds: list[float]) -> Tensor:
+    """Return the number, from 1, of the class of the largest m / t, where m >= t."""
+    numbers = torch.zeros(maps.shape[1:], dtype=torch.int16, device=maps.device)
+    best = torch.zeros(maps.shape[1:], dtype=torch.float32, device=maps.device)
+    for number, (row, threshold) in enumerate(zip(rows, thresholds, strict=True), 1):
+        share = maps[row].to(torch.float32) / threshold
+        better = cut(maps[row], threshold) & (share > best)
+        numbers[better] = number
+        best = torch.where(better, share, best)
+    return numbers
+
+
+def _expected(values: Tensor, mask: Tensor, beta: float) -> float:
+    """Return the overlap that a map (voxels) promises of a mask (voxels)."""
+    square = beta**2
+    total = int(mask.sum()) + square * float(values.sum(dtype=torch.float64))
+    inside = float(values[mask].sum(dtype=torch.float64))
+    return (1.0 + square) * inside / total if total > 0.0 else 1.0
+
+
+def _small_components(mask: Tensor, least: int) -> Tensor:
+    array = mask.cpu().numpy()
+    box = ndimage.find_objects(array.astype(np.uint8))[0]
+    everything = np.ones((3,) * array.ndim, bool)  # faces, edges and corners touch
+    components, _ = ndimage.label(array[box], everything)
+    small = np.bincount(components.ravel()) < least
+    small[0] = False
+    found = np.zeros_like(array)
+    found[box] = small[components]
+    return torch.from_numpy(found).to(mask.device)
+
+
+def _brief(state: Any) -> str:
+    text = repr(state)
+    return text if len(text) <= 60 else f"{text[:57]}..."
