@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.special import expit, softmax
 
 from marginseg.classes import Classes
-from marginseg.evaluation.case import Case, Settings
+from marginseg.evaluation.case import Case, Label, Settings
 from marginseg.evaluation.evaluate import Evaluation, evaluate
 
 #: Names that must be taken for nothing else, whatever medium shows them.
@@ -82,7 +82,8 @@ def made_up_case(
         return found
 
     given = segmentation()
-    return Case(name, lambda: maps, lambda: label, lambda: given, spacing)
+    held_by = made_up_classes([f"class {n}" for n in range(classes)], exclusive=exclusive)
+    return Case(name, lambda: maps, lambda: Label.of(label, held_by), lambda: given, spacing)
 
 
 def made_up_classes(names: Sequence[str], *, exclusive: bool = False) -> Classes:

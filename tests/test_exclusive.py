@@ -178,3 +178,41 @@ def test_wrong_arguments_are_refused(arguments, message):
     given_arguments = {"probabilities": torch.full((2, 3), 0.5), **arguments}
     with pytest.raises((ValueError, TypeError), match=f"^{message}"):
         optimal_labels(**given_arguments)
+
+
+def _mostly_background(seed: int) -> torch.Tensor:
+    """Three small organs in a wide field, as a softmax."""
+    random = np.random.default_rng(seed)
+    logits = np.zeros((4, 24, 24, 24))
+    grid = np.indices(logits.shape[1:])
+    for channel in (1, 2, 3):
+        centre = random.uniform(6, 18, (3, 1, 1, 1))
+        distance = np.sqrt(((grid - centre) ** 2).sum(0))
+        logits[channel] = random.uniform(0.5, 2) * (random.uniform(2, 4) - distance)
+    logits += random.normal(0, 0.5, logits.shape)
+    p = np.exp(logits - logits.max(0))
+    return torch.from_numpy((p / p.sum(0)).astype(np.float32))
+
+
+def test_what_is_left_out_of_the_background_changes_nothing(device, monkeypatch):
+    """To the bit, with a tenth of the voxels looked at or with all, alone or in a batch."""
+    maps = torch.stack([_mostly_background(seed) for seed in range(6)]).to(device)
+    sizes = []
+    assign = marginseg.exclusive.assign_labels
+
+    def counted(values, *arguments, **options):
+        sizes.append(values.shape[-1])
+        return assign(values, *arguments, **options)
+
+    monkeypatch.setattr(marginseg.exclusive, "assign_labels", counted)
+    alone = [optimal_labels(m, spatial_dims=3) for m in maps]
+    assert min(sizes) < max(sizes) / 4
+    batch = optimal_labels(maps, spatial_dims=3)
+    monkeypatch.setattr(marginseg.exclusive, "SHARE", 0.0)
+    sizes.clear()
+    everything = [optimal_labels(m, spatial_dims=3) for m in maps]
+    assert min(sizes) == max(sizes)
+    for place, (few, all_voxels) in enumerate(zip(alone, everything, strict=True)):
+        for found, beside, expected in zip(few, batch, all_voxels, strict=True):
+            assert torch.equal(found, expected)
+            assert torch.equal(beside[place], expected)

@@ -209,7 +209,10 @@ P, Y = np.full((2, 3), 0.5), np.zeros((2, 3), bool)
     [
         ({"probabilities": [[0.5]]}, "probabilities: expected a torch.Tensor or a NumPy array"),
         ({"probabilities": P.astype(int)}, "probabilities: expected a floating dtype"),
-        ({"probabilities": P.astype(np.longdouble)}, "probabilities: expected a dtype"),
+        (
+            {"probabilities": P.astype(np.longdouble)},
+            "probabilities: expected a dtype that torch has",
+        ),
         ({"probabilities": np.array(0.5)}, "probabilities: expected an axis of channels"),
         ({"probabilities": P * np.nan}, "probabilities: expected values within .0, 1., got nan"),
         ({"probabilities": P * 3}, "probabilities: expected values within"),

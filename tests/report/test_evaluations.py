@@ -112,7 +112,7 @@ def test_the_record_holds_what_was_found(found: Evaluation, written: Path) -> No
         assert row["error"] == pytest.approx(gaps.sum() / voxels)
     labels = [case.label() for case in found.cases]
     for place, row in enumerate(content["reliability"][:2]):
-        held = sum(int(found.classes.targets(label)[place].sum()) for label in labels)
+        held = sum(int(label.masks[place].sum()) for label in labels)
         assert sum(row["held"]) == held
     for row in content["thresholds"]:
         values = [

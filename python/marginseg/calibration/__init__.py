@@ -29,7 +29,6 @@ from marginseg.calibration.table import (
     CalibrationTable,
     calibration_table,
     lower_edges,
-    places,
     total,
 )
 
@@ -46,6 +45,5 @@ __all__ = [
     "calibration_table",
     "fit",
     "lower_edges",
-    "places",
     "total",
 ]

@@ -108,22 +108,20 @@ def read_plane(evaluation: Evaluation, rule: str, change: Change) -> Plane | Non
     classes = evaluation.classes
     place = classes.names.index(change.structure)
     probabilities, label = case.probabilities(), case.label()
-    if label.ndim not in (2, 3):
+    axes = label.masks.ndim - 1
+    if axes not in (2, 3):
         return None
-    counted = classes.labelled(label)
     own = case.segmentation()
     before = (
         evaluation.rules[PRESENT.name].masks(probabilities) if own is None else classes.targets(own)
     )
     used = evaluation.fitted.get((case.name, rule), evaluation.rules[rule])
-    masks = np.stack(
-        [classes.targets(label)[place], before[place], used.masks(probabilities)[place]]
-    )
-    if counted is not None:
-        masks &= counted
+    masks = np.stack([label.masks[place], before[place], used.masks(probabilities)[place]])
+    if label.labelled is not None:
+        masks &= label.labelled
     probability = probabilities[classes.channels[place]]
-    spacing = case.spacing or (1.0,) * label.ndim
-    if label.ndim == 3:
+    spacing = case.spacing or (1.0,) * axes
+    if axes == 3:
         axis, index = fullest_plane(masks, spacing)
         probability = probability.take(index, axis)
         masks = masks.take(index, axis + 1)
