@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from dataclasses import replace
@@ -12,14 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Console
 
 from made_up_evaluation import NASTY, made_up_classes, made_up_evaluation
+from marginseg.evaluation.candidates import BY_NAME
 from marginseg.evaluation.case import Settings
 from marginseg.evaluation.evaluate import Evaluation
 from marginseg.evaluation.verdict import Verdict
+from marginseg.report import evaluation_table
 from marginseg.report import evaluations as module
-from marginseg.report.evaluation_folder import EvaluationFile
+from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture
 from marginseg.report.evaluations import write_evaluation
+from marginseg.report.extremes import extreme_changes
+from marginseg.report.figures import extremes, promises, rules
 from marginseg.rule import Rule
 
 LAYOUT = "made up <i>maps</i> & labels"
@@ -31,14 +39,17 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.tags: set[str] = set()
+        self.pictures: list[str] = []
         self.text = ""
         self.rows: list[list[str]] = []
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(self.text.split())
         self.rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
 
-    def handle_starttag(self, tag: str, attributes: object) -> None:
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        if tag == "img":
+            self.pictures.append(dict(attributes)["src"] or "")
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -48,6 +59,18 @@ class Page(HTMLParser):
         self.text += data
         if self.rows and self.rows[-1]:
             self.rows[-1][-1] += f" {data}"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of one pixel: all that is done but for drawing."""
+
+    def save(_: Figure, path: Path) -> Path:
+        Image.new("RGB", (1, 1)).save(path)
+        return path
+
+    for figures in (rules, promises, extremes):
+        monkeypatch.setattr(figures, "save", save)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +195,7 @@ def test_a_file_that_cannot_be_written_leaves_no_rule(
     assert not list(tmp_path.glob(".unfinished*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("cases", [1, 5])
 def test_few_cases_are_called_few(tmp_path: Path, cases: int) -> None:
     found = made_up_evaluation(cases, ["lesion"])
@@ -183,6 +207,7 @@ def test_few_cases_are_called_few(tmp_path: Path, cases: int) -> None:
     assert Rule.load(tmp_path / EvaluationFile.rule).decision == "half"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_class_that_says_nothing_has_no_numbers(tmp_path: Path) -> None:
     settings = Settings(empty="skip", beta=2.0)
     found = made_up_evaluation(6, ["organ", "nowhere"], settings, absent=(1,))
@@ -198,6 +223,7 @@ def test_a_class_that_says_nothing_has_no_numbers(tmp_path: Path) -> None:
     assert content["table"][-1]["reached"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_says_anything_at_all(tmp_path: Path) -> None:
     found = made_up_evaluation(2, ["nowhere"], Settings(empty="skip"), absent=(0,))
     page = Page(write_evaluation(tmp_path, found, described=LAYOUT))
@@ -205,6 +231,7 @@ def test_nothing_says_anything_at_all(tmp_path: Path) -> None:
     assert "0 labelled cases say too little" in page.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_class_that_the_rule_makes_worse_is_named(found: Evaluation, tmp_path: Path) -> None:
     losing = [
         replace(row, difference=row.difference._replace(mean=-0.0234, low=-0.04, high=-0.0123))
@@ -218,6 +245,7 @@ def test_a_class_that_the_rule_makes_worse_is_named(found: Evaluation, tmp_path:
     assert "and worse for" not in Page(write_evaluation(tmp_path, found, described=LAYOUT)).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_processed_after_is_told(tmp_path: Path) -> None:
     found = made_up_evaluation(2, ["lesion"], own=True)
     page = Page(write_evaluation(tmp_path, found, described=LAYOUT))
@@ -233,3 +261,86 @@ def test_classes_that_overlap_are_those_of_a_label() -> None:
     classes = made_up_classes(["a", "b"])
     label = np.array([0, 1, 2, 3])
     assert classes.targets(label).tolist() == [[False, True] * 2, [False, False, True, True]]
+
+
+def test_every_figure_is_there_and_on_the_page(written: Path) -> None:
+    for picture in EvaluationPicture:
+        with Image.open(written / picture) as image:
+            assert min(image.size) > 200
+    page = Page(written / EvaluationFile.page)
+    assert len(page.pictures) == len(EvaluationPicture)
+    assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
+    others = {path.name for path in written.iterdir()} - {*EvaluationFile, *EvaluationPicture}
+    assert others == set()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figures_of_an_earlier_call_are_removed(found: Evaluation, tmp_path: Path) -> None:
+    page = Page(write_evaluation(tmp_path, found, described=LAYOUT, embed=False))
+    assert sorted(page.pictures) == sorted(EvaluationPicture)
+    (tmp_path / "own.png").write_bytes(b"mine")
+    nothing = made_up_evaluation(2, ["nowhere"], Settings(empty="skip"), absent=(0,))
+    page = Page(write_evaluation(tmp_path, nothing, described=LAYOUT, embed=False))
+    left = {path.name for path in tmp_path.glob("*.png")}
+    assert left == {"own.png", *page.pictures}
+    assert EvaluationPicture.extremes not in left
+    assert EvaluationPicture.differences not in left
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_case_that_cannot_be_read_again_is_told(found: Evaluation, tmp_path: Path) -> None:
+    def gone() -> Any:
+        raise FileNotFoundError("/home/me/private.npz")
+
+    changes = extreme_changes(found, found.verdict.rule)
+    names = {change.case for change in changes}
+    cases = [replace(c, probabilities=gone) if c.name in names else c for c in found.cases]
+    page = Page(write_evaluation(tmp_path, replace(found, cases=cases), described=LAYOUT))
+    told = ", ".join(change.case for change in changes)
+    assert f"Could not be read again, for a look at it: {told}." in page.text
+    assert "private" not in page.text
+    assert (tmp_path / EvaluationFile.rule).exists()
+    assert not (tmp_path / EvaluationPicture.extremes).exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_many_classes_figures_show_the_extreme_ones(tmp_path: Path) -> None:
+    names = [f"organ {n}" for n in range(9)]
+    tried = Settings(candidates=("optimal",))
+    found = made_up_evaluation(6, names, tried, shape=(8, 8, 8))
+    page = Page(write_evaluation(tmp_path, found, described=LAYOUT))
+    content = json.loads((tmp_path / EvaluationFile.numbers).read_text(encoding="utf-8"))
+    shown = content["verdict"]["shown"]
+    gains = {
+        c.structure: c.difference.mean
+        for c in found.comparisons
+        if c.rule == shown and c.structure != "mean"
+    }
+    order = sorted(names, key=lambda name: -gains[name])
+    assert content["pictured"] == order[:3] + order[-3:]
+    assert "Of 9 classes those are shown that" in page.text
+    assert [row[0] for row in page.rows if row and row[0] in names][:9] == names
+    few = made_up_evaluation(2, names[:8], tried, shape=(8, 8, 8))
+    page = Page(write_evaluation(tmp_path, few, described=LAYOUT))
+    assert "classes those are shown" not in page.text
+
+
+@pytest.mark.parametrize(("cases", "own"), [(7, True), (1, False)])
+def test_the_terminal_has_a_row_a_rule(cases: int, own: bool) -> None:
+    found = made_up_evaluation(cases, own=own)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(evaluation_table(found.comparisons, metric="F2"))
+    lines = console.file.getvalue().split("\n")
+    assert all(len(line) <= 80 for line in lines)
+    assert "nan" not in "".join(lines)
+    assert "F2" in lines[0]
+    for comparison in found.comparisons:
+        if comparison.structure != "mean" or comparison.rule in ("present", "ceiling"):
+            continue
+        title = BY_NAME[comparison.rule].title
+        (line,) = (line for line in lines if line.startswith(f"{title} "))
+        assert f" {comparison.reached:.3f} " in line
+        gain = f"{100 * comparison.difference.mean:+.1f}".replace("-", "−")
+        assert f" {gain.replace('+0.0', '0.0')} " in line
+        assert f" {comparison.better}/{comparison.worse} " in line
+        assert line.rstrip().endswith(f"{comparison.promised:.3f}")
