@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from marginseg.calibration import LogitLine, calibration_table, fit
+from marginseg.calibration.binned import _Bins
 from marginseg.calibration.mappings import SUREST
 
 ONE_BY_ONE = ("temperature", "platt", "isotonic")
@@ -95,6 +96,33 @@ def test_platt_is_scikit_learns_logistic_regression():
     (mapping,) = fit((p, label), method="platt").mappings
     assert mapping.slope == pytest.approx(peer.coef_[0, 0], rel=2e-3)
     assert mapping.intercept == pytest.approx(peer.intercept_[0], abs=2e-3)
+
+
+def test_platt_step_is_newtons():
+    """The Hessian by differences: one step from near the minimum is at it to second order."""
+    logits, label = drawn(12, 20_000)
+    bins = _Bins(calibration_table(expit(2 * logits + 1), label), 0)
+    a, b, h = 0.55, -0.4, 1e-5
+    gradient = np.array([bins.slope_derivative(a, b), bins.intercept_derivative(a, b)])
+    hessian = np.array(
+        [
+            [
+                (derivative(a + h * da, b + h * db) - derivative(a - h * da, b - h * db)) / (2 * h)
+                for da, db in ((1, 0), (0, 1))
+            ]
+            for derivative in (bins.slope_derivative, bins.intercept_derivative)
+        ]
+    )
+    np.testing.assert_allclose(bins.newton(a, b), -np.linalg.solve(hessian, gradient), rtol=1e-6)
+
+
+def test_a_plateau_stands_at_its_mean():
+    """Two values whose order the labels contradict become one knot between them."""
+    p = np.array([[0.2, 0.2, 0.2, 0.4, 0.8, 0.8]])
+    label = np.array([[0, 0, 1, 0, 1, 1]])
+    (mapping,) = fit((p, label), method="isotonic").mappings
+    assert mapping.promised == (0.0, pytest.approx(0.25), pytest.approx(0.8))
+    assert mapping.held == (0.0, pytest.approx(0.25), 1.0)
 
 
 def test_isotonic_has_scikit_learns_plateaus():
