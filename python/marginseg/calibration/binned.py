@@ -181,4 +181,9 @@ def _bounded_root(derivative: Callable[[float], float]) -> tuple[float, Outcome]
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return the root of an increasing function; an end where rounding leaves none between them."""
+    if function(low) >= 0.0:
+        return low
+    if function(high) <= 0.0:
+        return high
     return float(brentq(function, low, high, xtol=1e-14, rtol=1e-14))

@@ -22,7 +22,7 @@ VOXELS = 500_000
 def fit(
     cases: Any,
     *,
-    method: str = "temperature",
+    method: str = "platt",
     classes: Classes | None = None,
     channels: Sequence[int] | None = None,
     background: int | None = None,
@@ -42,8 +42,10 @@ def fit(
 
         method: Class by class, on the cross-entropy of soft or hard targets:
 
-            - ``"temperature"``: logit p / T, a T of each class, 1/20 to 20.
             - ``"platt"``: a · logit p + b, a within 1/20 to 20.
+            - ``"temperature"``: logit p / T, a T of each class, 1/20 to 20. It leaves ½ where it
+              is; so where a class is found too often, it makes p more probable than it is, which
+              can take t* farther from where it should be.
             - ``"isotonic"``: any increasing function, by centred isotonic regression.
 
             Jointly, of classes that exclude each other, with the extra ``marginseg[calibration]``:
@@ -75,7 +77,7 @@ def fit(
         >>> logit = torch.randn(1, 20_000, generator=random, dtype=torch.float64)
         >>> label = torch.rand(1, 20_000, generator=random) < logit.sigmoid()
         >>> overconfident = (3 * logit).sigmoid()
-        >>> calibration = fit((overconfident, label))
+        >>> calibration = fit((overconfident, label), method="temperature")
         >>> round(1 / calibration.mappings[0].slope)
         3
         >>> bool((calibration.apply(overconfident) - logit.sigmoid()).abs().max() < 0.02)
