@@ -85,9 +85,9 @@ CALIBRATION = (
     ),
     Mutant(
         "draws-of-the-last-case",
-        f"{ROOM}/joint.py",
-        "return int(self.random.hypergeometric(new, old, size))",
-        "return min(new, size)",
+        f"{ROOM}/sample.py",
+        "return int(self._random.hypergeometric(new, old, self._most))",
+        "return min(new, self._most)",
         "Later cases push the draws of earlier ones out.",
         (f"{JOINT}::test_draws_are_uniform_among_cases",),
     ),

@@ -24,6 +24,7 @@ from marginseg.calibration.calibration import METHODS, Calibration
 from marginseg.calibration.fitting import fit
 from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Knots, LogitLine, Mapping
+from marginseg.calibration.sample import VoxelSample, voxel_sample
 from marginseg.calibration.table import BINS, CalibrationTable, calibration_table
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "LogAffine",
     "LogitLine",
     "Mapping",
+    "VoxelSample",
     "calibration_table",
     "fit",
+    "voxel_sample",
 ]

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from marginseg.calibration.binned import FITS
 from marginseg.calibration.calibration import METHODS, Calibration
-from marginseg.calibration.joint import JOINT_METHODS, sampled
+from marginseg.calibration.joint import JOINT_METHODS, fit_jointly
+from marginseg.calibration.sample import VOXELS, VoxelSample, sampled
 from marginseg.calibration.table import CalibrationTable, calibration_table, total
 from marginseg.classes import Classes
 from marginseg.numbers import integer, integers
-
-#: Voxels that a joint method is fitted on at most, shared out among the classes.
-VOXELS = 500_000
 
 
 def fit(
@@ -33,7 +31,8 @@ def fit(
 
     Args:
         cases: One case or any iterable of them, which is gone through once; or a
-            :class:`CalibrationTable`, or an iterable of them. A case is a tuple of
+            :class:`CalibrationTable`, or an iterable of them, and a :class:`VoxelSample` for joint
+            methods. A case is a tuple of
 
             - a map, NumPy array or tensor, (channels, *spatial), within [0, 1];
             - its target: where each class is, (K, *spatial), bool or soft (marginals, the mean of
@@ -126,15 +125,18 @@ def _jointly(
         raise ValueError(
             f"channels: expected all of the map's for {method}, got {channels} and {background}"
         )
-    arrays = (_arrays(case, classes) for case in _several(cases))
+    arrays = (
+        case if isinstance(case, VoxelSample) else _arrays(case, classes)
+        for case in _several(cases)
+    )
     most, start = integer("voxels", voxels), integer("seed", seed)
     sample = sampled(arrays, channels, background, voxels=most, seed=start)
-    return Calibration(method, channels, background, joint=sample.fit(method))
+    return Calibration(method, channels, background, joint=fit_jointly(sample, method))
 
 
 def _several(cases: Any) -> Iterable[Any]:
     """Return an iterable of cases, also of one."""
-    if isinstance(cases, CalibrationTable):
+    if isinstance(cases, CalibrationTable | VoxelSample):
         return (cases,)
     if isinstance(cases, tuple) and cases and isinstance(cases[0], np.ndarray | Tensor):
         return (cases,)
