@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from marginseg.calibration import Calibration, LogAffine, fit
-from marginseg.calibration.joint import VoxelSample
+from marginseg.calibration import Calibration, LogAffine, VoxelSample, fit, voxel_sample
 from marginseg.classes import Classes
 
 CLASSES = Classes.softmax(["organ", "tumour"])
@@ -73,6 +72,22 @@ def test_draws_of_a_rare_class_leave_the_others_right():
     assert (np.abs(promised / count - 1) < 5 / np.sqrt(np.minimum(count, 3_000)) + 0.02).all()
 
 
+def test_a_fit_of_samples_is_that_of_their_cases():
+    pytest.importorskip("fiducio")
+    cases = [softmaxes(seed, 4_000) for seed in (5, 6)]
+    samples = [
+        voxel_sample(p, np.stack([label == 1, label == 2]), channels=[1, 2], background=0)
+        for p, label in cases
+    ]
+    ours = fit(samples, method="matrix", classes=CLASSES)
+    theirs = fit(cases, method="matrix", classes=CLASSES)
+    p = cases[0][0]
+    # All voxels are drawn, in another order.
+    np.testing.assert_allclose(ours.apply(p), theirs.apply(p), atol=2e-3)
+    with pytest.raises(ValueError, match="^cases: expected samples of 3 channels, got 2"):
+        fit([VoxelSample(2)], method="matrix", classes=CLASSES)
+
+
 def test_its_state_has_numbers_alone():
     pytest.importorskip("fiducio")
     truth, label = softmaxes(3, 5_000)
@@ -95,21 +110,31 @@ def test_what_is_0_stays_0_and_what_is_alone_stays():
     np.testing.assert_allclose(after[:2, 2], softmax(plain[:2, 2]), rtol=1e-12)
 
 
-def test_draws_are_uniform_among_cases():
-    """Of a class in cases of 100 and 300 voxels, a quarter of the draws are of the first."""
+@pytest.mark.parametrize("most", [None, 80, 60])
+def test_draws_are_uniform_among_cases(most):
+    """Of a class in cases of 100 and 300 voxels, a quarter of the draws are of the first.
+
+    Drawn at once, and joined from a sample of each case, as large or smaller.
+    """
     shares = []
     for seed in range(200):
         sample = VoxelSample(2, 80, seed)
         for case, voxels in enumerate((100, 300)):
             p = torch.full((2, voxels), 0.5, dtype=torch.float64)
             p[0] = torch.arange(voxels) / 1000 + case / 2 + 1e-3
-            sample.add(p, torch.zeros(voxels, dtype=torch.int16))
+            labels = torch.zeros(voxels, dtype=torch.int16)
+            if most is None:
+                sample.draw(p, labels)
+            else:
+                alone = VoxelSample(2, most if case else 80, seed + 1000 * case)
+                alone.draw(p, labels)
+                sample.join(alone)
         drawn = sample.drawn[0][:, 0]
-        assert len(drawn) == 40
-        assert len(np.unique(drawn)) == 40
+        size = (most or 80) // 2
+        assert len(drawn) == len(np.unique(drawn)) == size
         assert (len(sample.drawn[1]), sample.seen.tolist()) == (0, [400, 0])
         shares.append((drawn < 0.5).mean())
-    deviation = np.sqrt(0.25 * 0.75 / 40 * (360 / 399) / 200)
+    deviation = np.sqrt(0.25 * 0.75 / size * ((400 - size) / 399) / 200)
     assert abs(np.mean(shares) - 0.25) < 5 * deviation
 
 
@@ -119,7 +144,7 @@ def test_all_voxels_are_drawn_where_they_are_few():
     p = torch.from_numpy(softmax(random.normal(0, 1, (2, 5, 6)), 0))
     labels = torch.from_numpy(random.integers(0, 2, (5, 6)).astype(np.int16))
     labels[0] = -1
-    sample.add(p, labels)
+    sample.draw(p, labels)
     for channel in (0, 1):
         expected = p[:, labels == channel].T.numpy()
         found = sample.drawn[channel]
@@ -128,7 +153,7 @@ def test_all_voxels_are_drawn_where_they_are_few():
 
 def test_more_voxels_than_numpy_draws_from():
     sample = VoxelSample(1, 1000, 0)
-    fresh = [sample._fresh(3 * 10**8, 9 * 10**8, 1000) for _ in range(200)]
+    fresh = [sample._fresh(3 * 10**8, 9 * 10**8) for _ in range(200)]
     assert abs(np.mean(fresh) - 250) < 5 * np.sqrt(1000 * 0.25 * 0.75 / 200)
 
 
