@@ -22,7 +22,7 @@ SLOPES = (1 / 20, 20.0)
 #: Newton's steps, which on a convex function of two parameters are few.
 _STEPS, _HALVINGS, _SMALL = 100, 40, 1e-10
 
-#: By how much rounding may lift the cross-entropy where it is least.
+#: By how much, relatively, rounding may lift what is the same.
 _ROUNDING = 1e-12
 
 
@@ -125,6 +125,9 @@ def fit_isotonic(table: CalibrationTable, row: int) -> Mapping:
 
     fitted = isotonic_regression(bins.held / bins.weight, weights=bins.weight)
     starts = fitted.blocks[:-1]
+    # Plateaus of one height, but for rounding, are one.
+    height = fitted.x[starts]
+    starts = starts[np.diff(height, prepend=-1.0) > _ROUNDING * height]
     weight = np.add.reduceat(bins.weight, starts)
     promised = np.add.reduceat(bins.weight * bins.probability, starts) / weight
     held = np.clip(np.add.reduceat(bins.held, starts) / weight, 0.0, 1.0)
