@@ -54,6 +54,12 @@ AFFINE[:3, 3] = [5.0, -7.0, 11.0]
 KEYS = ("image", "label")
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """Draw the same maps each time: of few voxels, some have an argmax that nothing betters."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def determinism():
     """Give MONAI's switch, and leave the process as it was."""

@@ -18,6 +18,11 @@ from marginseg.integrations.monai import DiceOptimal, DiceOptimald
 REGIONS = Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2))
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("kind", ["rule", "path", "text"])
 def test_a_rule_or_its_file_says_where_to_cut(tmp_path, kind):
     rule = Rule(REGIONS, "fixed", thresholds=(0.25, 0.7))
