@@ -105,11 +105,14 @@ def sections(path: Path) -> dict[str, list[str]]:
 
 
 def imported(snippets: list[str]) -> set[str]:
-    """Return the packages that snippets import."""
+    """Return the packages that snippets import; of an integration also the one that it is for."""
     nodes = [node for code in snippets for node in ast.walk(ast.parse(code))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-    return {name.partition(".")[0] for name in names}
+    inside = [name.split(".")[2] for name in names if name.startswith("marginseg.integrations.")]
+    return {name.partition(".")[0] for name in names} | {
+        {"nnunet": "nnunetv2"}.get(name, name) for name in inside
+    }
 
 
 def make_inputs() -> None:

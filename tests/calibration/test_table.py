@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.special import logit
 
-from marginseg import calibration_curve, expected_calibration_error
-from marginseg.calibration import BINS, CalibrationTable, calibration_table
+from marginseg import calibration_curve, cut, expected_calibration_error
+from marginseg.calibration import BINS, CalibrationTable, calibration_table, lower_edges
 from marginseg.calibration.table import places
 
 
@@ -238,3 +238,16 @@ def test_wrong_tables_are_refused():
         CalibrationTable(*np.zeros((3, 2, 15)))
     with pytest.raises(ValueError, match="^bins: expected at least 1"):
         CalibrationTable.empty(1).curves(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_cuts_at_edges_are_whole_bins(dtype):
+    """{p >= edge} holds the bins from there on, as `cut` decides it; also next to 0 and to 1."""
+    random = np.random.default_rng(0)
+    near_0 = np.concatenate([random.uniform(0, 0.5, 3000), 2.0 ** random.uniform(-20, -1, 3000)])
+    p = np.concatenate([near_0, 1 - near_0, [0, 0.5, 1], np.clip(lower_edges(), 0, 1)])
+    p = p.astype(dtype)
+    table = calibration_table(p[None], np.zeros((1, len(p)), bool))
+    above = table.count[0, ::-1].cumsum()[::-1]
+    for edge, expected in [*zip(lower_edges(), above, strict=True)][::13]:
+        assert cut(p, edge).sum() == expected

@@ -137,12 +137,11 @@ def test_what_does_not_fit_is_named(folders, tmp_path) -> None:
     refused(run("evaluate", maps, wrong, "-o", tmp_path / "out"), "case_0", "(16, 16, 15)")
 
 
-def test_values_that_are_no_probabilities_are_named(folders, tmp_path) -> None:
-    _, labels = folders
-    maps = tmp_path / "maps"
-    maps.mkdir()
-    for path in labels.iterdir():
-        save(maps / path.name, np.full((16, 16, 16), 7.0, np.float32))
+def test_values_that_are_no_probabilities_are_named(tmp_path) -> None:
+    maps, labels = tmp_path / "maps", tmp_path / "labels"
+    for folder, value in ((maps, np.float32(7)), (labels, np.uint8(1))):
+        folder.mkdir()
+        save(folder / "case_0.nii.gz", np.full((4, 4, 4), value))
     refused(run("evaluate", maps, labels, "-o", tmp_path / "out"), "case_0", "within [0, 1]", "7")
     assert not (tmp_path / "out" / "rule.json").exists()
 

@@ -353,7 +353,8 @@ _EDGES = _edges()
 def lower_edges() -> NDArray[np.float64]:
     """Return of each bin the threshold t for which {p >= t} are its voxels and those above it.
 
-    Above ½ a bin does not hold its lower end: there t is the next float32. The first one is 0.
+    Above ½ a bin does not hold its lower end: there t is the next float64. The first one is 0.
+    Values of float64 that float32 rounds to an edge may lie on its other side.
 
     Example:
         >>> edges = lower_edges()
@@ -361,10 +362,10 @@ def lower_edges() -> NDArray[np.float64]:
         (0.0, 1.0, True)
 
     """
-    edges = _EDGES[0].astype(np.float32)
+    edges = _EDGES[0].copy()
     inside = slice(_HALF + 1, -1)
-    edges[inside] = np.nextafter(edges[inside], np.float32(2.0))
-    return edges.astype(np.float64)
+    edges[inside] = np.nextafter(edges[inside], 2.0)
+    return edges
 
 
 _BIN_OF = _bin_of()
