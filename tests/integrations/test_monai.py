@@ -56,7 +56,7 @@ KEYS = ("image", "label")
 
 @pytest.fixture(autouse=True)
 def seed():
-    """Draw the same maps each time: of few voxels, some have an argmax that nothing betters."""
+    """Draw the same maps each time."""
     torch.manual_seed(0)
 
 
@@ -332,7 +332,7 @@ def test_each_channel_of_a_sigmoid_is_cut_where_its_dice_is_largest():
 
 @pytest.mark.parametrize("background", [0, 2, None])
 def test_the_labels_of_a_softmax_expect_no_less_dice_than_the_argmax(background):
-    maps = torch.softmax(2 * torch.randn(4, 9, 8, dtype=torch.float64), 0)
+    maps = torch.softmax(0.7 * torch.randn(4, 9, 8, dtype=torch.float64), 0)
     found = DiceOptimal(exclusive=True, background=background)(maps)
     plain = AsDiscrete(argmax=True)(maps)
     if background is None:
