@@ -143,8 +143,8 @@ KERNELS = (
     Mutant(
         "fbeta-low-part-of-the-weighted-mass",
         "csrc/dice_threshold/cut.h",
-        "return {weight, product({weight, 0.0}, normalised(whole))};",
-        "return {weight, {weight * whole.high, weight * whole.low}};",
+        "const Sum weighted = product({weight, 0.0}, normalised(whole));",
+        "const Sum weighted{weight * whole.high, weight * whole.low};",
         "beta^2 S is rounded to a double.",
         (
             f"{FBETA}::test_every_way_gives_the_exact_maximum_to_the_last_bit",
