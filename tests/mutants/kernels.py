@@ -157,7 +157,7 @@ KERNELS = (
         "if (twice > twice_ || (twice == twice_ && value_of(cut, overlap) > value(overlap))) {",
         "if (twice > twice_) {",
         "Of cuts whose thresholds are rounded to one double the first gives F, not the best.",
-        (f"{FBETA}::test_values_within_a_few_roundings_of_the_threshold",),
+        (f"{FBETA}::test_cuts_whose_thresholds_round_to_one_double",),
     ),
     Mutant(
         "dice-climb-ends-early",
