@@ -20,6 +20,7 @@
 #include <math.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "common/host_device.h"
 #include "common/instruction_set.h"
@@ -80,10 +81,13 @@ MARGINSEG_HOST_DEVICE inline Sum product(const Sum& left, const Sum& right) {
 }
 
 // S is taken as it is for Dice, with the bits that it has. Else it is normalised first: then equal
-// sums have equal products.
+// sums have equal products. What is left of none is more than nothing, for F divides by it where
+// the cut is empty.
 MARGINSEG_HOST_DEVICE inline Overlap overlap_of(const Sum& whole, const double weight) {
   if (weight == 1.0) return {weight, whole};
-  return {weight, product({weight, 0.0}, normalised(whole))};
+  const Sum weighted = product({weight, 0.0}, normalised(whole));
+  if (weighted.high == 0.0) return {weight, {std::numeric_limits<double>::denorm_min(), 0.0}};
+  return {weight, weighted};
 }
 
 // above / (w S + n). The quotient of the high parts is corrected by its remainder, which keeps the

@@ -143,8 +143,8 @@ KERNELS = (
     Mutant(
         "fbeta-low-part-of-the-weighted-mass",
         "csrc/dice_threshold/cut.h",
-        "return {weight, product({weight, 0.0}, normalised(whole))};",
-        "return {weight, {weight * whole.high, weight * whole.low}};",
+        "const Sum weighted = product({weight, 0.0}, normalised(whole));",
+        "const Sum weighted{weight * whole.high, weight * whole.low};",
         "beta^2 S is rounded to a double.",
         (
             f"{FBETA}::test_every_way_gives_the_exact_maximum_to_the_last_bit",
@@ -157,7 +157,7 @@ KERNELS = (
         "if (twice > twice_ || (twice == twice_ && value_of(cut, overlap) > value(overlap))) {",
         "if (twice > twice_) {",
         "Of cuts whose thresholds are rounded to one double the first gives F, not the best.",
-        (f"{FBETA}::test_values_within_a_few_roundings_of_the_threshold",),
+        (f"{FBETA}::test_cuts_whose_thresholds_round_to_one_double",),
     ),
     Mutant(
         "dice-climb-ends-early",

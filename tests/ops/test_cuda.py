@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
 import math
 import re
 import shutil
@@ -203,7 +202,7 @@ def test_same_threshold_as_on_the_cpu(device, dtype):
     powers = torch.tensor([0.2, 1.0, 3.0, 9.0, 40.0], dtype=torch.float64, device="cpu")
     maps = uniform.pow(powers[:, None]).to(dtype)
     offsets = torch.tensor([0, 7, 90_000, 90_000, 250_000])
-    for method, beta in itertools.product(("iterate", "sort"), (1.0, 0.3, 2.0)):
+    for method, beta in (("iterate", 1.0), ("sort", 1.0), ("iterate", 0.3), ("sort", 2.0)):
         options = {"method": method, "beta": beta}
         there = (
             *dice_threshold(maps.to(device), spatial_dims=1, **options),

@@ -113,6 +113,24 @@ def test_values_within_a_few_roundings_of_the_threshold(device):
                 assert_solved(best, certain + close, beta)
 
 
+@pytest.mark.parametrize(
+    ("beta", "last"),
+    [(3.0, 0.09586449902224621), (2.0, 0.18614066163450727), (0.3, 0.8850896632652697)],
+)
+def test_cuts_whose_thresholds_round_to_one_double(device, beta, last):
+    """Without the last value and with it t* is the same double, and F a larger one with it."""
+    values = [1.0, 1.0, last]
+    weight = Fraction(beta * beta)
+    mass = weight * sum(map(Fraction, values))
+    without, whole = 2 / (mass + 2), sum(map(Fraction, values)) / (mass + 3)
+    assert float(without) == float(whole)
+    assert float((1 + weight) * without) < float((1 + weight) * whole)
+    m = torch.tensor(values, dtype=torch.float64)
+    for way in METHODS:
+        assert_solved(dice_threshold(m, spatial_dims=1, beta=beta, method=way), values, beta)
+    assert_solved(streamed_dice_threshold([m.cpu()], metric="fbeta", beta=beta), values, beta)
+
+
 def test_no_segmentation_is_better(device):
     """Of ten voxels all 1024 segmentations are tried."""
     subsets = torch.tensor(list(itertools.product((0.0, 1.0), repeat=10)), dtype=torch.float64)
