@@ -80,9 +80,12 @@ $(SANITIZED)/built: $(VENV)/testable $(SOURCES) $(shell find python -name '*.py'
 	  > $$($(SANITIZED)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
 	touch $@
 
-# What is large, and only some tests need: Ray, and the packages that integrations are for.
+# What is large, and only some tests need: Ray, and the packages that integrations are for. Of what
+# nnU-Net brings, torchvision is for one build of torch alone: beside another one, torchmetrics and
+# timm, which asks for it, cannot be imported. No test needs them.
 $(VENV)/peers: $(VENV)/installed
 	$(INSTALL) -e ".[ray,calibration,monai,torchio,torchmetrics,nnunet]"
+	$(BIN)/pip uninstall -q -y timm torchvision
 	touch $@
 
 # Fuzzing that coverage guides.

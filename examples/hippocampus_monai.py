@@ -43,7 +43,8 @@ from torch import Tensor
 
 from marginseg.integrations.monai import DiceOptimal
 
-CLASSES = 3  # background, anterior, posterior
+NAMES = ("anterior", "posterior")
+CLASSES = 1 + len(NAMES)  # channel 0 is the background
 BOTH = ("image", "label")
 
 #: The largest scan is within it, and it halves twice.
@@ -164,10 +165,10 @@ def write_maps(network: UNet, cases: CacheDataset, folder: Path) -> tuple[float,
 
 def evaluate(maps: Path, labels: Path) -> None:
     """Ask the command line which rule is best for the maps."""
-    command = ["evaluate", str(maps), str(labels), "-o", f"{maps}_evaluation"]
+    command = ["evaluate", str(maps), str(labels), "--names", *NAMES, "-o", f"{maps}_evaluation"]
     print("\nmarginseg", *command, flush=True)
     program = "from marginseg_command import main; main()"
-    subprocess.run([sys.executable, "-c", program, *command], check=False)
+    subprocess.run([sys.executable, "-c", program, *command], check=True)
 
 
 if __name__ == "__main__":

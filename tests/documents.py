@@ -121,7 +121,7 @@ def make_inputs() -> None:
         Path(name).parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(label, affine), f"{name}.nii.gz")
     classes = np.stack([label, 1 - label], axis=-1).astype(np.float32)
-    for name in ("MAP", "probs/a", "probs/b"):
+    for name in ("MAP", "probs/a", "probs/b", "predictions/c", "predictions/d", "new_maps/e"):
         Path(name).parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(0.4 * classes, affine), f"{name}.nii.gz")
 

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import marginseg.exclusive
-from marginseg import GaussianFieldNoise, dice, optimal_labels, optimal_segmentation
+from marginseg import (
+    GaussianFieldNoise,
+    dice,
+    dice_threshold,
+    optimal_labels,
+    optimal_segmentation,
+)
 
 
 def softmax_maps(seed, cases, channels, spatial):
@@ -54,6 +60,67 @@ def test_it_is_worth_what_it_says_and_never_less_than_argmax(
     if background is None:
         argmax = torch.where(maps.max(1).values > 0.5, argmax + 1, 0)
     assert (value >= mean_dice(argmax, maps, background) - 1e-12).all()
+
+
+def mean_fbeta(labels, maps, beta, background=0):
+    """Return the mean of F_beta, from precision and recall, over the foreground's classes."""
+    each = []
+    for c in range(maps.shape[1]):
+        if c != background:
+            chosen = (labels == c + (background is None)).double().flatten(1)
+            mass = maps[:, c].double().flatten(1)
+            hit = (chosen * mass).sum(1)
+            precision, recall = hit / chosen.sum(1), hit / mass.sum(1)
+            score = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+            each.append(score.nan_to_num(0.0))
+    return torch.stack(each).mean(0)
+
+
+BETAS = (0.4, 3.0)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_f_beta_is_worth_what_it_says_and_never_less_than_other_labels(device, beta):
+    for seed in range(5):
+        background = None if seed % 3 == 0 else seed % 2
+        maps = softmax_maps(seed, 2, 4, (11, 9))
+        options = {"background": background, "spatial_dims": 2}
+        found = optimal_labels(maps.to(device), metric="fbeta", beta=beta, **options)
+        value = mean_fbeta(found.labels.cpu(), maps, beta, background)
+        torch.testing.assert_close(found.value.cpu(), value, rtol=0, atol=1e-9)
+        assert (found.value <= found.bound + 1e-12).all()
+        channels = [c for c in range(4) if c != background]
+        own = dice_threshold(maps[:, channels], spatial_dims=2, beta=beta).dice.mean(1)
+        torch.testing.assert_close(found.bound.cpu(), own.cpu(), rtol=0, atol=1e-12)
+        argmax = maps.argmax(1)
+        if background is None:
+            argmax = torch.where(maps.max(1).values > 0.5, argmax + 1, 0)
+        assert (value >= mean_fbeta(argmax, maps, beta, background) - 1e-12).all()
+        plain = optimal_labels(maps.to(device), **options).labels.cpu()
+        assert (value >= mean_fbeta(plain, maps, beta, background) - 2e-3).all()
+
+
+def test_f_1_is_dice(device):
+    maps = softmax_maps(4, 2, 5, (9, 10)).to(device)
+    plain = optimal_labels(maps, spatial_dims=2)
+    for part, other in zip(
+        plain, optimal_labels(maps, metric="fbeta", beta=1.0, spatial_dims=2), strict=True
+    ):
+        assert torch.equal(part, other)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_f_beta_is_near_the_best_of_all_assignments(beta):
+    every = torch.tensor(list(itertools.product(range(3), repeat=5)))
+    short = []
+    for seed in range(40):
+        maps = softmax_maps(seed, 1, 3, (5,))
+        best = mean_fbeta(every, maps.expand(len(every), -1, -1), beta).max()
+        found = optimal_labels(maps, metric="fbeta", beta=beta, spatial_dims=1)
+        assert found.value <= best + 1e-12 <= found.bound + 2e-12
+        short.append(float(best - found.value))
+    assert np.mean(short) < 0.01
+    assert np.median(short) < 1e-12
 
 
 def test_it_is_never_below_the_peer():
@@ -170,6 +237,10 @@ def test_a_second_climb_ends_higher_on_some_maps(monkeypatch):
         ({"background": 2}, "background: expected 0 to 1, got 2"),
         ({"background": -1}, "background: expected 0 to 1, got -1"),
         ({"probabilities": torch.ones(1, 3)}, "probabilities: expected 2 to 32767 channels, got 1"),
+        ({"metric": "iou"}, "metric: expected one of dice, fbeta, got 'iou'"),
+        ({"beta": 2.0}, "beta: expected None with metric dice, got 2.0"),
+        ({"metric": "fbeta"}, "beta: expected a number with metric fbeta, got None"),
+        ({"metric": "fbeta", "beta": 0}, "beta: expected 1e-09 to"),
         ({"probabilities": torch.full((2, 3), 1.5)}, "probabilities: expected values within"),
         ({"probabilities": torch.full((2, 3), torch.nan)}, "probabilities: expected values within"),
     ],
@@ -178,3 +249,41 @@ def test_wrong_arguments_are_refused(arguments, message):
     given_arguments = {"probabilities": torch.full((2, 3), 0.5), **arguments}
     with pytest.raises((ValueError, TypeError), match=f"^{message}"):
         optimal_labels(**given_arguments)
+
+
+def _mostly_background(seed: int) -> torch.Tensor:
+    """Three small organs in a wide field, as a softmax."""
+    random = np.random.default_rng(seed)
+    logits = np.zeros((4, 24, 24, 24))
+    grid = np.indices(logits.shape[1:])
+    for channel in (1, 2, 3):
+        centre = random.uniform(6, 18, (3, 1, 1, 1))
+        distance = np.sqrt(((grid - centre) ** 2).sum(0))
+        logits[channel] = random.uniform(0.5, 2) * (random.uniform(2, 4) - distance)
+    logits += random.normal(0, 0.5, logits.shape)
+    p = np.exp(logits - logits.max(0))
+    return torch.from_numpy((p / p.sum(0)).astype(np.float32))
+
+
+def test_what_is_left_out_of_the_background_changes_nothing(device, monkeypatch):
+    """To the bit, with a tenth of the voxels looked at or with all, alone or in a batch."""
+    maps = torch.stack([_mostly_background(seed) for seed in range(6)]).to(device)
+    sizes = []
+    assign = marginseg.exclusive.assign_labels
+
+    def counted(values, *arguments, **options):
+        sizes.append(values.shape[-1])
+        return assign(values, *arguments, **options)
+
+    monkeypatch.setattr(marginseg.exclusive, "assign_labels", counted)
+    alone = [optimal_labels(m, spatial_dims=3) for m in maps]
+    assert min(sizes) < max(sizes) / 4
+    batch = optimal_labels(maps, spatial_dims=3)
+    monkeypatch.setattr(marginseg.exclusive, "SHARE", 0.0)
+    sizes.clear()
+    everything = [optimal_labels(m, spatial_dims=3) for m in maps]
+    assert min(sizes) == max(sizes)
+    for place, (few, all_voxels) in enumerate(zip(alone, everything, strict=True)):
+        for found, beside, expected in zip(few, batch, all_voxels, strict=True):
+            assert torch.equal(found, expected)
+            assert torch.equal(beside[place], expected)

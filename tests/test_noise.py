@@ -343,3 +343,18 @@ def test_a_seed_is_as_good_as_a_generator():
 def test_a_number_of_samples_is_an_integer(n):
     with pytest.raises(TypeError, match="^n: expected an integer, got"):
         GaussianFieldNoise(std=0.02).sample(torch.zeros(4, 5, dtype=torch.bool), n)
+
+
+def test_floating_labels_in_one_graph_and_under_vmap():
+    """Where nobody can look, and so where a look would break the graph."""
+    label = _label((9, 10), border=False).float()
+    noise = GaussianFieldNoise(0.0)
+
+    def drawn(label):
+        return noise.sample(label, 2), noise.marginals(label, classes=[0, 1])
+
+    found, marginals = torch.compile(drawn, fullgraph=True, backend="eager")(label)
+    assert torch.equal(found, label.expand(2, 9, 10))
+    torch.testing.assert_close(marginals, torch.stack([1 - label, label]))
+    found, _ = torch.vmap(drawn, randomness="different")(label.expand(3, 9, 10))
+    assert torch.equal(found, label.expand(3, 2, 9, 10))

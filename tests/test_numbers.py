@@ -37,6 +37,7 @@ CALLS = {
     "std ": (lambda v: model(std=v).marginals(LABEL), 1),
     "length_scale ": (lambda v: model(length_scale=v).displacement((4, 5), generator=seeded()), 2),
     "threshold": (lambda v: marginseg.cut(MAP, v), 1),
+    "beta": (lambda v: marginseg.dice_threshold(MAP, spatial_dims=2, beta=v).dice, 2),
 }
 INTEGERS = {
     "spatial_dims": (lambda v: marginseg.dice_threshold(MAP, spatial_dims=v).dice, 2),

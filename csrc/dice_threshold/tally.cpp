@@ -203,7 +203,6 @@ class Map {
       }
       if (is_trivial(whole)) {
         optimum_ = trivial_optimum(whole, weight);
-        if (at_half) optimum_.threshold = 0.5;
         return false;
       }
       overlap_ = overlap_of(whole, weight);

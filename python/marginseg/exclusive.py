@@ -26,6 +26,12 @@ PATIENCE, LEAST_GAIN, MOST_PASSES = 2, 1e-6, 20
 #: A first climb that ends so near the bound is not followed by a second one.
 SMALL_GAP = 1e-4
 
+#: Voxels matter that a class may gain by while its overlap is this share of what it can be at most.
+SHARE = 0.25
+
+#: Gains of maps in float32 are computed in it.
+ROUNDING = 1e-5
+
 
 class OptimalLabels(NamedTuple, Generic[Array]):
     """What :func:`optimal_labels` returns: tensors, or NumPy arrays of a NumPy array.
@@ -107,12 +113,15 @@ def optimal_labels(
     values = values if transformed() else values.detach()
     channels = values.shape[split - 1]
     maps = values.reshape(math.prod(batch), channels, math.prod(spatial))
-    climber = _Climber(maps, background, weighed)
-    labels, value = climber.best()
+    # A GPU takes many cases at once; cores take one after the other, each with the voxels that
+    # matter. To the same bits: what is found of a case does not depend on those beside it.
+    parts = maps.split(1) if maps.is_cpu and len(maps) > 1 else (maps,)
+    found = [_Climber(part, background, weighed).best() for part in parts]
+    labels, value, bound = (torch.cat(results) for results in zip(*found, strict=True))
     return OptimalLabels(
         like(probabilities, labels.reshape(*batch, *spatial)),
         like(probabilities, value.reshape(batch)),
-        like(probabilities, climber.mean(climber.own.value).reshape(batch)),
+        like(probabilities, bound.reshape(batch)),
     )
 
 
@@ -152,16 +161,36 @@ class _Climber:
             1,
         )
         self.weighted_mass = self.weight * mass
+        self.least = SHARE * self.own.value[:, self.foreground]
+        self.near = self._near()
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Return the best labels, (cases, voxels), and their mean value."""
+    def _near(self) -> tuple[Tensor, Tensor] | None:
+        r"""Return the voxels that any class may gain by, and their maps; None if they are many.
+
+        A voxel gains nothing where :math:`m_c \le F_c / (1 + \beta^2)` for all classes. So as
+        long as each :math:`F_c` is at least a share of its supremum, most of the background can
+        be left out.
+        """
+        if len(self.maps) != 1 or self.maps.shape[2] == 0:
+            return None
+        (maps,), (least,) = self.maps, self.least
+        near = torch.zeros_like(maps[0], dtype=torch.bool)
+        for channel, bound in zip(self.foreground, least, strict=True):
+            near |= maps[channel] > bound / (1.0 + self.weight)
+        places = near.nonzero()[:, 0]
+        if 2 * len(places) > len(near):
+            return None
+        return places, maps[:, places][None]
+
+    def best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best labels, (cases, voxels), their mean value, and its bound."""
         found = self._climb(self.own)
         far = self.mean(self.own.value) - found[1] > SMALL_GAP
         if bool(far.any()):
             plain, state = self._argmax()
             found = _better(found, (plain, self.mean(state.value)), far)
             found = _better(found, self._climb(state), far)
-        return found
+        return *found, self.mean(self.own.value)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the foreground's channels."""
@@ -196,22 +225,35 @@ class _Climber:
         offset = torch.where(total > 0, state.value / total, torch.inf)
         if self.fallback >= 0:
             scale[:, self.fallback], offset[:, self.fallback] = 0.0, torch.inf
-        return self._assigned(scale, offset, 0.0)
+        return self._assigned(scale, offset, 0.0, near=self._suffices(state))
+
+    def _suffices(self, state: _State) -> bool:
+        """Whether no voxel gains but those that are near, rounding included."""
+        values = state.value[:, self.foreground]
+        return self.near is not None and bool((values >= (1.0 + ROUNDING) * self.least).all())
 
     def _argmax(self) -> tuple[Tensor, _State]:
         """Let every voxel join its most probable class, as everyone labels a map."""
         ones = torch.ones_like(self.weighted_mass)
         floor = 0.5 if self.fallback < 0 else -1.0
-        return self._assigned(ones, torch.zeros_like(ones), floor)
+        return self._assigned(ones, torch.zeros_like(ones), floor, near=False)
 
-    def _assigned(self, scale: Tensor, offset: Tensor, floor: float) -> tuple[Tensor, _State]:
+    def _assigned(
+        self, scale: Tensor, offset: Tensor, floor: float, *, near: bool
+    ) -> tuple[Tensor, _State]:
+        places, maps = self.near if near and self.near else (None, self.maps)
+        voxels = self.maps.shape[2]
         labels, volume, mass = assign_labels(
-            self.maps,
+            maps,
             scale.to(self.dtype),
             offset.to(self.dtype),
             fallback=self.fallback,
             floor=floor,
+            part_of=voxels,
         )
+        if places is not None:
+            rest = labels.new_full((1, voxels), max(self.fallback, 0))
+            labels = rest.index_copy_(1, places, labels)
         total = volume + self.weighted_mass
         value = torch.where(total > 0, (1.0 + self.weight) * mass / total, 1.0)
         return labels, _State(value, volume.double())

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from marginseg.calibration import LogitLine, calibration_table, fit
+from marginseg.calibration.binned import _Bins
 from marginseg.calibration.mappings import SUREST
 
 ONE_BY_ONE = ("temperature", "platt", "isotonic")
@@ -36,7 +37,7 @@ def test_a_known_temperature_is_found(temperature):
     """The map's logits are T times the true ones, as those of a network that is too sure."""
     logits, label = drawn(0, 100_000)
     mapped = temperature * logits
-    (mapping,) = fit((expit(mapped), label)).mappings
+    (mapping,) = fit((expit(mapped), label), method="temperature").mappings
     (deviation,) = information(logits, mapped)
     assert mapping.outcome == "fitted"
     assert mapping.intercept == 0.0
@@ -75,14 +76,14 @@ def test_temperature_is_that_of_a_scan_over_the_voxels():
         return (np.logaddexp(0, slope * z) - label * (slope * z)).mean()
 
     best = minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}).x
-    (mapping,) = fit((p, label)).mappings
+    (mapping,) = fit((p, label), method="temperature").mappings
     assert mapping.slope == pytest.approx(best, rel=1e-3)
     # Where each voxel's value has a bin of its own, up to the minimiser's accuracy.
     coarse = np.array([1e-7, 1e-3, 0.02, 0.2, 0.5, 0.7, 0.99, 1.0])
     p = coarse[np.searchsorted(coarse, p).clip(max=7)]
     z = np.minimum(logit(p), SUREST)
     best = minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}).x
-    (mapping,) = fit((p, label)).mappings
+    (mapping,) = fit((p, label), method="temperature").mappings
     assert mapping.slope == pytest.approx(best, rel=1e-5)
 
 
@@ -95,6 +96,33 @@ def test_platt_is_scikit_learns_logistic_regression():
     (mapping,) = fit((p, label), method="platt").mappings
     assert mapping.slope == pytest.approx(peer.coef_[0, 0], rel=2e-3)
     assert mapping.intercept == pytest.approx(peer.intercept_[0], abs=2e-3)
+
+
+def test_platt_step_is_newtons():
+    """The Hessian by differences: one step from near the minimum is at it to second order."""
+    logits, label = drawn(12, 20_000)
+    bins = _Bins(calibration_table(expit(2 * logits + 1), label), 0)
+    a, b, h = 0.55, -0.4, 1e-5
+    gradient = np.array([bins.slope_derivative(a, b), bins.intercept_derivative(a, b)])
+    hessian = np.array(
+        [
+            [
+                (derivative(a + h * da, b + h * db) - derivative(a - h * da, b - h * db)) / (2 * h)
+                for da, db in ((1, 0), (0, 1))
+            ]
+            for derivative in (bins.slope_derivative, bins.intercept_derivative)
+        ]
+    )
+    np.testing.assert_allclose(bins.newton(a, b), -np.linalg.solve(hessian, gradient), rtol=1e-6)
+
+
+def test_a_plateau_stands_at_its_mean():
+    """Two values whose order the labels contradict become one knot between them."""
+    p = np.array([[0.2, 0.2, 0.2, 0.4, 0.8, 0.8]])
+    label = np.array([[0, 0, 1, 0, 1, 1]])
+    (mapping,) = fit((p, label), method="isotonic").mappings
+    assert mapping.promised == (0.0, pytest.approx(0.25), pytest.approx(0.8))
+    assert mapping.held == (0.0, pytest.approx(0.25), 1.0)
 
 
 def test_isotonic_has_scikit_learns_plateaus():
@@ -112,6 +140,7 @@ def test_isotonic_has_scikit_learns_plateaus():
 
 
 @settings(max_examples=60, deadline=None)
+@example(seed=10, values=9, voxels=9)  # two plateaus of one height
 @given(seed=st.integers(0, 2**32 - 1), values=st.integers(2, 12), voxels=st.integers(2, 60))
 def test_isotonic_is_the_minimum_over_the_maximum_of_means(seed, values, voxels):
     """max over i <= k of min over j >= k of the mean from i to j: the closed form of plateaus."""
@@ -219,7 +248,7 @@ def test_a_single_probability_is_shifted():
     (line,) = fit((p, label), method="platt").mappings
     assert line.outcome == "shifted"
     assert expit(logit(0.9) + line.intercept) == pytest.approx(0.6)
-    (half,) = fit((np.full((1, 10), 0.5), label)).mappings
+    (half,) = fit((np.full((1, 10), 0.5), label), method="temperature").mappings
     assert half == LogitLine(1.0, 0.0, "shifted")
     knots = fit((p, label), method="isotonic").mappings[0]
     assert knots.promised == (0.0, pytest.approx(0.9))
@@ -290,3 +319,35 @@ def test_a_million_zeros_and_a_dozen_voxels_of_a_small_class():
     after = fit((p, label), method="platt").apply(p)
     assert np.isfinite(after).all()
     assert after.sum(dtype=np.float64) == pytest.approx(9, rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ONE_BY_ONE)
+@pytest.mark.parametrize("held", [1e-300, 1e-17, 1 - 2.0**-53])
+def test_soft_targets_at_the_ends_of_float64(method, held):
+    random = np.random.default_rng(13)
+    p = random.random((1, 1000))
+    after = fit((p, np.full(p.shape, held)), method=method).apply(p)
+    assert ((after >= 0) & (after <= 1)).all()
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+@pytest.mark.parametrize("mean", [-10.0, -6.0])
+def test_rare_classes_are_promised_as_much_as_is_held(method, mean):
+    """Lines between plateaus that are far from each other change the sum by little."""
+    logits, label = drawn(14, 300_000, mean, 4.0)
+    table = calibration_table(expit(3 * logits + 3), label)
+    after = fit(table, method=method).applied_to(table)
+    assert after.promised.sum() == pytest.approx(label.sum(), rel=0.02)
+
+
+def test_a_temperature_cannot_take_a_shift_back():
+    """So it is not the default: what is found too often it makes more probable than it is."""
+    logits, label = drawn(15, 200_000, -8.0, 4.0)
+    table = calibration_table(expit(3 * logits + 3), label)
+    promised = {
+        method: fit(table, method=method).applied_to(table).promised.sum() / label.sum()
+        for method in ("temperature", "platt")
+    }
+    assert promised["temperature"] > 1.3
+    assert promised["platt"] == pytest.approx(1, abs=1e-3)
+    assert fit(table) == fit(table, method="platt")

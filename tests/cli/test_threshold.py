@@ -55,6 +55,66 @@ def test_threshold_for_accuracy(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[1].split()[1:3] == ["0.5000", f"{expected:.4f}"]
 
 
+@pytest.mark.parametrize("beta", ["0.5", "2"])
+def test_threshold_for_f_beta(tmp_path: Path, beta: str) -> None:
+    m = np.random.default_rng(0).random((6, 7, 8)) ** 3
+    source, target = save(tmp_path / "p.nii", m), tmp_path / "s.nii.gz"
+    result = run("threshold", source, "-o", target, "--metric", "fbeta", "--beta", beta)
+    assert result.exit_code == 0, result.output
+    weight = float(beta) ** 2
+    ordered = np.sort(m, axis=None)[::-1]
+    scores = np.cumsum(ordered) / (weight * m.sum() + np.arange(1, m.size + 1))
+    mask = m >= scores.max()
+    assert_array_equal(load(target), mask)
+    heading, row = result.stdout.splitlines()[:2]
+    assert f"expected F{beta}" in heading
+    best = (1 + weight) * scores.max()
+    assert row.split()[:4] == ["0", f"{scores.max():.4f}", f"{best:.4f}", str(mask.sum())]
+    assert f"metric fbeta, beta {beta}" in str(nibabel.load(target).header["descrip"])
+
+
+def test_threshold_for_iou_is_that_for_dice(tmp_path: Path) -> None:
+    m = np.random.default_rng(0).random((6, 7, 8)) ** 3
+    source = save(tmp_path / "p.nii", m)
+    result = run("threshold", source, "-o", tmp_path / "s.nii", "--metric", "iou")
+    best, mask = sorted_scan(m)
+    assert_array_equal(load(tmp_path / "s.nii"), mask)
+    inside = m[mask.astype(bool)].sum()
+    heading, row = result.stdout.splitlines()[:2]
+    assert "expected IoU" in heading
+    iou = inside / (mask.sum() + m.sum() - inside)
+    assert row.split()[1:3] == [f"{best / 2:.4f}", f"{iou:.4f}"]
+
+
+def test_threshold_does_anew_what_was_done_for_another_beta(tmp_path: Path) -> None:
+    (tmp_path / "maps").mkdir()
+    for name in "ab":
+        save(tmp_path / "maps" / f"{name}.nii", np.random.default_rng(0).random((6, 7, 8)))
+    counts = []
+    for beta in ("0.5", "3"):
+        options = ("--metric", "fbeta", "--beta", beta)
+        result = run("threshold", tmp_path / "maps", "-o", tmp_path / "out", *options)
+        assert result.exit_code == 0, result.output
+        counts.append(load(tmp_path / "out" / "a.nii").sum())
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--beta", "2"), "--beta: expected None with metric dice, got 2.0"),
+        (("--metric", "fbeta"), "--beta: expected a number with metric fbeta, got None"),
+        (("--metric", "fbeta", "--beta", "0"), "--beta: expected 1e-09 to 1e+09, got 0"),
+        (("--metric", "fbeta", "--beta", "nan"), "--beta: expected 1e-09 to 1e+09, got nan"),
+    ],
+)
+def test_threshold_refuses_a_beta_without_its_metric(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    source, output = save(tmp_path / "p.nii", np.full((4, 4, 4), 0.5)), tmp_path / "s.nii"
+    refused(run("threshold", source, "-o", output, *options), message, output=output)
+
+
 def test_threshold_of_a_map_without_mass_is_empty(tmp_path: Path) -> None:
     source = save(tmp_path / "p.nii.gz", np.zeros((4, 4, 4), np.float32))
     result = run("threshold", source, "-o", tmp_path / "s.nii.gz")

@@ -11,6 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from marginseg.rule import Rule
+
 pytest.importorskip("monai")
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hippocampus_monai.py"
@@ -44,3 +46,7 @@ def test_both_networks_write_maps_of_the_cases_held_out(hippocampus_dir, tmp_pat
             np.testing.assert_allclose(values.sum(-1), 1, atol=1e-5)
         different.append(not np.allclose(*maps, atol=1e-2))
     assert all(different)
+    for name in ("dice_ce", "cross_entropy"):
+        assert (tmp_path / f"{name}_evaluation" / "report.html").is_file()
+        rule = Rule.load(tmp_path / f"{name}_evaluation" / "rule.json")
+        assert rule.classes.names == ("anterior", "posterior")

@@ -94,6 +94,16 @@ def test_numbers_of_cases_are_no_ends_that_may_be_missing(tmp_path: Path, labels
         open_labels(labels, found)
 
 
+def test_what_only_some_maps_have_at_the_end_is_part_of_their_names(
+    tmp_path: Path, labels: Path
+) -> None:
+    found = predicted(tmp_path, "a_prob", "b")
+    for name in ("a", "b"):
+        save(labels / f"{name}.nii.gz", label())
+    with pytest.raises(ValueError, match="a_prob.nii.gz: expected a label of each case"):
+        open_labels(labels, found)
+
+
 def test_the_first_missing_label_is_named(tmp_path: Path, labels: Path) -> None:
     found = predicted(tmp_path, "a", "b", "c")
     save(labels / "a.nii.gz", label())

@@ -131,6 +131,7 @@ def test_copied_segmentations_without_maps_are_told_apart(nnunet_dir: Path) -> N
         ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}, (1, 2, 3)),
         ({"background": 0, "enhancing": [3], "whole": [1, 2, 3], "core": [2, 3]}, (3, 1, 2)),
         ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, (1, 2)),
+        ({"background": 0, "outside": [0, 1], "nothing": [0, 0], "core": 2}, (1, 2)),
     ],
 )
 def test_channels_and_segmentations_are_those_of_nnunets_label_manager(
@@ -316,6 +317,9 @@ def test_wrong_folders_are_refused_in_a_line_that_names_the_file(tmp_path: Path)
     _refused(tmp_path, tmp_path / "a.npz", "got v1's cropped 'softmax'")
     np.savez(tmp_path / "a.npz", probabilities=np.ones(stored.shape, np.uint8))
     _refused(tmp_path, tmp_path / "a.npz", "expected float16, 32 or 64, got uint8")
+    np.savez(tmp_path / "a.npz", probabilities=stored)
+    save(tmp_path / "a.nii.gz", np.stack([label, label], -1).astype(np.uint8))
+    _refused(tmp_path, tmp_path / "a.npz", r"a.nii.gz of shape \(5, 4, 6, 2\)")
     np.savez(tmp_path / "a.npz", probabilities=stored[0, 0])
     _refused(tmp_path, tmp_path / "a.npz", "up to 3 of space, got shape")
 

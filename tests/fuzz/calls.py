@@ -165,12 +165,16 @@ def _each(maps: Tensor, n: int) -> list[np.ndarray]:
     return [] if flat is None else list(flat)
 
 
-def _compare_thresholds(best: marginseg.DiceThreshold, maps: list[np.ndarray]) -> None:
+def _beta(random: Random) -> float:
+    return float(one_of(random, (1.0, 0.5, 2.0, 10.0 ** random.uniform(-2, 2))))
+
+
+def _compare_thresholds(best: marginseg.DiceThreshold, maps: list[np.ndarray], beta: float) -> None:
     for number, values in enumerate(maps):
         threshold, dice, volume = (float(field.flatten()[number]) for field in best)
-        expected, supremum = references.threshold(values)
+        expected, supremum = references.threshold(values, beta)
         if math.isnan(expected):
-            assert (threshold, dice, volume) == (0.5, 1.0, 0.0)
+            assert (threshold, dice, volume) == (1.0 / (1.0 + beta * beta), 1.0, 0.0)
             continue
         assert abs(dice - supremum) <= 1e-12
         assert abs(threshold - expected) <= 1e-12
@@ -181,37 +185,40 @@ def _compare_thresholds(best: marginseg.DiceThreshold, maps: list[np.ndarray]) -
 def dice_threshold(random: Random) -> bool:
     maps, n = _maps(random)
     method = one_of(random, ("iterate", "sort"))
-    _compare_thresholds(
-        marginseg.dice_threshold(maps, spatial_dims=n, method=method), _each(maps, n)
-    )
+    beta = _beta(random)
+    best = marginseg.dice_threshold(maps, spatial_dims=n, method=method, beta=beta)
+    _compare_thresholds(best, _each(maps, n), beta)
     return True
 
 
 def segment_dice_threshold(random: Random) -> bool:
     values = draws.probabilities(random, draws.shape(random, 1, 1), one_of(random, draws.FLOATING))
     ends = np.sort(random.integers(0, len(values) + 1, int(random.integers(1, 6))))
-    best = marginseg.segment_dice_threshold(values, torch.from_numpy(ends))
+    beta = _beta(random)
+    best = marginseg.segment_dice_threshold(values, torch.from_numpy(ends), beta=beta)
     numbers = values.double().numpy()
-    _compare_thresholds(best, [numbers[a:b] for a, b in itertools.pairwise(ends)])
+    _compare_thresholds(best, [numbers[a:b] for a, b in itertools.pairwise(ends)], beta)
     return True
 
 
 def streamed_dice_threshold(random: Random) -> bool:
     values = draws.probabilities(random, draws.shape(random, 2, 3), one_of(random, draws.FLOATING))
     chunks = [values[:, a : a + 2] for a in range(0, max(1, values.shape[1]), 2)]
-    best = marginseg.streamed_dice_threshold(chunks, leading_dims=1)
-    _compare_thresholds(best, _each(values, values.ndim - 1))
+    beta = _beta(random)
+    best = marginseg.streamed_dice_threshold(chunks, leading_dims=1, metric="fbeta", beta=beta)
+    _compare_thresholds(best, _each(values, values.ndim - 1), beta)
     return True
 
 
 def dice_curve(random: Random) -> bool:
     maps, n = _maps(random)
-    curve = marginseg.dice_curve(maps, spatial_dims=n)
+    beta = _beta(random)
+    curve = marginseg.dice_curve(maps, spatial_dims=n, beta=beta)
     for number, values in enumerate(_each(maps, n)):
         volume = np.array([np.count_nonzero(values >= t) for t in np.sort(values)])
         kept = np.array([values[values >= t].sum() for t in np.sort(values)])
         with np.errstate(invalid="ignore"):
-            dice = 2.0 * kept / (values.sum() + volume)
+            dice = (1.0 + beta**2) * kept / (beta**2 * values.sum() + volume)
         got = curve.dice.reshape(-1, values.size)[number].double().numpy()
         np.testing.assert_allclose(np.sort(got), np.sort(dice), rtol=0, atol=1e-6)
     return True
@@ -219,9 +226,10 @@ def dice_curve(random: Random) -> bool:
 
 def optimal_segmentation(random: Random) -> bool:
     maps, n = _maps(random)
-    metric = one_of(random, ("dice", "accuracy"))
-    segmentation = marginseg.optimal_segmentation(maps, metric, spatial_dims=n)
-    thresholds = marginseg.optimal_threshold(maps, metric, spatial_dims=n)
+    metric = one_of(random, ("dice", "iou", "fbeta", "accuracy"))
+    options = {"beta": _beta(random) if metric == "fbeta" else None, "spatial_dims": n}
+    segmentation = marginseg.optimal_segmentation(maps, metric, **options)
+    thresholds = marginseg.optimal_threshold(maps, metric, **options)
     assert thresholds.shape == maps.shape[: maps.ndim - n]
     assert torch.equal(marginseg.cut(maps, thresholds), segmentation)
     bounds = thresholds.reshape(*thresholds.shape, *(1,) * n).double()
@@ -237,7 +245,9 @@ def optimal_labels(random: Random) -> bool:
     dtype = one_of(random, draws.FLOATING)
     maps = draws.probabilities(random, (*batch, channels, *spatial), dtype)
     background = None if chance(random, 0.3) else int(random.integers(0, channels))
-    found = marginseg.optimal_labels(maps, background=background, spatial_dims=n)
+    beta = _beta(random)
+    metric = {} if beta == 1.0 else {"metric": "fbeta", "beta": beta}
+    found = marginseg.optimal_labels(maps, **metric, background=background, spatial_dims=n)
     assert found.labels.shape == (*batch, *spatial)
     masks = maps.double().reshape(-1, channels, math.prod(spatial)).numpy()
     labels = found.labels.reshape(len(masks), -1).numpy()
@@ -248,8 +258,9 @@ def optimal_labels(random: Random) -> bool:
         for channel in range(channels):
             if channel != background:
                 chosen = assigned == channel + (background is None)
-                total = chosen.sum() + case[channel].sum()
-                each.append(2.0 * case[channel][chosen].sum() / total if total else 1.0)
+                total = chosen.sum() + beta**2 * case[channel].sum()
+                inside = (1.0 + beta**2) * case[channel][chosen].sum()
+                each.append(inside / total if total else 1.0)
         assert abs(np.mean(each) - float(value)) < 1e-9
         assert float(value) <= float(bound) + 1e-9
     return True

@@ -58,14 +58,15 @@ def warped(image: Array, moved: Array, order: int, mode: str, cval: float) -> tu
     return np.where(lost, np.nan, result), defined | lost
 
 
-def threshold(values: Array) -> tuple[float, float]:
-    """Return t* of a map, and its Dice."""
+def threshold(values: Array, beta: float = 1.0) -> tuple[float, float]:
+    """Return t* of a map, and its Dice, or F_beta."""
     ordered = np.sort(values.ravel())[::-1]
     mass = ordered.sum()
     if ordered.size == 0 or mass == 0.0:
         return np.nan, np.nan
-    dice = 2.0 * np.cumsum(ordered) / (mass + np.arange(1.0, ordered.size + 1.0))
-    return float(dice.max()) / 2.0, float(dice.max())
+    volumes = np.arange(1.0, ordered.size + 1.0)
+    largest = float((np.cumsum(ordered) / (beta**2 * mass + volumes)).max())
+    return largest, (1.0 + beta**2) * largest
 
 
 def determinants(moved: Array) -> tuple[Array, Array]:

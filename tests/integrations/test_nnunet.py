@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import documents
 import marginseg
 from marginseg.classes import Classes
 from marginseg.rule import Rule
@@ -20,7 +21,9 @@ nnunetv2 = pytest.importorskip("nnunetv2")
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms  # noqa: E402
 from batchgeneratorsv2.transforms.utils.random import RandomTransform  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 from nnunetv2.utilities import label_handling  # noqa: E402
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class  # noqa: E402
 from nnunetv2.utilities.label_handling.label_handling import LabelManager  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
@@ -364,6 +367,64 @@ def test_in_a_pipeline_of_batchgenerators():
     same = sum(torch.equal(result["segmentation"], segmentation) for result in results)
     assert abs(same - 20) < 5 * math.sqrt(40 / 4)
     assert len({result["segmentation"].numpy().tobytes() for result in results}) == 41 - same
+
+
+def a_trainer_of_the_guide(folder: Path, nnunet_dir: Path) -> Any:
+    """Return what nnU-Net finds in a folder, without what it trains on."""
+    guide = documents.ROOT / "docs" / "guides" / "integrations.md"
+    (code,) = [block for block in documents.blocks(guide, "python") if "nnUNetTrainer)" in block]
+    (folder / "with_noise.py").write_text(code)
+    # As it looks in `nnUNet_extTrainer`, after all of its own, some of which need more packages.
+    found = recursive_find_python_class(
+        str(folder), "nnUNetTrainerLabelNoise", None, base_folder=str(folder)
+    )
+    assert found.__module__ == "with_noise"
+    trainer = found.__new__(found)
+    plans = PlansManager(str(nnunet_dir / "predicted_regions" / "plans.json"))
+    trainer.configuration_manager = plans.get_configuration("3d_fullres")
+    trainer.label_manager = LabelManager({**REGIONS, "ignore": 3}, [1, 2])
+    return trainer
+
+
+def test_the_trainer_of_the_guide(tmp_path, nnunet_dir):
+    """Its noise is the only difference to nnU-Net's own augmentation, and comes where it should."""
+    trainer = a_trainer_of_the_guide(tmp_path, nnunet_dir)
+    regions, ignored = trainer.label_manager.foreground_regions, trainer.label_manager.ignore_label
+    arguments = {
+        "patch_size": (20, 32, 32),
+        "rotation_for_DA": (-0.5, 0.5),
+        "deep_supervision_scales": None,
+        "mirror_axes": (0, 1, 2),
+        "do_dummy_2d_data_aug": False,
+        "use_mask_for_norm": [False],
+        "regions": regions,
+        "ignore_label": ignored,
+    }
+    pipeline = trainer.get_training_transforms(**arguments)
+    own = nnUNetTrainer.get_training_transforms(**arguments)
+    names = [type(step).__name__ for step in pipeline.transforms]
+    place = names.index("LabelNoiseTransform")
+    assert names[:place] + names[place + 1 :] == [type(step).__name__ for step in own.transforms]
+    assert names[place + 1] == "RemoveLabelTransform"
+    noise = pipeline.transforms[place]
+    assert noise.fixed == (-1, 3)
+    assert noise.spacing == [2.5, 1.0, 1.0]
+    segmentation = torch.zeros(1, 32, 48, 48, dtype=torch.int16)
+    segmentation[:, 8:24, 12:36, 12:36] = 1
+    segmentation[:, 12:20, 20:28, 20:28] = 2
+    segmentation[:, :, :, 40:] = 3
+    image = torch.rand(1, 32, 48, 48)
+    found = pipeline(image=image, segmentation=segmentation)
+    assert found["image"].shape == (1, 20, 32, 32)
+    assert found["segmentation"].shape == (3, 20, 32, 32)  # whole, core, ignored
+    # All steps before, then the noise: what is ignored or padding stays.
+    for step in pipeline.transforms[:place]:
+        found = step(image=image, segmentation=segmentation)
+        image, segmentation = found["image"], found["segmentation"]
+    noisy = noise(image=image, segmentation=segmentation.clone())["segmentation"]
+    assert torch.equal(noisy == 3, segmentation == 3)
+    assert torch.equal(noisy == -1, segmentation == -1)
+    assert not torch.equal(noisy, segmentation)
 
 
 @pytest.mark.parametrize(

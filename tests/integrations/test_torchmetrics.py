@@ -24,7 +24,7 @@ def cases(n: int = 6, classes: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(n)
     maps = torch.rand(n, classes, 5, 4, 3, generator=generator) ** 3
     labels = torch.rand(maps.shape, generator=generator) < maps.sqrt()
-    maps[0, 0] = maps[0, 0].round(decimals=1)  # values that are thresholds
+    maps[0, :, 0, 0] = torch.tensor([0.25, 0.5, 1.0])  # values that are thresholds
     labels[1, 0] = False
     labels[2, -1], maps[2, -1] = False, 0.0  # both empty, at every threshold
     labels[3, 0], maps[3, 0] = False, maps[3, 0] / 4  # both empty at ½, not at t*

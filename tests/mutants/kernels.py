@@ -10,6 +10,7 @@ DERIVATIVES = "tests/ops/test_warp_derivatives.py"
 SAMPLE = "tests/ops/test_sample.py"
 FIELD = "tests/ops/test_gaussian_field.py"
 DICE = "tests/ops/test_dice_threshold.py"
+FBETA = "tests/ops/test_fbeta_threshold.py"
 LARGE = "tests/ops/test_dice_threshold_large.py"
 STREAMED = "tests/ops/test_streamed_dice_threshold.py"
 FOLDED = "tests/ops/test_folded_share.py"
@@ -140,6 +141,25 @@ KERNELS = (
         ),
     ),
     Mutant(
+        "fbeta-low-part-of-the-weighted-mass",
+        "csrc/dice_threshold/cut.h",
+        "return {weight, product({weight, 0.0}, normalised(whole))};",
+        "return {weight, {weight * whole.high, weight * whole.low}};",
+        "beta^2 S is rounded to a double.",
+        (
+            f"{FBETA}::test_every_way_gives_the_exact_maximum_to_the_last_bit",
+            f"{FBETA}::test_segments_and_curve",
+        ),
+    ),
+    Mutant(
+        "fbeta-of-the-first-of-equal-cuts",
+        "csrc/dice_threshold/climb.h",
+        "if (twice > twice_ || (twice == twice_ && value_of(cut, overlap) > value(overlap))) {",
+        "if (twice > twice_) {",
+        "Of cuts whose thresholds are rounded to one double the first gives F, not the best.",
+        (f"{FBETA}::test_values_within_a_few_roundings_of_the_threshold",),
+    ),
+    Mutant(
         "dice-climb-ends-early",
         "csrc/dice_threshold/climb.h",
         "    if (threshold >= high) continue;  // t* lies further up\n",
@@ -150,8 +170,8 @@ KERNELS = (
     Mutant(
         "dice-bracket-below-the-threshold",
         "csrc/dice_threshold/guess.h",
-        "return dice_at_low / 2.0 >= low && dice_at_high / 2.0 < high;",
-        "return dice_at_low / 2.0 >= low;",
+        "return twice_at_low / 2.0 >= low && twice_at_high / 2.0 < high;",
+        "return twice_at_low / 2.0 >= low;",
         "A bracket that lies below t* counts as one that holds it.",
         (f"{LARGE}::test_maps_that_a_sample_misjudges",),
     ),
@@ -174,8 +194,8 @@ KERNELS = (
     Mutant(
         "streamed-value-at-the-threshold",
         "csrc/dice_threshold/tally.cpp",
-        "if (Format::value(bits) >= optimum_.dice / 2.0) optimum_.volume += entry.count;",
-        "if (Format::value(bits) > optimum_.dice / 2.0) optimum_.volume += entry.count;",
+        "if (Format::value(bits) >= optimum_.threshold) optimum_.volume += entry.count;",
+        "if (Format::value(bits) > optimum_.threshold) optimum_.volume += entry.count;",
         "Values that equal t* are left out of the segmentation's volume.",
         (
             f"{STREAMED}::test_any_chunks_give_the_exact_maximum_to_the_last_bit",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.mutants.calibration import CALIBRATION
 from tests.mutants.kernels import KERNELS
 from tests.mutants.science import MODEL, OPS, SCORES
 from tests.mutants.studies import DATA, FILES, REPORT, STUDY
 
-MUTANTS = (*KERNELS, *OPS, *MODEL, *SCORES, *FILES, *DATA, *STUDY, *REPORT)
+MUTANTS = (*KERNELS, *OPS, *MODEL, *SCORES, *CALIBRATION, *FILES, *DATA, *STUDY, *REPORT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import math
 import re
 import shutil
@@ -101,7 +102,7 @@ def test_has_the_functions_of_the_cpu_core(module):
 def test_an_error_of_cuda_names_the_op(module):
     # The offsets' check begins with writing a zero to where an allocator says.
     with pytest.raises(RuntimeError, match="^dice_threshold: CUDA error cuda[A-Z]"):
-        module.dice_threshold(0, 0, 1, 1, 1, False, 0, 0, 0, 0, False, lambda size: 0)
+        module.dice_threshold(0, 0, 1, 1, 1, False, 1.0, 0, 0, 0, 0, False, lambda size: 0)
 
 
 def test_without_kernels_it_says_how_to_build_them(monkeypatch):
@@ -202,15 +203,16 @@ def test_same_threshold_as_on_the_cpu(device, dtype):
     powers = torch.tensor([0.2, 1.0, 3.0, 9.0, 40.0], dtype=torch.float64, device="cpu")
     maps = uniform.pow(powers[:, None]).to(dtype)
     offsets = torch.tensor([0, 7, 90_000, 90_000, 250_000])
-    for method in ("iterate", "sort"):
+    for method, beta in itertools.product(("iterate", "sort"), (1.0, 0.3, 2.0)):
+        options = {"method": method, "beta": beta}
         there = (
-            *dice_threshold(maps.to(device), spatial_dims=1, method=method),
-            *segment_dice_threshold(maps.flatten().to(device), offsets.to(device), method=method),
+            *dice_threshold(maps.to(device), spatial_dims=1, **options),
+            *segment_dice_threshold(maps.flatten().to(device), offsets.to(device), **options),
         )
         with _cpu_kernels():
             here = (
-                *dice_threshold(maps, spatial_dims=1, method=method),
-                *segment_dice_threshold(maps.flatten(), offsets.cpu(), method=method),
+                *dice_threshold(maps, spatial_dims=1, **options),
+                *segment_dice_threshold(maps.flatten(), offsets.cpu(), **options),
             )
         for a, b in zip(there, here, strict=True):
             assert torch.equal(a.cpu(), b)

@@ -36,8 +36,10 @@ def _results() -> dict[str, np.ndarray]:
         field = torch.from_numpy(generator.normal(0.0, 2.0, (n, *shape)).astype(np.float32))
         maps = {"float32": image, "float64": image.double(), "sparse": image * (image > 0.9)}
         for kind, values in maps.items():
-            best = dice_threshold(values, spatial_dims=n)
-            results[f"threshold {kind} {name}"] = torch.stack([best.threshold, best.volume])
+            for beta in (1.0, 0.3, 4.0):
+                best = dice_threshold(values, spatial_dims=n, beta=beta)
+                found = torch.stack([best.threshold, best.dice, best.volume])
+                results[f"threshold {kind} {name} {beta}"] = found
             results[f"filter {kind} {name}"] = gaussian_filter(values, 1.3, mode="mirror")
         classes = torch.stack([image, 1 - image, image.roll(1)]).flatten(1)
         gains = torch.tensor([1.5, 1.1, 0.7])

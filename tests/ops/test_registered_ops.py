@@ -59,13 +59,14 @@ GOOD: dict[str, dict[str, object]] = {
         "fallback": 0,
         "floor": 0.0,
     },
-    "dice_threshold": {"probabilities": IMAGE, "n": 2, "method": "iterate"},
+    "dice_threshold": {"probabilities": IMAGE, "n": 2, "method": "iterate", "beta": 2.0},
     "segment_dice_threshold": {
         "values": torch.rand(6),
         "offsets": torch.tensor([0, 3, 6]),
         "method": "iterate",
+        "beta": 2.0,
     },
-    "dice_curve": {"probabilities": IMAGE, "n": 2},
+    "dice_curve": {"probabilities": IMAGE, "n": 2, "beta": 2.0},
 }
 
 COMPLEX = torch.zeros(4, 5, dtype=torch.complex64)
@@ -133,6 +134,7 @@ BAD_MAP = [
     ("n", -1, "spatial_dims"),
     ("n", 3, "spatial_dims"),
 ]
+BAD_BETA = [("beta", 0.0, "beta"), ("beta", float("nan"), "beta"), ("beta", 1e10, "beta")]
 
 #: For each op: one argument, a bad value of it, and how the sentence begins.
 BAD: dict[str, list[tuple[str, object, str]]] = {
@@ -187,7 +189,7 @@ BAD: dict[str, list[tuple[str, object, str]]] = {
         ("fallback", -2, "fallback"),
         ("fallback", 4, "fallback"),
     ],
-    "dice_threshold": [*BAD_MAP, ("method", "scan", "method")],
+    "dice_threshold": [*BAD_MAP, ("method", "scan", "method"), *BAD_BETA],
     "segment_dice_threshold": [
         ("values", torch.ones(6, dtype=torch.int64), "values"),
         ("values", torch.rand(6, 1), "values"),
@@ -200,8 +202,9 @@ BAD: dict[str, list[tuple[str, object, str]]] = {
         ("offsets", torch.tensor([-1, 6]), "offsets"),
         ("offsets", torch.tensor([4, 3, 6]), "offsets"),
         ("method", "scan", "method"),
+        *BAD_BETA,
     ],
-    "dice_curve": BAD_MAP,
+    "dice_curve": [*BAD_MAP, *BAD_BETA],
 }
 
 

@@ -69,9 +69,11 @@ CASES: dict[str, Case] = {
         )
     ),
     "assign_labels": Case((PROBABILITIES, drawn(3, 4), drawn(3, 4), -1, 0.0)),
-    "dice_threshold": Case((PROBABILITIES, 2, "iterate")),
-    "segment_dice_threshold": Case((PROBABILITIES.flatten(), torch.tensor([0, 7, 7, 60]), "sort")),
-    "dice_curve": Case((PROBABILITIES, 2)),
+    "dice_threshold": Case((PROBABILITIES, 2, "iterate", 2.0)),
+    "segment_dice_threshold": Case(
+        (PROBABILITIES.flatten(), torch.tensor([0, 7, 7, 60]), "sort", 0.5)
+    ),
+    "dice_curve": Case((PROBABILITIES, 2, 2.0)),
 }
 
 DIFFERENTIABLE = [name for name, case in CASES.items() if case.derivatives]
@@ -385,6 +387,10 @@ COMPILED: dict[str, tuple[Callable[..., Any], list[tuple[Any, ...]]]] = {
         [(drawn(2, 4, 5).sigmoid(),), (drawn(3, 6, 7).sigmoid(),)],
     ),
     "optimal_threshold": (marginseg.optimal_threshold, [(PROBABILITIES,), (PROBABILITIES[1:],)]),
+    "optimal_threshold of F_beta": (
+        lambda m, beta: marginseg.optimal_threshold(m, "fbeta", beta=beta, spatial_dims=2),
+        [(PROBABILITIES, 2.0), (PROBABILITIES[1:], 0.5)],
+    ),
     "dice_curve": (
         lambda m: tuple(marginseg.dice_curve(m)),
         [(drawn(2, 4, 5).sigmoid(),), (drawn(3, 6, 7).sigmoid(),)],

@@ -24,12 +24,12 @@ from marginseg.calibration.calibration import METHODS, Calibration
 from marginseg.calibration.fitting import fit
 from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Knots, LogitLine, Mapping
+from marginseg.calibration.sample import VoxelSample, voxel_sample
 from marginseg.calibration.table import (
     BINS,
     CalibrationTable,
     calibration_table,
     lower_edges,
-    places,
     total,
 )
 
@@ -43,9 +43,10 @@ __all__ = [
     "LogAffine",
     "LogitLine",
     "Mapping",
+    "VoxelSample",
     "calibration_table",
     "fit",
     "lower_edges",
-    "places",
     "total",
+    "voxel_sample",
 ]

@@ -1,7 +1,8 @@
 """Fits of one class, from a table: temperature, Platt's line, isotonic regression.
 
 Each minimises the cross-entropy of soft targets, with every fine bin at its mean probability; what
-is exactly 0 is left out, for it stays 0 and nothing can be learnt from it.
+is exactly 0 is left out, for it stays 0 and nothing can be learnt from it. SciPy is imported where
+it is needed: commands that fit nothing start sooner.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, isotonic_regression
-from scipy.special import expit, logit
 
 from marginseg.calibration.mappings import SUREST, Knots, LogitLine, Mapping, Outcome
 from marginseg.calibration.table import CalibrationTable
@@ -23,7 +22,7 @@ SLOPES = (1 / 20, 20.0)
 #: Newton's steps, which on a convex function of two parameters are few.
 _STEPS, _HALVINGS, _SMALL = 100, 40, 1e-10
 
-#: By how much rounding may lift the cross-entropy where it is least.
+#: By how much, relatively, rounding may lift what is the same.
 _ROUNDING = 1e-12
 
 
@@ -35,7 +34,7 @@ class _Bins:
         filled[0] = False
         count = table.count[row, filled]
         self.probability = table.probability()[row, filled]
-        self.logit = np.minimum(logit(self.probability), SUREST)
+        self.logit = np.minimum(_logit(self.probability), SUREST)
         everything = count.sum() or 1.0
         self.weight = count / everything
         self.held = np.minimum(table.held[row, filled], count) / everything
@@ -65,7 +64,7 @@ class _Bins:
 
     def newton(self, slope: float, intercept: float) -> tuple[float, float] | None:
         """Return Newton's step; None where the function is flat."""
-        p = expit(slope * self.logit + intercept)
+        p = _expit(slope * self.logit + intercept)
         w = self.weight * p * (1.0 - p)
         total, first = w.sum(), w @ self.logit
         if total <= 0.0:
@@ -79,7 +78,7 @@ class _Bins:
         return along, -float(excess.sum() / total + along * first / total)
 
     def _excess(self, slope: float, intercept: float) -> NDArray[np.float64]:
-        return self.weight * expit(slope * self.logit + intercept) - self.held
+        return self.weight * _expit(slope * self.logit + intercept) - self.held
 
 
 def fit_temperature(table: CalibrationTable, row: int) -> Mapping:
@@ -122,8 +121,13 @@ def fit_isotonic(table: CalibrationTable, row: int) -> Mapping:
     outcome = bins.outcome()
     if outcome != "fitted":
         return LogitLine(outcome=outcome)
+    from scipy.optimize import isotonic_regression
+
     fitted = isotonic_regression(bins.held / bins.weight, weights=bins.weight)
     starts = fitted.blocks[:-1]
+    # Plateaus of one height, but for rounding, are one.
+    height = fitted.x[starts]
+    starts = starts[np.diff(height, prepend=-1.0) > _ROUNDING * height]
     weight = np.add.reduceat(bins.weight, starts)
     promised = np.add.reduceat(bins.weight * bins.probability, starts) / weight
     held = np.clip(np.add.reduceat(bins.held, starts) / weight, 0.0, 1.0)
@@ -139,6 +143,16 @@ FITS: dict[str, Callable[[CalibrationTable, int], Mapping]] = {
     "platt": fit_platt,
     "isotonic": fit_isotonic,
 }
+
+
+def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(p / (1.0 - p)))
+
+
+def _expit(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + np.exp(-z)))
 
 
 def _newton(bins: _Bins) -> tuple[float, float] | None:
@@ -165,7 +179,7 @@ def _newton(bins: _Bins) -> tuple[float, float] | None:
 
 def _best_intercept(bins: _Bins, slope: float) -> float:
     """Return the intercept that promises as much as is held, which is where the loss is least."""
-    mean = logit(np.clip(bins.held.sum(), 1e-300, 1 - 1e-16))
+    mean = float(_logit(np.clip(bins.held.sum(), 1e-300, 1 - 1e-16)))
     low, high = mean - slope * bins.logit.max(), mean - slope * bins.logit.min()
     return _root(lambda b: bins.intercept_derivative(slope, b), low - 1.0, high + 1.0)
 
@@ -181,4 +195,11 @@ def _bounded_root(derivative: Callable[[float], float]) -> tuple[float, Outcome]
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return the root of an increasing function; an end where rounding leaves none between them."""
+    from scipy.optimize import brentq
+
+    if function(low) >= 0.0:
+        return low
+    if function(high) <= 0.0:
+        return high
     return float(brentq(function, low, high, xtol=1e-14, rtol=1e-14))

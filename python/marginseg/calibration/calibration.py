@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from marginseg.calibration.binned import FITS
 from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Mapping, mapping_of
-from marginseg.calibration.maps import PIECE, pieces, probabilities_of, tensor_of
+from marginseg.calibration.maps import PIECE, each_piece, probabilities_of, tensor_of
 from marginseg.calibration.table import CalibrationTable
 from marginseg.values import within_unit
 
@@ -132,15 +133,16 @@ class Calibration:
         else:
             result = _checked_out(out, probabilities)
         written = tensor_of("out", result)
-        size = PIECE * torch.get_num_threads()
         if self.joint is not None:
-            for piece in pieces([*maps, *written], size // len(maps)):
-                self.joint.write(piece[: len(maps)], piece[len(maps) :])
+            each_piece(self.joint.write, [*maps, *written], max(1, 4 * PIECE // len(maps)))
             return result
         for channel, mapping in zip(self.channels, self.mappings, strict=True):
-            for given, target in pieces([maps[channel], written[channel]], size):
-                target.copy_(mapping(given.double()))
-        self._write_rest(maps, written, size)
+            each_piece(partial(_write, mapping), [maps[channel], written[channel]])
+        for channel in range(len(maps)):
+            if channel == self.background:
+                each_piece(_write_rest, [written[channel], *(written[c] for c in self.channels)])
+            elif channel not in self.channels:
+                written[channel].copy_(maps[channel])
         return result
 
     def applied_to(self, table: CalibrationTable) -> CalibrationTable:
@@ -170,9 +172,9 @@ class Calibration:
             raise ValueError(
                 f"table: expected one of {len(self.mappings)} classes, got one of {table.classes}"
             )
-        means = torch.from_numpy(np.nan_to_num(table.probability()))
+        means = np.nan_to_num(table.probability())
         rows = [
-            table.moved(row, mapping(means[row]).numpy())
+            table.moved(row, mapping.of_array(means[row]))
             for row, mapping in enumerate(self.mappings)
         ]
         return CalibrationTable(
@@ -212,18 +214,20 @@ class Calibration:
                 f"calibration: expected what a calibration's state holds, got {state!r:.80}"
             ) from error
 
-    def _write_rest(self, maps: Tensor, written: Tensor, size: int) -> None:
-        """Fill the channels that are not of the foreground, after those that are."""
-        for channel in range(len(maps)):
-            if channel == self.background:
-                foreground = [written[one] for one in self.channels]
-                for target, *others in pieces([written[channel], *foreground], size):
-                    left = torch.ones_like(target, dtype=torch.float64)
-                    for other in others:
-                        left -= other
-                    target.copy_(left.clamp_(min=0.0))
-            elif channel not in self.channels:
-                written[channel].copy_(maps[channel])
+
+def _write(mapping: Mapping, given: Tensor, target: Tensor) -> None:
+    values = given.double()
+    if values.device.type == "cpu":
+        target.copy_(torch.from_numpy(mapping.of_array(values.numpy())))
+    else:
+        target.copy_(mapping.of_tensor(values))
+
+
+def _write_rest(target: Tensor, *foreground: Tensor) -> None:
+    left = torch.ones_like(target, dtype=torch.float64)
+    for one in foreground:
+        left -= one
+    target.copy_(left.clamp_(min=0.0))
 
 
 def _checked_out(out: Any, probabilities: Any) -> Any:

@@ -10,19 +10,17 @@ from torch import Tensor
 
 from marginseg.calibration.binned import FITS
 from marginseg.calibration.calibration import METHODS, Calibration
-from marginseg.calibration.joint import JOINT_METHODS, sampled
+from marginseg.calibration.joint import JOINT_METHODS, fit_jointly
+from marginseg.calibration.sample import VOXELS, VoxelSample, sampled
 from marginseg.calibration.table import CalibrationTable, calibration_table, total
 from marginseg.classes import Classes
 from marginseg.numbers import integer, integers
-
-#: Voxels that a joint method is fitted on at most, shared out among the classes.
-VOXELS = 500_000
 
 
 def fit(
     cases: Any,
     *,
-    method: str = "temperature",
+    method: str = "platt",
     classes: Classes | None = None,
     channels: Sequence[int] | None = None,
     background: int | None = None,
@@ -33,7 +31,8 @@ def fit(
 
     Args:
         cases: One case or any iterable of them, which is gone through once; or a
-            :class:`CalibrationTable`, or an iterable of them. A case is a tuple of
+            :class:`CalibrationTable`, or an iterable of them, and a :class:`VoxelSample` for joint
+            methods. A case is a tuple of
 
             - a map, NumPy array or tensor, (channels, *spatial), within [0, 1];
             - its target: where each class is, (K, *spatial), bool or soft (marginals, the mean of
@@ -42,8 +41,10 @@ def fit(
 
         method: Class by class, on the cross-entropy of soft or hard targets:
 
-            - ``"temperature"``: logit p / T, a T of each class, 1/20 to 20.
             - ``"platt"``: a · logit p + b, a within 1/20 to 20.
+            - ``"temperature"``: logit p / T, a T of each class, 1/20 to 20. It leaves ½ where it
+              is; so where a class is found too often, it makes p more probable than it is, which
+              can take t* farther from where it should be.
             - ``"isotonic"``: any increasing function, by centred isotonic regression.
 
             Jointly, of classes that exclude each other, with the extra ``marginseg[calibration]``:
@@ -75,7 +76,7 @@ def fit(
         >>> logit = torch.randn(1, 20_000, generator=random, dtype=torch.float64)
         >>> label = torch.rand(1, 20_000, generator=random) < logit.sigmoid()
         >>> overconfident = (3 * logit).sigmoid()
-        >>> calibration = fit((overconfident, label))
+        >>> calibration = fit((overconfident, label), method="temperature")
         >>> round(1 / calibration.mappings[0].slope)
         3
         >>> bool((calibration.apply(overconfident) - logit.sigmoid()).abs().max() < 0.02)
@@ -124,15 +125,18 @@ def _jointly(
         raise ValueError(
             f"channels: expected all of the map's for {method}, got {channels} and {background}"
         )
-    arrays = (_arrays(case, classes) for case in _several(cases))
+    arrays = (
+        case if isinstance(case, VoxelSample) else _arrays(case, classes)
+        for case in _several(cases)
+    )
     most, start = integer("voxels", voxels), integer("seed", seed)
     sample = sampled(arrays, channels, background, voxels=most, seed=start)
-    return Calibration(method, channels, background, joint=sample.fit(method))
+    return Calibration(method, channels, background, joint=fit_jointly(sample, method))
 
 
 def _several(cases: Any) -> Iterable[Any]:
     """Return an iterable of cases, also of one."""
-    if isinstance(cases, CalibrationTable):
+    if isinstance(cases, CalibrationTable | VoxelSample):
         return (cases,)
     if isinstance(cases, tuple) and cases and isinstance(cases[0], np.ndarray | Tensor):
         return (cases,)

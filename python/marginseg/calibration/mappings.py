@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 #: What became of a fit. ``bounded``: the best slope lies beyond the bounds, which the fit keeps to.
@@ -45,12 +46,23 @@ class LogitLine:
             )
         _check_outcome(self.outcome)
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """Return what probabilities, float64, go to; those of the line of slope 1 are the same."""
+    def of_array(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what probabilities go to; those of the line of slope 1 through 0 are the same."""
         if self.slope == 1.0 and self.intercept == 0.0:
             return values
-        logit = torch.log(values).sub_(torch.log1p(-values)).clamp_(max=SUREST)
-        return logit.mul_(self.slope).add_(self.intercept).sigmoid_()
+        with np.errstate(divide="ignore", over="ignore"):
+            found = values / (1.0 - values)
+            np.minimum(np.log(found, out=found), SUREST, out=found)
+            np.multiply(found, -self.slope, out=found)
+            np.exp(np.subtract(found, self.intercept, out=found), out=found)
+            return np.divide(1.0, np.add(found, 1.0, out=found), out=found)
+
+    def of_tensor(self, values: Tensor) -> Tensor:
+        """Return the same of float64 tensors, on any device."""
+        if self.slope == 1.0 and self.intercept == 0.0:
+            return values
+        found = torch.logit(values).clamp_(max=SUREST)
+        return found.mul_(self.slope).add_(self.intercept).sigmoid_()
 
     def state(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -84,8 +96,12 @@ class Knots:
                 raise ValueError("calibration: expected knots that are farther from each other")
         _check_outcome(self.outcome)
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """Return what probabilities, float64, go to."""
+    def of_array(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what probabilities go to."""
+        return np.interp(values, self.promised, self.held)
+
+    def of_tensor(self, values: Tensor) -> Tensor:
+        """Return the same of float64 tensors, on any device."""
         x = torch.tensor(self.promised, dtype=torch.float64, device=values.device)
         y = torch.tensor(self.held, dtype=torch.float64, device=values.device)
         slope = y.diff() / x.diff()
@@ -93,7 +109,7 @@ class Knots:
         left = right - 1
         found = values - torch.take(x, left)
         found.mul_(torch.take(slope, left)).add_(torch.take(y, left))
-        # Rounding must not lift the end of a piece above the beginning of the next.
+        # Beyond the last knot it is level.
         return torch.minimum(found, torch.take(y, right), out=found)
 
     def state(self) -> dict[str, Any]:

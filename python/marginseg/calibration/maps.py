@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -77,3 +79,19 @@ def pieces(tensors: Sequence[Tensor], size: int = PIECE) -> Iterator[tuple[Tenso
     step = max(1, size * planes // max(1, turned[0].numel()))
     for start in range(0, planes, step):
         yield tuple(tensor[start : start + step] for tensor in turned)
+
+
+def each_piece(work: Callable[..., None], tensors: Sequence[Tensor], size: int = PIECE) -> None:
+    """Call ``work`` with all matching pieces, in as many threads as torch has.
+
+    A thread takes a whole piece through all operations while it is in its cache. Torch would share
+    each operation out, and its threads wait for each other after each.
+    """
+    threads = min(torch.get_num_threads(), math.ceil(tensors[0].numel() / size))
+    if threads <= 1 or tensors[0].device.type != "cpu":
+        for piece in pieces(tensors, size):
+            work(*piece)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, *piece) for piece in pieces(tensors, size)]:
+            done.result()

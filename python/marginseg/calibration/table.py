@@ -35,7 +35,7 @@ _CODES = _SIGN + _HALF + 1
 BINS = _LAST + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CalibrationTable:
     """Sums over the voxels of K classes, by fine bins of their probabilities.
 

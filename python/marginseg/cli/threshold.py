@@ -22,7 +22,7 @@ from marginseg.cli.cuts import (
 )
 from marginseg.cli.rows import Rows
 from marginseg.cli.several import Command, Row, Sources, Task, available_memory, run
-from marginseg.ops.overlap import LEAST_BETA, MOST_BETA, beta_of
+from marginseg.ops.overlap import beta_of
 
 if TYPE_CHECKING:
     from marginseg.rule import Rule
@@ -66,8 +66,6 @@ def threshold(
     beta: Annotated[
         float | None,
         typer.Option(
-            min=LEAST_BETA,
-            max=MOST_BETA,
             help="How much recall counts beside precision, with --metric fbeta: 2 to miss less, "
             "0.5 to include less that is wrong.",
         ),

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.calibration import CalibrationTable, lower_edges, places
+from marginseg.calibration import CalibrationTable, lower_edges
 from marginseg.evaluation.scores import Empty
+from marginseg.threshold import cut
 
 #: The thresholds that are tried: {p >= edge} are the voxels of a table's bin and of those above. A
 #: bin above ½ begins behind its lower end, which belongs to the bin before.
@@ -26,14 +27,12 @@ class OverlapCurves(NamedTuple):
         overlap: Dice or F_β with the label of {p >= edge}, (classes, edges); NaN for an empty label
             where that says nothing.
         volume: Voxels of {p >= edge}, (classes, edges).
-        inside: Those of them that belong to the label, (classes, edges).
         label_volume: Voxels of the label, (classes,).
 
     """
 
     overlap: NDArray[np.float64]
     volume: NDArray[np.float64]
-    inside: NDArray[np.float64]
     label_volume: NDArray[np.float64]
 
 
@@ -60,7 +59,7 @@ def overlap_curves(table: CalibrationTable, *, beta: float, empty: Empty) -> Ove
         overlap = np.where(total > 0, (1.0 + square) * inside / total, both_empty)
     if empty == "skip":
         overlap[label == 0] = np.nan
-    return OverlapCurves(overlap, volume, inside, label)
+    return OverlapCurves(overlap, volume, label)
 
 
 class BestCut(NamedTuple):
@@ -81,10 +80,10 @@ class BestCut(NamedTuple):
 def best_cut(
     values: Tensor, label: Tensor, curves: OverlapCurves, row: int, *, beta: float
 ) -> BestCut:
-    """Return the best threshold of all, and not of the edges of bins alone.
+    r"""Return the best threshold of all, and not of the edges of bins alone.
 
-    A bin in which a better one might lie, if its voxels of the label came first, is sorted. Most
-    often there are a few bins, of few voxels, around the best edge.
+    A segmentation of |s| voxels has :math:`F_\beta \le (1 + \beta^2) |l| / (|s| + \beta^2 |l|)`:
+    so only voxels above some edge have to be sorted, a few times as many as the label has.
 
     Args:
         values: The map of one class, (voxels,), as it was summed up; of those that count.
@@ -95,33 +94,29 @@ def best_cut(
 
     """
     square = beta**2
-    possible = np.where(EDGES > 0, np.nan_to_num(curves.overlap[row], nan=-1.0), -1.0)
-    place = int(possible.argmax())
-    if possible[place] < 0:
+    overlap = np.where(EDGES > 0, np.nan_to_num(curves.overlap[row], nan=-1.0), -1.0)
+    place = int(overlap.argmax())
+    if overlap[place] < 0:
         return BestCut(math.nan, math.nan, 0)
     found = BestCut(
-        float(possible[place]), float(EDGES[place]), round(float(curves.volume[row, place]))
+        float(overlap[place]), float(EDGES[place]), round(float(curves.volume[row, place]))
     )
-    volume, inside = (np.append(sums[row], 0.0) for sums in (curves.volume, curves.inside))
-    least = square * curves.label_volume[row]
-    held = -np.diff(inside)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # Of a bin, the voxels of the label alone, with all that lie above.
-        bound = (1.0 + square) * inside[:-1] / (volume[1:] + held + least)
-    candidates = np.flatnonzero((bound > found.overlap) & (EDGES > 0))
-    bins = places(values.numpy()) if len(candidates) else None
-    for candidate in candidates:
-        chosen = torch.from_numpy(bins == candidate)
-        inner, hits = values[chosen].double(), label[chosen]
-        order = inner.argsort(descending=True)
-        steps, repeats = inner[order].unique_consecutive(return_counts=True)
-        last = repeats.cumsum(0)
-        here = inside[candidate + 1] + hits[order].cumsum(0)[last - 1].numpy()
-        size = volume[candidate + 1] + last.numpy()
-        overlap = (1.0 + square) * here / (size + least)
-        best = int(overlap.argmax())
-        if overlap[best] > found.overlap:
-            found = BestCut(float(overlap[best]), float(steps[best]), round(float(size[best])))
+    size = curves.label_volume[row]
+    if size == 0 or found.overlap == 0:
+        return found
+    most = size * ((1.0 + square) / found.overlap - square)
+    lowest = max(int(np.searchsorted(-curves.volume[row], -most)) - 1, 1)
+    chosen = cut(values, EDGES[lowest])
+    above, order = values[chosen].sort(descending=True)
+    inside = label[chosen][order].cumsum(0)
+    # Equal values are cut together: after the last of them.
+    last = (above[1:] != above[:-1]).nonzero()[:, 0]
+    last = torch.cat([last, last.new_tensor([len(above) - 1])])
+    reached = (1.0 + square) * inside[last].double() / (last + 1 + square * size)
+    best = int(reached.argmax())
+    if float(reached[best]) > found.overlap:
+        volume = int(last[best]) + 1
+        found = BestCut(float(reached[best]), float(above[volume - 1]), volume)
     return found
 
 

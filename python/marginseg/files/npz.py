@@ -63,8 +63,6 @@ class ArchivedArray:
                     raise EOFError("it ends before its last value")
                 view[: len(piece)] = piece
                 view = view[len(piece) :]
-            if member.read(1):  # which also has the checksum compared
-                raise EOFError("it goes on after its last value")
         native = values.astype(self.dtype.newbyteorder("="), copy=False)
         return native.reshape(self.shape, order="F" if self.fortran else "C")
 

@@ -6,6 +6,7 @@ name ends in d. They need the package `monai`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,13 +19,11 @@ from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
 from marginseg.noise import GaussianFieldNoise, Units
-from marginseg.ops.boundary import LABEL_DTYPES, Interpolation
+from marginseg.ops.boundary import Interpolation
+from marginseg.rule import Rule, load_rule
 from marginseg.threshold import optimal_segmentation
 
 __all__ = ["DiceOptimal", "DiceOptimald", "RandLabelNoise", "RandLabelNoised"]
-
-Units = Literal["extent", "mm", "voxel"]
-Interpolation = Literal["nearest", "linear"]
 
 
 class _RandomField(RandomizableTransform):
@@ -121,8 +120,7 @@ class _RandomField(RandomizableTransform):
 
     def _sample(self, model: GaussianFieldNoise, label: Tensor) -> Tensor:
         values = label.as_tensor() if isinstance(label, MetaTensor) else label
-        generator = torch.Generator(values.device).manual_seed(self._seed)
-        noisy = model.sample(_whole(values), generator=generator)[0]
+        noisy = model.sample(values, generator=self._seed)[0]
         result, *_ = convert_to_dst_type(noisy, label)
         return result
 
@@ -273,14 +271,17 @@ class DiceOptimal(Transform):
             i + 1, and 0 stands for no class.
         to_onehot: Of exclusive classes: give a channel for each of so many label values, as
             ``AsDiscrete`` does.
-        rule: A :class:`marginseg.rule.Rule`, or the path of one, that a validation set has chosen:
-            it says which classes there are, whether they exclude each other, and where to cut. Then
-            ``exclusive`` and ``background`` have nothing to say.
+        beta: What is to be expected largest is F_β in the place of Dice, which is F_1.
+        rule: A :class:`marginseg.rule.Rule`, or the path of one that ``marginseg evaluate`` has
+            written. It says which classes there are, whether they exclude each other, where to cut,
+            and what to take out; exclusive ones get the label values that it paints them with.
         dtype: Of the result.
 
     Raises:
         TypeError: It is not told whether the classes exclude each other.
-        ValueError: ``to_onehot`` is asked of classes that do not.
+        ValueError: ``to_onehot`` is asked of classes that do not; an argument is out of its range,
+            or contradicts the rule; a rule's file holds none.
+        OSError: A rule's file cannot be read.
 
     Example:
         >>> import torch
@@ -301,12 +302,18 @@ class DiceOptimal(Transform):
         *,
         background: int | None = 0,
         to_onehot: int | None = None,
-        rule: Any = None,
+        beta: float | None = None,
+        rule: Rule | str | os.PathLike[str] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.rule = rule
-        if rule is not None:
-            exclusive = self.rule.classes.exclusive
+        self.rule = None if rule is None else load_rule(rule)
+        if self.rule is not None:
+            said = self.rule.classes.exclusive
+            if exclusive not in (None, said):
+                raise ValueError(f"exclusive: expected {said}, as the rule says, got {exclusive}")
+            if beta is not None:
+                raise ValueError(f"beta: expected None, as the rule has its own, got {beta}")
+            exclusive = said
         if exclusive is None:
             raise TypeError(
                 "exclusive: expected True for a softmax or False for a sigmoid, got None without "
@@ -319,6 +326,8 @@ class DiceOptimal(Transform):
         self.exclusive = exclusive
         self.background = background
         self.to_onehot = to_onehot
+        self.metric: Literal["dice", "fbeta"] = "dice" if beta is None else "fbeta"
+        self.beta = beta
         self.dtype = dtype
 
     def __call__(self, probabilities: Any) -> Tensor:
@@ -347,11 +356,15 @@ class DiceOptimal(Transform):
         if not self.exclusive:
             if self.rule is not None:
                 return self.rule.masks(values)
-            return optimal_segmentation(values, spatial_dims=values.ndim - 1)
+            return optimal_segmentation(
+                values, self.metric, beta=self.beta, spatial_dims=values.ndim - 1
+            )
         if self.rule is not None:
             labels = self.rule.labels(values)
         else:
-            labels = optimal_labels(values, background=self.background).labels
+            labels = optimal_labels(
+                values, metric=self.metric, beta=self.beta, background=self.background
+            ).labels
         labels = labels[None]
         if self.to_onehot is None:
             return labels
@@ -366,6 +379,7 @@ class DiceOptimald(MapTransform):
         exclusive: As for :class:`DiceOptimal`, as are all that follow.
         background: See there.
         to_onehot: See there.
+        beta: See there.
         rule: See there.
         dtype: See there.
         allow_missing_keys: Whether items without some of the keys are let through.
@@ -373,6 +387,7 @@ class DiceOptimald(MapTransform):
     Raises:
         TypeError: As for :class:`DiceOptimal`.
         ValueError: As for :class:`DiceOptimal`.
+        OSError: As for :class:`DiceOptimal`.
 
     Example:
         >>> import torch
@@ -391,13 +406,19 @@ class DiceOptimald(MapTransform):
         *,
         background: int | None = 0,
         to_onehot: int | None = None,
-        rule: Any = None,
+        beta: float | None = None,
+        rule: Rule | str | os.PathLike[str] | None = None,
         dtype: torch.dtype = torch.float32,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.converter = DiceOptimal(
-            exclusive, background=background, to_onehot=to_onehot, rule=rule, dtype=dtype
+            exclusive,
+            background=background,
+            to_onehot=to_onehot,
+            beta=beta,
+            rule=rule,
+            dtype=dtype,
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -418,16 +439,3 @@ class DiceOptimald(MapTransform):
 def _tracked(array: Any) -> Tensor:
     """Return an array as a tensor, as MONAI's transforms do: with meta data, unless that is off."""
     return convert_to_tensor(array, track_meta=get_track_meta())
-
-
-def _whole(label: Tensor) -> Tensor:
-    """Return a label in a dtype that holds labels; MONAI loads and resamples them as floats."""
-    if label.dtype in LABEL_DTYPES:
-        return label
-    if not label.is_floating_point():
-        return label.to(torch.int64)
-    nearest = label.round()
-    # NaN and infinities are not near; a resampling that meets voxels' centres is, but for rounding.
-    if not bool(((label - nearest).abs() <= 1e-4).all()):
-        raise ValueError("label: expected whole numbers, got others; resample labels as nearest")
-    return nearest.to(torch.int32)

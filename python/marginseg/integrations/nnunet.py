@@ -19,7 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 from torch import Tensor
 
-from marginseg.noise import GaussianFieldNoise
+from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.numbers import integer
 from marginseg.ops.boundary import LABEL_DTYPES, listed
 from marginseg.rule import Rule, load_rule
@@ -214,7 +214,7 @@ class LabelNoiseTransform(SegOnlyTransform):
         self,
         std: float | Sequence[float],
         length_scale: float | Sequence[float] | None = None,
-        units: str = "voxel",
+        units: Units = "voxel",
         *,
         spacing: Sequence[float] | None = None,
         fixed: Sequence[int] = (-1,),

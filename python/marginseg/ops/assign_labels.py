@@ -41,7 +41,13 @@ class AssignedLabels(NamedTuple):
 
 
 def assign_labels(
-    values: Tensor, scale: Tensor, offset: Tensor, *, fallback: int = 0, floor: float = 0.0
+    values: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    *,
+    fallback: int = 0,
+    floor: float = 0.0,
+    part_of: int = 0,
 ) -> AssignedLabels:
     r"""Let every voxel join the channel c of its largest gain :math:`a_c m_c - b_c`.
 
@@ -57,6 +63,8 @@ def assign_labels(
         fallback: The channel of voxels without a gain above ``floor``; -1: they have none, their
             label is 0, and that of channel c is c + 1.
         floor: What a gain has to be above.
+        part_of: N, where the voxels are some of those of a larger map; no less than they are. 0
+            stands for their own number.
 
     Returns:
         :class:`AssignedLabels`.
@@ -74,13 +82,14 @@ def assign_labels(
 
     """
     fallback, floor = integer("fallback", fallback), number("floor", floor)
+    part_of = integer("part_of", part_of)
     if undispatched(values, scale, offset):
-        return AssignedLabels(*_forward(values, scale, offset, fallback, floor))
-    found = torch.ops.marginseg.assign_labels(values, scale, offset, fallback, floor)
+        return AssignedLabels(*_forward(values, scale, offset, fallback, floor, part_of))
+    found = torch.ops.marginseg.assign_labels(values, scale, offset, fallback, floor, part_of)
     return AssignedLabels(*found)
 
 
-def _check(values: Tensor, scale: Tensor, offset: Tensor, fallback: int) -> None:
+def _check(values: Tensor, scale: Tensor, offset: Tensor, fallback: int, part_of: int) -> None:
     if values.dtype not in FLOATING_DTYPES:
         raise TypeError(f"values: expected a floating dtype, got {values.dtype}")
     if values.ndim < 2:
@@ -99,24 +108,27 @@ def _check(values: Tensor, scale: Tensor, offset: Tensor, fallback: int) -> None
         check_devices(values, **{name: tensor})
     if not -1 <= fallback < channels:
         raise ValueError(f"fallback: expected -1 to {channels - 1}, got {fallback}")
+    if part_of and not values.shape[-1] <= part_of < 2**62:
+        raise ValueError(f"part_of: expected 0, or at least {values.shape[-1]}, got {part_of}")
 
 
 library.define(
-    "assign_labels(Tensor values, Tensor scale, Tensor offset, int fallback, float floor)"
+    "assign_labels(Tensor values, Tensor scale, Tensor offset, int fallback, float floor,"
+    " int part_of=0)"
     " -> (Tensor labels, Tensor volume, Tensor mass)"
 )
 
 
 def _forward(
-    values: Tensor, scale: Tensor, offset: Tensor, fallback: int, floor: float
+    values: Tensor, scale: Tensor, offset: Tensor, fallback: int, floor: float, part_of: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check(values, scale, offset, fallback)
+    _check(values, scale, offset, fallback, part_of)
     *batch, channels, voxels = values.shape
     core = core_of(values, scale=scale, offset=offset)
     labels, volume, _ = _results(values, fallback)
     volume.zero_()
     units = torch.zeros_like(volume)
-    bits = 62 - voxels.bit_length()
+    bits = 62 - (part_of or voxels).bit_length()
 
     def run(part: Tensor, a: Tensor, b: Tensor, of: Tensor, sums: tuple[Tensor, Tensor]) -> None:
         core.run(
@@ -167,9 +179,9 @@ def _results(values: Tensor, fallback: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _fake(
-    values: Tensor, scale: Tensor, offset: Tensor, fallback: int, floor: float
+    values: Tensor, scale: Tensor, offset: Tensor, fallback: int, floor: float, part_of: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _check(values, scale, offset, fallback)
+    _check(values, scale, offset, fallback, part_of)
     return _results(values, fallback)
 
 

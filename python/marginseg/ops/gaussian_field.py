@@ -25,6 +25,7 @@ from marginseg.ops.transforms import (
     leading_size,
     one_by_one,
 )
+from marginseg.values import transformed
 
 Method = Literal["exact", "convolution"]
 METHODS: tuple[Method, ...] = ("exact", "convolution")
@@ -180,7 +181,8 @@ def draw_coefficients(
     where = torch.device(device)
     amplitude, *factors = _constants(where, tuple(shape), std, length_scale, dtype)
     expected = (*batch_shape, len(factors), *[factor.shape[1] for factor in factors])
-    one = not torch.compiler.is_compiling() and len(set(std)) == 1
+    # vmap draws for each of its entries, but not into memory that they share.
+    one = not torch.compiler.is_compiling() and not transformed() and len(set(std)) == 1
     if coefficients is None and one and math.prod(expected) >= _FILLED_BY_VECTORS:
         drawn = torch.empty(expected, dtype=dtype, device=where)
         return drawn.normal_(0.0, std[0], generator=generator), factors

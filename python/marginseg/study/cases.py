@@ -63,11 +63,10 @@ def loaded_cases(
     with _loading:
         if _last is None or _last[0] != key:
             _last = None  # the device need not have room for both
-            axes = len(dataset.patch_shape)
-            noise = GaussianFieldNoise(std, config.length_scale, spatial_dims=axes)
             cases = []
             for case in dataset.cases:
                 label = torch.from_numpy(np.array(case.label))
+                noise = GaussianFieldNoise(std, config.length_scale, spatial_dims=label.ndim)
                 noisy = noisy_label(
                     label,
                     noise,
