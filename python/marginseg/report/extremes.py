@@ -15,6 +15,8 @@ from marginseg.evaluation.candidates import BY_NAME, PRESENT
 from marginseg.evaluation.case import Case
 from marginseg.evaluation.evaluate import Evaluation
 from marginseg.evaluation.verdict import points
+from marginseg.flat_map import FlatMap
+from marginseg.rule import Rule
 
 #: Planes are cut across the axis whose voxels are longer than the others' by this factor.
 FLAT: Final = 1.5
@@ -107,18 +109,21 @@ def read_plane(evaluation: Evaluation, rule: str, change: Change) -> Plane | Non
     case = next(case for case in evaluation.cases if case.name == change.case)
     classes = evaluation.classes
     place = classes.names.index(change.structure)
-    probabilities, label = case.probabilities(), case.label()
+    label = case.label()
     axes = label.masks.ndim - 1
     if axes not in (2, 3):
         return None
-    own = case.segmentation()
+    held, labelled = label.masks[place], label.labelled
+    probabilities, own = case.probabilities(), case.segmentation()
     before = (
-        evaluation.rules[PRESENT.name].masks(probabilities) if own is None else classes.targets(own)
+        _mask(evaluation.rules[PRESENT.name], probabilities, place)
+        if own is None
+        else np.isin(own, classes.values[place])
     )
     used = evaluation.fitted.get((case.name, rule), evaluation.rules[rule])
-    masks = np.stack([label.masks[place], before[place], used.masks(probabilities)[place]])
-    if label.labelled is not None:
-        masks &= label.labelled
+    masks = np.stack([held, before, _mask(used, probabilities, place)])
+    if labelled is not None:
+        masks &= labelled
     probability = probabilities[classes.channels[place]]
     spacing = case.spacing or (1.0,) * axes
     if axes == 3:
@@ -159,6 +164,13 @@ def fullest_plane(masks: NDArray[np.bool_], spacing: Sequence[float]) -> tuple[i
         if areas.max() > largest:
             largest, best = float(areas.max()), (axis, int(areas.argmax()))
     return best
+
+
+def _mask(rule: Rule, probabilities: NDArray[Any], place: int) -> NDArray[np.bool_]:
+    """Return the segmentation of one class; those of all would take memory for each of them."""
+    flat = FlatMap.of(probabilities, rule.classes.channel_count)
+    mask: NDArray[np.bool_] = flat.restored(rule.decide(flat).mask(place)[None])[0]
+    return mask
 
 
 def _title(case: Case, rule: str, change: Change) -> list[str]:

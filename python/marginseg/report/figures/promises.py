@@ -20,11 +20,12 @@ from marginseg.report.figures.rules import (
     FEW,
     MANY,
     RULES,
+    finish_panel,
     label_axes,
     legend_below,
     panels_of,
 )
-from marginseg.report.figures.style import drawn_name, finish, save
+from marginseg.report.figures.style import drawn_name, save
 
 
 def promises_figure(
@@ -79,8 +80,7 @@ def promises_figure(
                 clip_on=False,
             )
         axis.set(xlim=(bottom, 1), ylim=(bottom, 1), aspect="equal")
-        finish(axis, BY_NAME[rule].title)
-        axis.grid(axis="x", alpha=0.25)
+        finish_panel(axis, BY_NAME[rule].title)
     label_axes(panels, f"promised {metric}", f"reached {metric}")
     legend_below(figure, [*handles.values()])
     return save(figure, path)
@@ -127,8 +127,7 @@ def reliability_figure(
                 clip_on=False,
             )
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        finish(axis, structure)
-        axis.grid(axis="x", alpha=0.25)
+        finish_panel(axis, structure)
     label_axes(panels, "probability that the map gives", "share that the label holds")
     legend_below(figure, [*handles.values()])
     return save(figure, path)

@@ -59,6 +59,13 @@ MANY: Final = {"markersize": 3.5, "alpha": 0.35}
 #: What many are.
 CROWD: Final = 40
 
+#: How wide a letter of a legend is, in inches, and how many a symbol takes with its margins.
+LETTER: Final = 0.085
+SYMBOL: Final = 6
+
+#: Letters of a panel's title that there is room for.
+TITLE: Final = 28
+
 #: From so many cases on, a box tells more than the points alone.
 BOXED: Final = 5
 
@@ -175,9 +182,8 @@ def thresholds_figure(
         axis.set_xlim(limits[0] - 0.7, limits[1] + 0.7)
         axis.set_ylim(len(order) - 0.4, -0.6)
         axis.set_yticks(range(len(order)), [BY_NAME[rule].title for rule in order])
-        finish(axis, structure)
+        finish_panel(axis, structure)
         axis.grid(axis="y", visible=False)
-        axis.grid(axis="x", alpha=0.25)
     label_axes(panels, "threshold of the network's map")
     return save(figure, path)
 
@@ -251,8 +257,7 @@ def volumes_figure(
             side.set_major_locator(LogLocator(subs=steps))
             side.set_minor_locator(NullLocator())
             side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.15g}"))
-        finish(axis, BY_NAME[rule].title)
-        axis.grid(axis="x", alpha=0.25)
+        finish_panel(axis, BY_NAME[rule].title)
     unit = "voxels" if millilitres is None else "ml"
     label_axes(panels, f"label ({unit})", f"segmentation ({unit})")
     legend_below(figure, [*handles.values()])
@@ -260,14 +265,23 @@ def volumes_figure(
 
 
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    """Name what is drawn below a figure."""
+    """Name what is drawn below a figure, in as many columns as it has room for."""
+    letters = max((len(handle.get_label()) for handle in handles), default=1) + SYMBOL
+    room = int(figure.get_figwidth() / LETTER / letters)
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=min(4, max(1, len(handles))),
+        ncols=max(1, min(4, room, len(handles))),
         frameon=False,
         fontsize=9,
     )
+
+
+def finish_panel(axis: Any, title: str) -> None:
+    """Finish a panel; a long title gets smaller letters, so that it touches no other."""
+    finish(axis, title)
+    axis.grid(axis="x", alpha=0.25)
+    axis.title.set_fontsize(min(11.0, 11.0 * TITLE / max(1, len(axis.get_title()))))
 
 
 def panels_of(count: int, *, height: float, sharey: bool) -> tuple[Figure, list[Any]]:
