@@ -8,17 +8,16 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import nibabel
 import numpy as np
 from tests.fuzz import mutations
-from tests.fuzz.mutations import Raw
+from tests.fuzz.format import Format, taken
+from tests.fuzz.network_formats import NETWORK_FORMATS
 from tests.made_up_study import write_study
 
 from marginseg.cli.labels import Units
@@ -32,10 +31,8 @@ from marginseg.data import EmptyDatasetError, decathlon, decathlon_structures, r
 from marginseg.data.dataset import Case, UnusableCaseError
 from marginseg.data.entries import is_intact, read_entry, write_entry
 from marginseg.data.manifest import read_manifest, verify
-from marginseg.files.label_names import read_label_names
 from marginseg.files.labels import read_label
 from marginseg.files.nifti import open_volume
-from marginseg.files.predictions import open_predictions
 from marginseg.files.probabilities import open_probabilities
 from marginseg.report import rich_table, write_report
 from marginseg.report.comparison import read_comparison
@@ -47,42 +44,6 @@ from marginseg.study.configuration import StudyConfig
 from marginseg.study.folder import StudyFolder
 from marginseg.study.run_folder import RunFolder
 from marginseg.study.status import study_status
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format of files.
-
-    Attributes:
-        seeds: Makes valid small files.
-        mutated: Damages one.
-        read: Writes it into an empty folder, and has all that read such files read it. Returns
-            whether one of them took it; raises what no reader should.
-
-    """
-
-    seeds: Callable[[], list[bytes]]
-    mutated: Callable[[Random, bytes, Raw], bytes]
-    read: Callable[[bytes, Path], bool]
-
-
-def taken(
-    call: Callable[[], Any], *names: object, kinds: tuple[type[Exception], ...] = (ValueError,)
-) -> bool:
-    """Tell whether a call took what it was given; a refusal is one line that names the file."""
-    try:
-        call()
-    except (OSError, *kinds) as error:
-        where = [getattr(error, "filename", None) or ""]
-        text = str(error)
-        assert text.strip(), "an error without words"
-        assert "\n" not in text, f"more than one line: {text!r}"
-        named = any(str(name) in text or str(name) == where[0] for name in names)
-        if names and not named:
-            raise AssertionError(f"no file is named: {text!r}") from error
-        return False
-    return True
-
 
 # NIfTI
 
@@ -217,67 +178,6 @@ def _read_planes(content: bytes, folder: Path) -> bool:
 # Maps of networks, and what names their classes
 
 SPATIAL = (4, 3, 2)
-
-
-def _map_seeds() -> list[bytes]:
-    found = []
-    for save, dtype in ((np.savez, np.float16), (np.savez_compressed, np.float32)):
-        file = io.BytesIO()
-        save(file, probabilities=np.full((3, *SPATIAL[::-1]), 1 / 3, dtype))
-        found.append(file.getvalue())
-    return found
-
-
-@cache
-def _segmentation() -> bytes:
-    return gzip.compress(nibabel.Nifti1Image(np.zeros(SPATIAL, np.uint8), np.eye(4)).to_bytes())
-
-
-def _read_map(content: bytes, folder: Path) -> bool:
-    labels = {"labels": {"background": 0, "a": 1, "b": 2}}
-    (folder / "dataset.json").write_text(json.dumps(labels))
-    (folder / "case.nii.gz").write_bytes(_segmentation())
-    path = folder / "case.npz"
-    path.write_bytes(content)
-
-    def read() -> None:
-        for case in open_predictions(folder).cases:
-            assert case.probabilities().shape == (3, *SPATIAL)
-
-    return taken(read, path.name)
-
-
-def _class_seeds() -> list[bytes]:
-    contents: list[dict[str, Any]] = [
-        {"labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}, "file_ending": ".nii.gz"},
-        {"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [1, 2]},
-        {"labels": {"0": "background", "1": "a", "2": "b"}},
-    ]
-    return [json.dumps(content).encode() for content in contents]
-
-
-@cache
-def _channels() -> bytes:
-    return nibabel.Nifti1Image(np.full((*SPATIAL, 2), 0.25, np.float32), np.eye(4)).to_bytes()
-
-
-def _read_classes(content: bytes, folder: Path) -> bool:
-    path = folder / "classes.json"
-    path.write_bytes(content)
-    (folder / "case.nii").write_bytes(_channels())
-
-    def masks() -> None:
-        found = open_predictions(folder)
-        (case,) = found.cases
-        chosen = case.probabilities()[list(found.classes.channels)] > 0.1
-        assert found.classes.targets(np.zeros(SPATIAL, int)).shape == chosen.shape
-        if found.classes.painted is not None:
-            found.classes.paint(chosen)
-
-    names = (path.name, "case.nii")
-    return any(
-        [taken(lambda: read_label_names(path).nnunet_classes(), path.name), taken(masks, *names)]
-    )
 
 
 # JSON beside cases
@@ -454,8 +354,7 @@ FORMATS = {
     "nifti": Format(_nifti_seeds, mutations.nifti_mutated, _read_nifti),
     "entry": Format(_entry_seeds, mutations.entry_mutated, _read_entry),
     "planes": Format(_planes_seeds, mutations.npz_mutated, _read_planes),
-    "map": Format(_map_seeds, mutations.npz_mutated, _read_map),
-    "classes": Format(_class_seeds, mutations.json_mutated, _read_classes),
+    **NETWORK_FORMATS,
     "manifest": Format(_manifest_seeds, mutations.json_mutated, _read_manifest),
     "dataset": Format(_dataset_seeds, mutations.json_mutated, _read_dataset),
     "study": Format(lambda: [_study_seed()], mutations.json_mutated, _read_study),
