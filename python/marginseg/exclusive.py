@@ -29,6 +29,9 @@ SMALL_GAP = 1e-4
 #: Voxels matter that a class may gain by while its overlap is this share of what it can be at most.
 SHARE = 0.25
 
+#: Where more of the map matters, all of it is gone through: it is not worth the copy.
+MANY = 0.25
+
 #: Gains of maps in float32 are computed in it.
 ROUNDING = 1e-5
 
@@ -178,7 +181,7 @@ class _Climber:
         for channel, bound in zip(self.foreground, least, strict=True):
             near |= maps[channel] > bound / (1.0 + self.weight)
         places = near.nonzero()[:, 0]
-        if 2 * len(places) > len(near):
+        if len(places) > MANY * len(near):
             return None
         return places, maps[:, places][None]
 

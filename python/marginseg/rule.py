@@ -309,8 +309,7 @@ class Rule:
         else:
             numbers = self._best(calibrated, rows)
         if any(held):
-            places = torch.tensor([0, *(place + 1 for place in chosen)], device=maps.device)
-            numbers = places.to(torch.int16)[numbers.long()]
+            numbers = _renumbered(numbers, [place + 1 for place in chosen])
             largest = self._largest(maps)
             for place, kept in enumerate(held):
                 if kept:
@@ -318,13 +317,23 @@ class Rule:
         return numbers
 
     def _best(self, maps: Tensor, rows: list[int]) -> Tensor:
-        """Return numbers 1, 2, ... of channels of the largest expected mean overlap."""
-        chosen = maps if rows == list(range(len(maps))) else maps[rows]
-        if self.beta == 1.0:
-            return optimal_labels(chosen, background=None, spatial_dims=1).labels
-        return optimal_labels(
-            chosen, background=None, spatial_dims=1, metric="fbeta", beta=self.beta
+        """Return numbers 1, 2, ... of channels, by the largest expected mean overlap."""
+        background = self.classes.background
+        order = sorted(rows if background is None else [background, *rows])
+        # A map of many classes is not copied where all of its channels are meant.
+        chosen = maps if order == list(range(len(maps))) else maps[order]
+        labels = optimal_labels(
+            chosen,
+            metric="fbeta",
+            beta=self.beta,
+            background=None if background is None else order.index(background),
+            spatial_dims=1,
         ).labels
+        if background is None or order[0] == background:
+            return labels
+        # Labels are places among the channels here, and the background's is not the first.
+        numbers = [0 if channel == background else rows.index(channel) + 1 for channel in order]
+        return _renumbered(labels, numbers[1:], first=numbers[0])
 
     def _largest(self, maps: Tensor) -> Tensor:
         """Return the number of the largest channel, 0 where that is the background's.
@@ -342,7 +351,7 @@ class Rule:
         numbers = [0 if channel == background else rows.index(channel) + 1 for channel in order]
         if numbers == list(range(len(order))):
             return found
-        return torch.tensor(numbers, dtype=found.dtype, device=maps.device)[found.long()]
+        return _renumbered(found, numbers[1:], first=numbers[0])
 
     def _clean(self, decided: Decided, maps: Tensor, spatial: tuple[int, ...]) -> None:
         """Take out, in place, what is too improbable or too small."""
@@ -363,6 +372,12 @@ class Rule:
 def load_rule(rule: Rule | str | os.PathLike[str]) -> Rule:
     """Return a rule that is given as itself or by its file; what accepts both calls this."""
     return rule if isinstance(rule, Rule) else Rule.load(rule)
+
+
+def _renumbered(numbers: Tensor, new: list[int], *, first: int = 0) -> Tensor:
+    """Return other numbers in the place of 0, 1, 2, ...: the first one, and the new ones."""
+    table = torch.tensor([first, *new], dtype=torch.int16, device=numbers.device)
+    return table[numbers.long()]
 
 
 def _above(maps: Tensor, rows: list[int], thresholds: list[float]) -> Tensor:

@@ -13,6 +13,7 @@ from marginseg.classes import Classes
 from marginseg.evaluation.candidates import CANDIDATES, CEILING, PRESENT
 from marginseg.evaluation.case import Case, Label, Settings
 from marginseg.evaluation.evaluate import evaluate
+from marginseg.evaluation.verdict import MEAN
 from marginseg.rule import Rule
 
 CLASSES = Classes.regions({"first": (1,), "second": (2,)}, painted=(1, 2))
@@ -50,7 +51,7 @@ def test_the_recommended_rule_recovers_what_the_true_probabilities_give(name) ->
     assert found.verdict.rule != PRESENT.name
     assert reached >= half + 0.95 * (best - half)
     # Nobody is told that it gains more than there is.
-    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == (found.verdict.rule, "mean")]
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == (found.verdict.rule, MEAN)]
     assert row.reached == pytest.approx(_dice(found.recommended(), distort, range(CASES)), abs=0.01)
 
 

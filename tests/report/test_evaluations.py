@@ -18,13 +18,13 @@ from PIL import Image
 from rich.console import Console
 
 from made_up_evaluation import NASTY, made_up_classes, made_up_evaluation
-from marginseg.evaluation.candidates import BY_NAME
+from marginseg.evaluation.candidates import BY_NAME, CANDIDATES
 from marginseg.evaluation.case import Settings
 from marginseg.evaluation.evaluate import Evaluation
-from marginseg.evaluation.verdict import Verdict
+from marginseg.evaluation.verdict import MEAN, Verdict
 from marginseg.report import evaluation_table
 from marginseg.report import evaluations as module
-from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture
+from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture, rule_file
 from marginseg.report.evaluations import write_evaluation
 from marginseg.report.extremes import extreme_changes
 from marginseg.report.figures import extremes, promises, rules
@@ -172,7 +172,7 @@ def test_the_page_begins_with_the_verdict_and_has_the_numbers(
         assert name in page.text
     assert page.text.index(found.verdict.sentence) < page.text.index("side by side")
     assert "marginseg threshold NEW --rule rule.json -o OUT" in page.text
-    by_rule = {c.rule: c for c in found.comparisons if c.structure == "mean"}
+    by_rule = {c.rule: c for c in found.comparisons if c.structure == MEAN}
     lines = {row[0].partition(" ")[0]: row for row in page.rows[1:8]}
     for word, name in (("Platt", "platt"), ("isotonic", "isotonic"), ("best", "ceiling")):
         comparison, row = by_rule[name], lines[word]
@@ -270,8 +270,9 @@ def test_every_figure_is_there_and_on_the_page(written: Path) -> None:
     page = Page(written / EvaluationFile.page)
     assert len(page.pictures) == len(EvaluationPicture)
     assert all(source.startswith("data:image/png;base64,") for source in page.pictures)
-    others = {path.name for path in written.iterdir()} - {*EvaluationFile, *EvaluationPicture}
-    assert others == set()
+    rules = {rule_file(candidate.name) for candidate in CANDIDATES}
+    everything = {*EvaluationFile, *EvaluationPicture, *rules}
+    assert {path.name for path in written.iterdir()} == everything
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -314,7 +315,7 @@ def test_of_many_classes_figures_show_the_extreme_ones(tmp_path: Path) -> None:
     gains = {
         c.structure: c.difference.mean
         for c in found.comparisons
-        if c.rule == shown and c.structure != "mean"
+        if c.rule == shown and c.structure != MEAN
     }
     order = sorted(names, key=lambda name: -gains[name])
     assert content["pictured"] == order[:3] + order[-3:]
@@ -335,7 +336,7 @@ def test_the_terminal_has_a_row_a_rule(cases: int, own: bool) -> None:
     assert "nan" not in "".join(lines)
     assert "F2" in lines[0]
     for comparison in found.comparisons:
-        if comparison.structure != "mean" or comparison.rule in ("present", "ceiling"):
+        if comparison.structure != MEAN or comparison.rule in ("present", "ceiling"):
             continue
         title = BY_NAME[comparison.rule].title
         (line,) = (line for line in lines if line.startswith(f"{title} "))

@@ -126,6 +126,7 @@ def evaluate(
 
     from marginseg.evaluation.case import Settings
     from marginseg.evaluation.evaluate import evaluate as evaluated
+    from marginseg.report.evaluation_content import metric_name
     from marginseg.report.evaluations import write_evaluation
     from marginseg.report.terminal import evaluation_table
 
@@ -146,7 +147,7 @@ def evaluate(
             cases, opened.classes, settings, workers=_workers(opened, workers), progress=progress
         )
     typer.echo(f"{len(cases)} case{'s' * (len(cases) > 1)}, {opened.layout}")
-    show(evaluation_table(found.comparisons))
+    show(evaluation_table(found.comparisons, metric=metric_name(beta)))
     typer.echo(found.verdict.sentence)
     typer.echo(str(write_evaluation(output, found, described=opened.layout)))
 

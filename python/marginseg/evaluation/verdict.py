@@ -16,7 +16,7 @@ from marginseg.evaluation.scores import Score
 from marginseg.intervals import Interval, holm, mean_intervals
 
 #: Of the mean over the classes, in the place of a class's name.
-MEAN: Final = "mean"
+MEAN: Final = "mean over classes"
 
 #: With fewer cases not even differences of one sign are significant: 2 / 2⁵ > 0.05.
 FEWEST_CASES: Final = 6
@@ -37,7 +37,7 @@ class Comparison:
 
     Attributes:
         rule: Its name.
-        structure: The class, or ``"mean"``.
+        structure: The class, or ``MEAN``.
         reached: The mean overlap of the cases.
         promised: The mean of what the maps promised of the same cases; NaN where they promise
             nothing.
@@ -84,48 +84,65 @@ class Verdict:
 def compare(scores: Iterable[Score]) -> list[Comparison]:
     """Compare every rule with the present one, class by class and in the mean over classes.
 
-    The mean of a case is over the classes whose overlap says something. A pair of which one value
-    says nothing is left out.
+    The mean of a case is over the classes whose overlap says something; what a rule gains, over
+    those that count under both rules.
 
     Returns:
         Rows by class, the mean first, and rule, the present one and the ceiling among them.
 
     """
     by_class = _by_class(scores)
-    rows: list[Comparison] = []
-    for structure, by_rule in by_class.items():
-        present = by_rule[PRESENT.name]
-        names = [candidate.name for candidate in ALL if candidate.name in by_rule]
-        pairs = {name: _pairs(by_rule[name], present) for name in names}
-        differences = {
-            name: [after - before for after, before in both.values()]
-            for name, both in pairs.items()
+    gains = {
+        structure: {
+            rule: _differences(lines, by_rule[PRESENT.name]) for rule, lines in by_rule.items()
         }
-        intervals = mean_intervals([differences[name] for name in names])
-        tried = [c.name for c in CANDIDATES if c.name in by_rule]
-        p_values = {name: _p(differences[name]) for name in tried}
-        if structure == MEAN:
-            known = [name for name in tried if math.isfinite(p_values[name])]
-            corrected = holm([p_values[name] for name in known])
-            p_values.update(zip(known, corrected, strict=True))
-        for name, interval in zip(names, intervals, strict=True):
-            worst_case, worst = _worst(pairs[name])
-            rows.append(
-                Comparison(
-                    name,
-                    structure,
-                    _mean(line.overlap for line in by_rule[name].values()),
-                    _mean(line.promised for line in by_rule[name].values()),
-                    interval,
-                    p_values.get(name, math.nan),
-                    sum(difference > POINT for difference in differences[name]),
-                    sum(difference < -POINT for difference in differences[name]),
-                    worst,
-                    worst_case,
-                    _mean(line.surface for line in by_rule[name].values()),
-                    _median(line.volume_error for line in by_rule[name].values()),
-                )
+        for structure, by_rule in by_class.items()
+    }
+    over_classes = _over_classes(by_class)
+    mean_gains = {
+        rule: _mean_differences([by_rule[rule] for by_rule in gains.values()])
+        for rule in over_classes
+    }
+    rows = _compared(MEAN, over_classes, mean_gains)
+    for structure, by_rule in by_class.items():
+        rows += _compared(structure, by_rule, gains[structure])
+    return rows
+
+
+def _compared(
+    structure: str,
+    by_rule: Mapping[str, Mapping[str, _Line]],
+    gains: Mapping[str, Mapping[str, float]],
+) -> list[Comparison]:
+    """Return the rows of a class, or of the mean over classes."""
+    names = [candidate.name for candidate in ALL if candidate.name in by_rule]
+    values = {name: list(gains[name].values()) for name in names}
+    intervals = mean_intervals([values[name] for name in names])
+    p_values = {c.name: _p(values[c.name]) for c in CANDIDATES if c.name in by_rule}
+    if structure == MEAN:
+        known = [name for name, p in p_values.items() if math.isfinite(p)]
+        corrected = holm([p_values[name] for name in known])
+        p_values.update(zip(known, corrected, strict=True))
+    rows = []
+    for name, interval in zip(names, intervals, strict=True):
+        worst_case, worst = _worst(gains[name])
+        lines = by_rule[name].values()
+        rows.append(
+            Comparison(
+                name,
+                structure,
+                _mean(line.overlap for line in lines),
+                _mean(line.promised for line in lines),
+                interval,
+                p_values.get(name, math.nan),
+                sum(gain > POINT for gain in values[name]),
+                sum(gain < -POINT for gain in values[name]),
+                worst,
+                worst_case,
+                _mean(line.surface for line in lines),
+                _median(line.volume_error for line in lines),
             )
+        )
     return rows
 
 
@@ -138,7 +155,9 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
     """
     rows = {row.rule: row for row in comparisons if row.structure == MEAN}
     tried = [rows[c.name] for c in CANDIDATES if c.name in rows]
-    cases = max((row.difference.n for row in tried), default=0)
+    if not tried:
+        return Verdict(PRESENT.name, "no other rule was tried: stay with the present rule")
+    cases = max(row.difference.n for row in tried)
     if cases < FEWEST_CASES:
         are = "1 labelled case says" if cases == 1 else f"{cases} labelled cases say"
         return Verdict(
@@ -167,7 +186,7 @@ def described(row: Comparison) -> str:
 
     Example:
         >>> found = Interval(0.012, 0.006, 0.019, 40)
-        >>> described(Comparison("isotonic", "mean", 0.8, 0.8, found, 0.001, 20, 3, -0.008,
+        >>> described(Comparison("isotonic", MEAN, 0.8, 0.8, found, 0.001, 20, 3, -0.008,
         ...                      "case_7", math.nan, 0.0))
         'isotonic + t*: +1.2 points [+0.6, +1.9], worst case −0.8 (case_7)'
 
@@ -201,9 +220,8 @@ class _Line:
 
 
 def _by_class(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, _Line]]]:
-    """Return lines by class (the mean first), rule and case."""
-    found: dict[str, dict[str, dict[str, _Line]]] = {MEAN: defaultdict(dict)}
-    grouped: dict[tuple[str, str], list[_Line]] = defaultdict(list)
+    """Return lines by class, rule and case."""
+    found: dict[str, dict[str, dict[str, _Line]]] = {}
     for score in scores:
         line = _Line(
             score.overlap,
@@ -212,22 +230,45 @@ def _by_class(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, _Line]]]
             score.voxels / score.label_voxels - 1 if score.label_voxels else math.nan,
         )
         found.setdefault(score.structure, defaultdict(dict))[score.rule][score.case] = line
-        grouped[score.rule, score.case].append(line)
-    for (rule, case), lines in grouped.items():
-        found[MEAN][rule][case] = _Line(
-            _mean(line.overlap for line in lines),
-            _mean(line.promised for line in lines),
-            _mean(line.surface for line in lines),
-            _mean(line.volume_error for line in lines),
-        )
     return found
 
 
-def _pairs(
-    lines: Mapping[str, _Line], present: Mapping[str, _Line]
-) -> dict[str, tuple[float, float]]:
-    both = {case: (line.overlap, present[case].overlap) for case, line in lines.items()}
-    return {case: pair for case, pair in both.items() if all(map(math.isfinite, pair))}
+def _over_classes(
+    by_class: Mapping[str, Mapping[str, Mapping[str, _Line]]],
+) -> dict[str, dict[str, _Line]]:
+    """Return the means over classes of each rule and case."""
+    grouped: dict[str, dict[str, list[_Line]]] = defaultdict(lambda: defaultdict(list))
+    for by_rule in by_class.values():
+        for rule, lines in by_rule.items():
+            for case, line in lines.items():
+                grouped[rule][case].append(line)
+    return {
+        rule: {
+            case: _Line(
+                _mean(line.overlap for line in lines),
+                _mean(line.promised for line in lines),
+                _mean(line.surface for line in lines),
+                _mean(line.volume_error for line in lines),
+            )
+            for case, lines in cases.items()
+        }
+        for rule, cases in grouped.items()
+    }
+
+
+def _differences(lines: Mapping[str, _Line], present: Mapping[str, _Line]) -> dict[str, float]:
+    """Return of each case what a rule gains, where both overlaps say something."""
+    both = {case: line.overlap - present[case].overlap for case, line in lines.items()}
+    return {case: difference for case, difference in both.items() if math.isfinite(difference)}
+
+
+def _mean_differences(of_classes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return of each case the mean over the classes that count under both rules."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for differences in of_classes:
+        for case, difference in differences.items():
+            found[case].append(difference)
+    return {case: _mean(values) for case, values in found.items()}
 
 
 def _p(differences: Sequence[float]) -> float:
@@ -240,12 +281,11 @@ def _p(differences: Sequence[float]) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
-def _worst(pairs: Mapping[str, tuple[float, float]]) -> tuple[str, float]:
-    losses = {case: after - before for case, (after, before) in pairs.items()}
-    if not losses or min(losses.values()) >= 0:
+def _worst(differences: Mapping[str, float]) -> tuple[str, float]:
+    if not differences or min(differences.values()) >= 0:
         return "", 0.0
-    case = min(losses, key=lambda name: losses[name])
-    return case, losses[case]
+    case = min(differences, key=lambda name: differences[name])
+    return case, differences[case]
 
 
 def _mean(values: Iterable[float]) -> float:

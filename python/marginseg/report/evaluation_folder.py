@@ -11,6 +11,7 @@ class EvaluationFile(StrEnum):
     ===================  =========================================================================
     ``report.html``      the page
     ``rule.json``        the rule to be used, see :class:`marginseg.rule.Rule`; written last
+    ``rule-NAME.json``   each rule that was tried, for who wants it all the same
     ``rules.csv``        each rule beside the present one, class by class and in the mean
     ``cases.csv``        each rule on each class of each case
     ``evaluation.json``  all numbers but the cases', with settings, versions and fits
@@ -33,3 +34,8 @@ class EvaluationPicture(StrEnum):
     thresholds = "thresholds.png"
     volumes = "volumes.png"
     extremes = "extremes.png"
+
+
+def rule_file(candidate: str) -> str:
+    """Return the name of the file of a rule that was tried."""
+    return f"rule-{candidate}.json"

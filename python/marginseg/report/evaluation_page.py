@@ -145,7 +145,7 @@ def _matrix(table: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
         )
         lines.append(
             {
-                "structure": "mean over classes" if structure == MEAN else structure,
+                "structure": structure,
                 "n": before["n"],
                 "before": three_digits(before["reached"]),
                 "cells": [

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from marginseg.evaluation.candidates import PRESENT
+from marginseg.evaluation.candidates import CANDIDATES, PRESENT
 from marginseg.evaluation.evaluate import Evaluation
 from marginseg.evaluation.verdict import MEAN
 from marginseg.files.atomic import write_text
@@ -21,7 +21,7 @@ from marginseg.report.evaluation_content import (
     fitted_on,
     rules_text,
 )
-from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture
+from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture, rule_file
 from marginseg.report.evaluation_page import evaluation_page
 from marginseg.report.extremes import extreme_changes, read_plane
 from marginseg.report.figures.extremes import extremes_figure
@@ -59,6 +59,8 @@ def write_evaluation(
     """
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    # A rule that stands there is that of an earlier call, and belongs to no other file any more.
+    (folder / EvaluationFile.rule).unlink(missing_ok=True)
     content = evaluation_content(evaluation, described)
     for file, text in (
         (EvaluationFile.cases, cases_text(evaluation.scores)),
@@ -71,8 +73,14 @@ def write_evaluation(
     widths = {name: width(path) for name, path in pictures.items()}
     page = folder / EvaluationFile.page
     write_text(page, evaluation_page(content, images, widths))
-    rule = replace(evaluation.recommended(), fitted_on=fitted_on(evaluation, content))
-    rule.save(folder / EvaluationFile.rule)
+    fitted = fitted_on(evaluation, content)
+    for candidate in CANDIDATES:
+        path = folder / rule_file(candidate.name)
+        if candidate.name in evaluation.rules:
+            replace(evaluation.rules[candidate.name], fitted_on=fitted).save(path)
+        else:
+            path.unlink(missing_ok=True)
+    replace(evaluation.recommended(), fitted_on=fitted).save(folder / EvaluationFile.rule)
     return page
 
 

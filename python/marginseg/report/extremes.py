@@ -68,6 +68,8 @@ class Plane:
 def extreme_changes(evaluation: Evaluation, rule: str) -> list[Change]:
     """Return the largest loss and the largest gain, in the mean over the classes of a case.
 
+    Classes are those that count under both rules, as in a comparison.
+
     Returns:
         None, one or both of them; without those that are no loss, or no gain.
 
@@ -79,21 +81,15 @@ def extreme_changes(evaluation: Evaluation, rule: str) -> list[Change]:
     changes = []
     for case, by_rule in overlaps.items():
         before, after = by_rule[PRESENT.name], by_rule[rule]
-        if not before or not after:
+        moved = {name: after[name] - before[name] for name in before if name in after}
+        if not moved:
             continue
-        # A class that counts under one rule alone moves the mean as far as it lies from it.
-        means = [math.fsum(values.values()) / len(values) for values in (before, after)]
-        moved = {
-            name: after.get(name, means[1]) - before.get(name, means[0])
-            for name in {**before, **after}
-        }
-        difference = means[1] - means[0]
+        difference = math.fsum(moved.values()) / len(moved)
         if difference == 0:
             continue
         pick = min if difference < 0 else max
         structure = pick(moved, key=lambda name: moved[name])
-        overlap = [values.get(structure, math.nan) for values in (before, after)]
-        changes.append(Change(case, difference, structure, overlap[0], overlap[1]))
+        changes.append(Change(case, difference, structure, before[structure], after[structure]))
     changes.sort(key=lambda change: change.difference)
     found = [change for change in changes[:1] if change.difference < 0]
     return found + [change for change in changes[-1:] if change.difference > 0]

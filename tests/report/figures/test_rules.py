@@ -15,6 +15,7 @@ from made_up_evaluation import NASTY, made_up_evaluation
 from marginseg.evaluation.candidates import ALL
 from marginseg.evaluation.case import Settings
 from marginseg.evaluation.evaluate import Evaluation
+from marginseg.evaluation.verdict import MEAN
 from marginseg.report.evaluation_content import evaluation_content
 from marginseg.report.figures import promises, rules
 from marginseg.report.figures.style import drawn_name
@@ -68,7 +69,7 @@ def test_gains_stand_at_their_means_in_points(content: dict[str, Any], drawn: li
         name = titles[container.get_label().removesuffix(" (nobody can use it)")]
         here = [
             next(r for r in content["table"] if (r["structure"], r["rule"]) == (structure, name))
-            for structure in ("mean", *NASTY)
+            for structure in (MEAN, *NASTY)
         ]
         points, _, (bars,) = container.lines
         assert points.get_xdata() == pytest.approx([100 * row["difference"] for row in here])

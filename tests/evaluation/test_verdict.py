@@ -1,0 +1,159 @@
+"""What is concluded from scores that were made up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from marginseg.evaluation.scores import Score, overlap_of
+from marginseg.evaluation.surface import surface_distance
+from marginseg.evaluation.verdict import MEAN, compare, judge
+from marginseg.intervals import holm, mean_intervals
+
+
+def _scores(values: dict[str, list[list[float]]]) -> list[Score]:
+    """Of each rule the overlaps, a list for each class."""
+    return [
+        Score(f"case {case}", f"class {place}", rule, overlap, 0.9, 0.5, 10, 8)
+        for rule, classes in values.items()
+        for place, overlaps in enumerate(classes)
+        for case, overlap in enumerate(overlaps)
+    ]
+
+
+def _rows(scores: list[Score], structure: str = MEAN) -> dict[str, object]:
+    return {row.rule: row for row in compare(scores) if row.structure == structure}
+
+
+@pytest.fixture(scope="module")
+def random() -> list[Score]:
+    noise = np.random.default_rng(0)
+    base = noise.uniform(0.5, 0.8, (2, 20))
+    return _scores(
+        {
+            "present": base.tolist(),
+            "threshold": (base + noise.normal(0.01, 0.02, base.shape)).tolist(),
+            "optimal": (base + noise.normal(-0.02, 0.02, base.shape)).tolist(),
+            "isotonic": (base + noise.normal(0.03, 0.02, base.shape)).tolist(),
+        }
+    )
+
+
+def test_differences_are_paired_and_corrected(random) -> None:
+    """By SciPy's paired test, and Holm's correction of the rules that were tried."""
+    values = {(s.rule, s.structure, s.case): s.overlap for s in random}
+    cases = [f"case {n}" for n in range(20)]
+
+    def mean(rule: str) -> np.ndarray:
+        return np.array(
+            [np.mean([values[rule, f"class {k}", case] for k in (0, 1)]) for case in cases]
+        )
+
+    tried = ("threshold", "optimal", "isotonic")
+    tests = [scipy.stats.ttest_rel(mean(rule), mean("present")).pvalue for rule in tried]
+    rows = _rows(random)
+    for rule, p in zip(tried, holm(tests), strict=True):
+        row, difference = rows[rule], mean(rule) - mean("present")
+        assert row.p == pytest.approx(p, rel=1e-9)
+        assert row.difference.mean == pytest.approx(difference.mean(), abs=1e-12)
+        assert row.difference == pytest.approx(mean_intervals([difference])[0], abs=1e-12)
+        assert (row.better, row.worse) == ((difference > 0.01).sum(), (difference < -0.01).sum())
+        assert row.worst == pytest.approx(min(difference.min(), 0), abs=1e-12)
+        if row.worst_case:
+            assert row.worst_case == cases[int(difference.argmin())]
+    one = _rows(random, "class 1")["isotonic"]
+    pair = [[values[rule, "class 1", case] for case in cases] for rule in ("isotonic", "present")]
+    assert one.p == pytest.approx(scipy.stats.ttest_rel(*pair).pvalue, rel=1e-9)
+
+
+def test_the_best_rule_is_recommended(random) -> None:
+    verdict = judge(compare(random))
+    assert verdict.rule == "isotonic"
+    assert verdict.sentence.startswith("isotonic + t*: +")
+    assert verdict.sentence.endswith("use it")
+
+
+def _of(gains: dict[str, float], cases: int = 12, spread: float = 0.002) -> list[Score]:
+    noise = np.random.default_rng(1).normal(0, spread, cases)
+    noise -= noise.mean()
+    values = {"present": [[0.7] * cases]}
+    values |= {rule: [(0.7 + gain + noise).tolist()] for rule, gain in gains.items()}
+    return _scores(values)
+
+
+@pytest.mark.parametrize(
+    ("gains", "rule"),
+    [
+        ({"threshold": 0.02, "isotonic": 0.05}, "isotonic"),
+        ({"threshold": 0.0495, "isotonic": 0.05}, "threshold"),  # the simpler one is as good
+        ({"threshold": 0.0009, "isotonic": 0.0}, "present"),  # not worth it
+        ({"threshold": -0.05, "isotonic": -0.01}, "present"),
+    ],
+)
+def test_the_simplest_of_the_best_is_recommended(gains, rule) -> None:
+    assert judge(compare(_of(gains))).rule == rule
+
+
+def test_chance_is_not_taken_for_a_gain() -> None:
+    verdict = judge(compare(_of({"optimal": 0.01}, spread=0.05)))
+    assert verdict.rule == "present"
+    assert "chance" in verdict.sentence
+
+
+@pytest.mark.parametrize(("cases", "words"), [(1, "1 labelled case says"), (5, "5 labelled cases")])
+def test_few_cases_say_nothing(cases, words) -> None:
+    verdict = judge(compare(_of({"optimal": 0.1}, cases)))
+    assert verdict.rule == "present"
+    assert words in verdict.sentence
+
+
+def test_nothing_was_tried() -> None:
+    assert judge(compare(_of({}))).rule == "present"
+
+
+def test_a_class_counts_where_it_counts_under_both_rules() -> None:
+    """The second class says nothing of the present rule: what is segmented of it is no loss."""
+    scores = _scores({"present": [[0.5], [math.nan]], "optimal": [[0.6], [0.0]]})
+    row = _rows(scores)["optimal"]
+    assert row.difference.mean == pytest.approx(0.1)
+    assert row.worst_case == ""
+    assert _rows(scores, "class 1")["optimal"].difference.n == 0
+
+
+def test_volume_errors_are_medians() -> None:
+    scores = [s._replace(voxels=8 + 4 * n) for n, s in enumerate(_of({}, 5))]
+    assert _rows(scores)["present"].volume_error == pytest.approx((8 + 4 * 2) / 8 - 1)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_overlap_is_f_beta_of_precision_and_recall(beta) -> None:
+    precision, recall = 3 / 7, 3 / 5
+    expected = (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+    assert overlap_of(3, 7, 5, beta, "one") == pytest.approx(expected)
+
+
+def test_surface_distance_of_shifted_boxes() -> None:
+    """By brute force over all pairs of surface voxels."""
+    random = np.random.default_rng(0)
+    first = np.zeros((12, 14, 10), bool)
+    first[2:7, 3:9, 2:6] = True
+    second = np.roll(first, (2, 1, 3), (0, 1, 2)) | (random.uniform(size=first.shape) > 0.999)
+    spacing = (1.0, 0.5, 2.5)
+
+    def surface(mask: np.ndarray) -> np.ndarray:
+        padded = np.pad(mask, 1)
+        inside = mask.copy()
+        for axis in range(3):
+            for step in (-1, 1):
+                inside &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
+        return np.argwhere(mask & ~inside) * spacing
+
+    one, two = surface(first), surface(second)
+    distances = np.sqrt(((one[:, None] - two[None]) ** 2).sum(-1))
+    expected = max(np.quantile(distances.min(1), 0.95), np.quantile(distances.min(0), 0.95))
+    assert surface_distance(first, second, spacing) == pytest.approx(expected)
+    assert surface_distance(first, np.zeros_like(first), spacing) == math.inf
+    assert surface_distance(~first & first, np.zeros_like(first), spacing) == 0.0
