@@ -39,7 +39,7 @@ def test_shows_a_command_of_the_study():
     [
         ("README.md", "phantoms", "0.06", 3),
         ("docs/results.md", "phantoms", None, 9),
-        ("docs/results.md", "hippocampus", None, 5),
+        ("docs/results.md", "hippocampus", None, 3),
     ],
 )
 def test_table_has_the_numbers_of_the_results(page, study, std, places):

@@ -89,7 +89,7 @@ def test_at_half_the_maps_are_nnunets_own_segmentations(
         probabilities = case.probabilities()
         assert probabilities.dtype == np.float32
         assert_array_equal(at_half(found.classes, probabilities), own)
-        assert case.spacing == (1.0, 1.0, 2.5)
+        assert case.spacing == pytest.approx((1.0, 1.0, 2.5))
 
 
 def test_the_samples_folds_and_labels_are_found(nnunet_dir: Path) -> None:

@@ -246,8 +246,8 @@ SCORES = (
     Mutant(
         "labels-background-counts",
         "python/marginseg/exclusive.py",
-        "return dice[:, self.foreground].mean(-1)",
-        "return dice.mean(-1)",
+        "return values[:, self.foreground].mean(-1)",
+        "return values.mean(-1)",
         "The background's Dice is one of those whose mean is made large.",
         ("tests/test_exclusive.py::test_it_is_worth_what_it_says_and_never_less_than_argmax",),
     ),

@@ -280,7 +280,7 @@ def test_opcheck_and_compile(device):
 
     def solved(x, beta):
         best = dice_threshold(x, spatial_dims=2, beta=beta)
-        return best.dice, best.iou, optimal_segmentation(x, "fbeta", beta=beta)
+        return best.dice, best.iou, optimal_segmentation(x, "fbeta", beta=beta, spatial_dims=2)
 
     compiled = torch.compile(solved, fullgraph=True, backend="aot_eager")
     for beta in (2.0, 0.5, 3.0):

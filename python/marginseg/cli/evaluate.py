@@ -53,8 +53,8 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="PREDICTIONS",
-            help="Folder of probability maps. What nnU-Net v2 wrote: by nnUNetv2_predict "
-            "--save_probabilities, or a trained model whose folds were validated with --npz. Or "
+            help="Folder of probability maps. What nnU-Net v2 wrote: predictions with their "
+            "probabilities, or a trained model whose folds were validated so (CASE.npz). Or "
             "NIfTI files: CASE.nii.gz, 3-D, or 4-D with a channel a class; CASE/CASE_*.nii.gz; or "
             "a file a class, CASE/CLASS.nii.gz.",
         ),

@@ -43,7 +43,7 @@ def threshold(
         typer.Argument(
             metavar="PROB...",
             help="Probability maps, NIfTI: values in [0, 1]; 4-D: a channel a class. Or folders of "
-            "them. With --rule also what nnU-Net v2 wrote with --save_probabilities.",
+            "them; also of what nnU-Net v2 wrote with its probabilities (CASE.npz).",
         ),
     ],
     output: Annotated[
