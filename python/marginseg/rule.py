@@ -19,7 +19,7 @@ from marginseg.calibration import Calibration
 from marginseg.classes import Classes
 from marginseg.exclusive import optimal_labels
 from marginseg.files.records import parse_json, write_json
-from marginseg.flat_map import FlatMap
+from marginseg.flat_map import FlatMap, voxel_count
 from marginseg.ops.assign_labels import assign_labels
 from marginseg.ops.boundary import computing_dtype
 from marginseg.ops.dice_threshold import dice_threshold
@@ -395,7 +395,7 @@ def _above(maps: Tensor, rows: list[int], thresholds: list[float]) -> Tensor:
 def _expected(values: Tensor, mask: Tensor, beta: float) -> float:
     """Return the overlap that a map (voxels) promises of a mask (voxels)."""
     square = beta**2
-    total = int(mask.sum()) + square * float(values.sum(dtype=torch.float64))
+    total = voxel_count(mask) + square * float(values.sum(dtype=torch.float64))
     inside = float(values[mask].sum(dtype=torch.float64))
     return (1.0 + square) * inside / total if total > 0.0 else 1.0
 

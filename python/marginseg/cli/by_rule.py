@@ -86,7 +86,7 @@ def _segment(case: PredictedCase, target: Path, rule: Rule, said: str) -> Iterat
     import numpy as np
 
     from marginseg.files.nifti import writing
-    from marginseg.flat_map import FlatMap
+    from marginseg.flat_map import FlatMap, voxel_count
 
     probabilities = case.probabilities()
     try:
@@ -108,7 +108,7 @@ def _segment(case: PredictedCase, target: Path, rule: Rule, said: str) -> Iterat
     spacing = case.geometry.spacing
     millilitres = math.prod(spacing) / 1000.0 if len(spacing) >= 3 else math.nan
     for place, name in enumerate(rule.classes.names):
-        voxels = int(decided.mask(place).sum())
+        voxels = voxel_count(decided.mask(place))
         ml = "–" if math.isnan(millilitres) else f"{voxels * millilitres:.3f}"
         threshold, expected = decided.thresholds[place], decided.expected[place]
         yield [name, f"{threshold:.4f}", f"{expected:.4f}", str(voxels), ml]

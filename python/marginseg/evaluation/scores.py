@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 from torch import Tensor
 
 from marginseg.evaluation.surface import surface_distance
+from marginseg.flat_map import voxel_count
 
 #: What the overlap of a class is that a case's label lacks: 1 where nothing is segmented either;
 #: NaN there, as nnU-Net tells it; or NaN whatever is segmented, as MONAI's ``ignore_empty`` does.
@@ -113,8 +114,9 @@ class Target:
         label = self.masks[place]
         if self.labelled is not None:
             mask, label = mask & self.labelled, label & self.labelled
-        voxels, label_voxels = int(mask.sum()), int(label.sum())
-        overlap = overlap_of(int((mask & label).sum()), voxels, label_voxels, self.beta, self.empty)
+        voxels, label_voxels = voxel_count(mask), voxel_count(label)
+        inside = voxel_count(mask & label)
+        overlap = overlap_of(inside, voxels, label_voxels, self.beta, self.empty)
         surface = math.nan
         if self.spacing is not None and math.isfinite(overlap):
             first, second = (array.reshape(self.spatial).numpy() for array in (mask, label))

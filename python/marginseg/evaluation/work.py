@@ -13,7 +13,7 @@ from marginseg.evaluation.candidates import BY_NAME, CEILING, PRESENT, Candidate
 from marginseg.evaluation.case import Case, Settings
 from marginseg.evaluation.scores import Score, Stacked, Target
 from marginseg.evaluation.thresholds import OverlapCurves, best_cut, overlap_curves
-from marginseg.flat_map import FlatMap
+from marginseg.flat_map import FlatMap, voxel_count
 from marginseg.rule import Decided, Rule
 
 
@@ -56,11 +56,12 @@ class Work:
         present = Rule(self.classes, "half").decide(flat)
         scores: list[Score] = []
         unlike = 0
-        if own is None:
-            scores += _scores(target, PRESENT, present)
-        else:
+        if own is not None:
             for place in range(len(self.classes.names)):
-                unlike = max(unlike, int((present.mask(place) != own.mask(place)).sum()))
+                unlike = max(unlike, voxel_count(present.mask(place) != own.mask(place)))
+        if own is None or unlike == 0:
+            scores += _scores(target, PRESENT, present)
+        else:  # processed after: nothing promises anything of it
             scores += target.scores(PRESENT.name, own)
         optimal = BY_NAME["optimal"]
         if optimal.name in self.settings.candidates:
