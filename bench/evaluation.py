@@ -97,7 +97,8 @@ def make(folder: Path, cases: int, edge: int) -> tuple[Path, Path]:
         name = f"case_{number:03d}"
         np.savez_compressed(maps / f"{name}.npz", probabilities=sure)
         for path, values in ((maps, sure.argmax(0).astype(np.uint8)), (labels, label)):
-            nibabel.save(nibabel.Nifti1Image(values.T, np.eye(4)), path / f"{name}.nii.gz")
+            image: Any = nibabel.Nifti1Image
+            nibabel.save(image(values.T, np.eye(4)), path / f"{name}.nii.gz")
     for number in range(DIFFERENT, cases):
         for path, suffix in ((maps, ".npz"), (maps, ".nii.gz"), (labels, ".nii.gz")):
             source = path / f"case_{number % DIFFERENT:03d}{suffix}"
@@ -128,7 +129,8 @@ def table(stored: dict[str, Any]) -> list[str]:
         f"{facts['cpu']}, {stored['cores']} of its {facts['cores']} cores; commit "
         f"{facts['commit']}, {facts['date']}. torch {facts['packages']['torch']}.",
         "",
-        "| cases | voxels | the whole command | target, on two cores | peak memory | reading all once |",
+        "| cases | voxels | the whole command | target, on two cores | peak memory "
+        "| reading all once |",
         "|---|---|---|---|---|---|",
         f"| {row['cases']} | {row['edge']}³ × {len(ORGANS) + 1} channels "
         f"| {duration(row['seconds'])}{said} | at most {TARGET:g} s: {met} "
