@@ -30,7 +30,7 @@ def random_maps(seed, shape, power, dtype):
     return torch.rand(shape, generator=generator, dtype=torch.float64).pow(power).to(dtype)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     batch=st.integers(1, 3),

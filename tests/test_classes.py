@@ -49,6 +49,9 @@ def test_the_state_is_the_whole(classes) -> None:
     assert Classes.from_state(classes.state()) == classes
 
 
+TUMOUR_ALONE = {"names": ["a"], "channels": [1], "values": [[1]], "painted": [1], "exclusive": True}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -61,6 +64,7 @@ def test_the_state_is_the_whole(classes) -> None:
         ({"painted": [1, 2, -1]}, "label values"),
         ({"exclusive": True}, "one value"),
         ({"background": 5}, "background"),
+        ({**TUMOUR_ALONE, "background": -1}, "background"),
         ({"painted": [1]}, "painted"),
         ({"names": 3}, "expected what a rule holds"),
     ],

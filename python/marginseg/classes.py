@@ -63,6 +63,8 @@ class Classes:
         known = [value for values in self.values for value in values] + list(self.painted or ())
         if not all(0 <= value < 2**31 for value in known):
             raise ValueError(f"classes: expected label values from 0 to 2^31 - 1, got {known}")
+        if self.background is not None and self.background < 0:
+            raise ValueError(f"classes: expected a background's channel, got {self.background}")
         if self.background is not None and (not self.exclusive or self.background in self.channels):
             raise ValueError("classes: expected a background only beside classes that exclude it")
         if self.painted is not None and len(self.painted) != count:

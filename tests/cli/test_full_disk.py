@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import Result
 
+import made_up_maps
 from command_line import run
 from full_disk import NEVER, disk_of
 from studies import assert_same, everything
@@ -121,6 +122,20 @@ def check_sweep(command: Sequence[object], name: str, tmp_path: Path) -> int:
 )
 def test_full_at_every_write(name: str, inputs: Path, tmp_path: Path) -> None:
     assert check_sweep(*commands(inputs)[name], tmp_path) >= 3
+
+
+@pytest.mark.slow
+def test_an_evaluation_full_at_every_write(tmp_path: Path) -> None:
+    maps, labels = tmp_path / "maps", tmp_path / "labels"
+    for folder in (maps, labels):
+        folder.mkdir()
+    for seed in range(2):
+        truth = made_up_maps.truth(seed, 8, 1)
+        save(maps / f"case_{seed}.nii.gz", truth[0].astype(np.float32))
+        save(labels / f"case_{seed}.nii.gz", made_up_maps.drawn(seed, truth)[0].astype(np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("marginseg.report.evaluations._draw", lambda *_: {})
+        check_sweep(("evaluate", maps, labels, "--workers", 1), "out", tmp_path)
 
 
 def check_study(room: int, folder: Path, expected: Path) -> int:

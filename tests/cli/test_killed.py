@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import made_up_maps
+from marginseg.rule import Rule
 from volume_files import save
 
 pytestmark = pytest.mark.slow
@@ -99,3 +102,43 @@ def test_killed_at_any_name_that_it_gives(
                 record = json.loads((folder / f"{name}_noisy.json").read_text())
                 assert record["samples"] == [f"{name}_noisy00{n}.nii.gz" for n in (1, 2)]
     assert kill_at > 3
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> tuple[Path, Path]:
+    """Maps of six cases, and their labels."""
+    maps, labels = tmp_path / "maps", tmp_path / "labels"
+    for folder in (maps, labels):
+        folder.mkdir()
+    for seed in range(6):
+        truth = made_up_maps.truth(seed, 12, 1)
+        save(maps / f"case_{seed}.nii.gz", made_up_maps.shifted(-2.0)(truth)[0].astype(np.float32))
+        save(labels / f"case_{seed}.nii.gz", made_up_maps.drawn(seed, truth)[0].astype(np.uint8))
+    return maps, labels
+
+
+def test_an_evaluation_that_is_killed_leaves_no_rule_of_another(
+    network: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Whatever name it is about to give: files are whole, and the next call ends as any other."""
+    whole = tmp_path / "whole"
+    assert start(NEVER, "evaluate", *network, "-o", whole).returncode == 0
+    expected = outputs(whole) | {"rule.json": (whole / "rule.json").read_bytes()}
+    folder = tmp_path / "killed"
+    killed = 0
+    for kill_at in range(0, 40, 3):
+        result = start(kill_at, "evaluate", *network, "-o", folder)
+        if result.returncode == 0:
+            break
+        assert result.returncode == -signal.SIGKILL, result.stderr
+        killed += 1
+        for path in folder.glob("*.csv"):
+            assert path.read_bytes() == expected[path.name]
+        for path in folder.glob("*.png"):  # in all its colours, or in fewer
+            with Image.open(path) as picture:
+                picture.load()
+        for path in folder.glob("rule*.json"):
+            Rule.load(path)
+    assert killed > 3
+    assert start(NEVER, "evaluate", *network, "-o", folder).returncode == 0
+    assert outputs(folder) | {"rule.json": (folder / "rule.json").read_bytes()} == expected

@@ -38,7 +38,7 @@ def _maps(width):
     return st.tuples(st.lists(value, max_size=30), st.just(bits))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from([16, 32, 64]).flatmap(_maps))
 def test_both_methods_give_the_exact_maximum_to_the_last_bit(device, drawn):
     values, dtype = drawn

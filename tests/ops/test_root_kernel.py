@@ -15,7 +15,7 @@ from marginseg import GaussianFieldNoise, gaussian_field, gaussian_field_ranks
 from marginseg.ops.root_kernel import root_kernel, takes_kernels
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(length_scale=st.floats(1e-3, 30.0), tolerance=st.sampled_from([1e-6, 1e-12]))
 def test_the_kernel_twice_is_the_covariance(length_scale, tolerance):
     half = root_kernel(length_scale, tolerance)

@@ -37,7 +37,7 @@ def _away_from_ties(displacement):
     return np.where(np.abs(remainder - 0.5) < 0.01, displacement + 0.05, displacement)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     interpolation=st.sampled_from(["linear", "nearest"]),

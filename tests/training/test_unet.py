@@ -73,6 +73,7 @@ def test_output_has_the_images_size(shape):
     assert network(torch.randn(shape)).shape == (shape[0], 3, *shape[2:])
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_learns_one_case():
     torch.manual_seed(0)
     grid = torch.stack(torch.meshgrid(*[torch.arange(16.0)] * 3, indexing="ij"))
