@@ -7,19 +7,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from marginseg.calibration import Calibration
 from marginseg.classes import Classes
+from marginseg.decided import Decided, above, expected_overlap, renumbered, small_components
 from marginseg.exclusive import optimal_labels
 from marginseg.files.records import parse_json, write_json
-from marginseg.flat_map import FlatMap, voxel_count
+from marginseg.flat_map import FlatMap
 from marginseg.ops.assign_labels import assign_labels
 from marginseg.ops.boundary import computing_dtype
 from marginseg.ops.dice_threshold import dice_threshold
@@ -33,39 +33,6 @@ Decision = Literal["half", "optimal", "fixed"]
 FORMAT: Final = 1
 
 Map = TypeVar("Map", NDArray[Any], Tensor)
-
-
-class Decided(NamedTuple):
-    """What a rule makes of a map, as voxels in the map's own order.
-
-    Attributes:
-        numbers: Of classes that exclude each other, the number of each voxel's class, counted from
-            1; 0 is none: (voxels,), integers. Else None.
-        stacked: Of others, the mask of each, (classes, voxels), bool. Else None.
-        thresholds: Of each class, the probability below which no voxel belongs to it. ½ stands for
-            the argmax too.
-        expected: Of each class, the overlap (Dice, or F_β) that the map promises of its mask, after
-            the rule's calibration.
-
-    """
-
-    numbers: Tensor | None
-    stacked: Tensor | None
-    thresholds: tuple[float, ...]
-    expected: tuple[float, ...]
-
-    def mask(self, place: int) -> Tensor:
-        """Return the mask of one class, (voxels,)."""
-        if self.stacked is not None:
-            return self.stacked[place]
-        assert self.numbers is not None
-        return self.numbers == place + 1
-
-    def masks(self) -> Tensor:
-        """Return the masks of all classes, (classes, voxels)."""
-        if self.stacked is not None:
-            return self.stacked
-        return torch.stack([self.mask(place) for place in range(len(self.thresholds))])
 
 
 @dataclass(frozen=True)
@@ -153,7 +120,7 @@ class Rule:
         decided = Decided(numbers, stacked, (), ())
         self._clean(decided, calibrated, spatial)
         expected = [
-            _expected(calibrated[row], decided.mask(place), self.beta)
+            expected_overlap(calibrated[row], decided.mask(place), self.beta)
             for place, row in enumerate(rows)
         ]
         if self.thresholds is not None:
@@ -305,11 +272,11 @@ class Rule:
         rows = [self.classes.channels[place] for place in chosen]
         if self.thresholds is not None:
             bounds = [self.thresholds[place] for place in chosen]
-            numbers = _above(calibrated, rows, bounds)
+            numbers = above(calibrated, rows, bounds)
         else:
             numbers = self._best(calibrated, rows)
         if any(held):
-            numbers = _renumbered(numbers, [place + 1 for place in chosen])
+            numbers = renumbered(numbers, [place + 1 for place in chosen])
             largest = self._largest(maps)
             for place, kept in enumerate(held):
                 if kept:
@@ -333,7 +300,7 @@ class Rule:
             return labels
         # Labels are places among the channels here, and the background's is not the first.
         numbers = [0 if channel == background else rows.index(channel) + 1 for channel in order]
-        return _renumbered(labels, numbers[1:], first=numbers[0])
+        return renumbered(labels, numbers[1:], first=numbers[0])
 
     def _largest(self, maps: Tensor) -> Tensor:
         """Return the number of the largest channel, 0 where that is the background's.
@@ -351,7 +318,7 @@ class Rule:
         numbers = [0 if channel == background else rows.index(channel) + 1 for channel in order]
         if numbers == list(range(len(order))):
             return found
-        return _renumbered(found, numbers[1:], first=numbers[0])
+        return renumbered(found, numbers[1:], first=numbers[0])
 
     def _clean(self, decided: Decided, maps: Tensor, spatial: tuple[int, ...]) -> None:
         """Take out, in place, what is too improbable or too small."""
@@ -361,7 +328,7 @@ class Rule:
             mask = decided.mask(place)
             kept = mask & cut(maps[channel], self.min_probability)
             if self.smallest_component > 1 and bool(kept.any()):
-                small = _small_components(kept.reshape(spatial), self.smallest_component)
+                small = small_components(kept.reshape(spatial), self.smallest_component)
                 kept &= ~small.reshape(-1)
             if decided.stacked is not None:
                 decided.stacked[place] = kept
@@ -372,44 +339,6 @@ class Rule:
 def load_rule(rule: Rule | str | os.PathLike[str]) -> Rule:
     """Return a rule that is given as itself or by its file; what accepts both calls this."""
     return rule if isinstance(rule, Rule) else Rule.load(rule)
-
-
-def _renumbered(numbers: Tensor, new: list[int], *, first: int = 0) -> Tensor:
-    """Return other numbers in the place of 0, 1, 2, ...: the first one, and the new ones."""
-    table = torch.tensor([first, *new], dtype=torch.int16, device=numbers.device)
-    return table[numbers.long()]
-
-
-def _above(maps: Tensor, rows: list[int], thresholds: list[float]) -> Tensor:
-    """Return the number, from 1, of the class of the largest m / t, where m >= t."""
-    numbers = torch.zeros(maps.shape[1:], dtype=torch.int16, device=maps.device)
-    best = torch.zeros(maps.shape[1:], dtype=torch.float32, device=maps.device)
-    for number, (row, threshold) in enumerate(zip(rows, thresholds, strict=True), 1):
-        share = maps[row].to(torch.float32) / threshold
-        better = cut(maps[row], threshold) & (share > best)
-        numbers[better] = number
-        best = torch.where(better, share, best)
-    return numbers
-
-
-def _expected(values: Tensor, mask: Tensor, beta: float) -> float:
-    """Return the overlap that a map (voxels) promises of a mask (voxels)."""
-    square = beta**2
-    total = voxel_count(mask) + square * float(values.sum(dtype=torch.float64))
-    inside = float(values[mask].sum(dtype=torch.float64))
-    return (1.0 + square) * inside / total if total > 0.0 else 1.0
-
-
-def _small_components(mask: Tensor, least: int) -> Tensor:
-    array = mask.cpu().numpy()
-    box = ndimage.find_objects(array.astype(np.uint8))[0]
-    everything = np.ones((3,) * array.ndim, bool)  # faces, edges and corners touch
-    components, _ = ndimage.label(array[box], everything)
-    small = np.bincount(components.ravel()) < least
-    small[0] = False
-    found = np.zeros_like(array)
-    found[box] = small[components]
-    return torch.from_numpy(found).to(mask.device)
 
 
 def _brief(state: Any) -> str:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from marginseg.calibration import CalibrationTable, calibration_table
 from marginseg.classes import Classes
+from marginseg.decided import Decided
 from marginseg.evaluation.candidates import BY_NAME, CEILING, PRESENT, Candidate
 from marginseg.evaluation.case import Case, Settings
 from marginseg.evaluation.scores import Score, Stacked, Target
 from marginseg.evaluation.thresholds import OverlapCurves, best_cut, overlap_curves
 from marginseg.flat_map import FlatMap, voxel_count
-from marginseg.rule import Decided, Rule
+from marginseg.rule import Rule
 
 
 class Reading(NamedTuple):
