@@ -117,5 +117,5 @@ def test_a_map_of_nothing_but_roundings_below_0_is_empty():
 
 def test_nan_is_refused_beside_what_is_clamped():
     values = torch.tensor([math.nan, 1 + 2.0**-23])
-    with pytest.raises(ValueError, match="got nan to nan"):
+    with pytest.raises(ValueError, match="got NaN"):
         marginseg.optimal_threshold(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import torch
@@ -77,8 +78,12 @@ def extent(low: float, high: float) -> str:
     Example:
         >>> extent(0.0, 1.0 + 5 * 2.0**-23)
         '0 to 1.0000006'
+        >>> extent(math.nan, math.nan)
+        'NaN'
 
     """
+    if math.isnan(low) or math.isnan(high):
+        return "NaN"
     return f"{low:.8g} to {high:.8g}"
 
 

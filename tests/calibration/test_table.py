@@ -214,7 +214,7 @@ P, Y = np.full((2, 3), 0.5), np.zeros((2, 3), bool)
             "probabilities: expected a dtype that torch has",
         ),
         ({"probabilities": np.array(0.5)}, "probabilities: expected an axis of channels"),
-        ({"probabilities": P * np.nan}, "probabilities: expected values within .0, 1., got nan"),
+        ({"probabilities": P * np.nan}, "probabilities: expected values within .0, 1., got NaN"),
         ({"probabilities": P * 3}, "probabilities: expected values within"),
         ({"probabilities": -P}, "probabilities: expected values within"),
         ({"targets": Y[:, :2]}, r"targets: expected shape \(K, \*\(3,\)\), got \(2, 2\)"),

@@ -184,6 +184,16 @@ class TestThresholdOfWholeMaps:
         expected = np.where(p[..., 1] > 0.5, 9, np.where(p[..., 0] > 0.5, 4, 0))
         np.testing.assert_array_equal(load(tmp_path / "s.nii"), expected)
 
+    def test_names_alone_ask_for_a_label_map(self, tmp_path) -> None:
+        p = np.random.default_rng(2).uniform(size=(6, 7, 5, 2)).astype(np.float32)
+        save(tmp_path / "p.nii.gz", p)
+        options = ("--metric", "accuracy", "--names", "whole", "core")
+        result = run("threshold", tmp_path / "p.nii.gz", *options, "-o", tmp_path / "s.nii")
+        assert result.exit_code == 0, result.output
+        assert "core" in result.stdout
+        expected = np.where(p[..., 1] > 0.5, 2, np.where(p[..., 0] > 0.5, 1, 0))
+        np.testing.assert_array_equal(load(tmp_path / "s.nii"), expected)
+
     def test_small_components_go(self, tmp_path) -> None:
         p = np.zeros((12, 12, 12), np.float32)
         p[1:6, 1:6, 1:6] = p[9, 9, 9] = 0.9

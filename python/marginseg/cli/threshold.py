@@ -150,7 +150,7 @@ def _rule(given: list[Path], path: Path | None, options: dict[str, Any]) -> Rule
     from marginseg.files.nnunet import is_nnunet
 
     of_nnunet = given[0].is_dir() and is_nnunet(given[0])
-    if not of_nnunet and not chosen.keys() - {"metric", "beta", "names"}:
+    if not of_nnunet and not chosen.keys() - {"metric", "beta"}:
         return None
     from marginseg.files.predictions import classes_of
     from marginseg.rule import Rule

@@ -8,8 +8,6 @@ from typing import Final, Literal
 #: What is done with maps before they are cut at t*.
 Method = Literal["temperature", "platt", "isotonic"]
 
-METHODS: Final[tuple[Method, ...]] = ("temperature", "platt", "isotonic")
-
 
 @dataclass(frozen=True)
 class Candidate:
