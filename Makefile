@@ -22,7 +22,9 @@ study: $(VENV)/installed
 test: $(VENV)/testable
 	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
-test-all: $(VENV)/peers test
+# With many examples of each property, and with the packages that integrations are for.
+test-all: $(VENV)/testable $(VENV)/peers
+	$(BIN)/pytest -m "not slow" --hypothesis-profile thorough $(PARALLEL)
 	$(BIN)/pytest -m slow
 
 # The CPU kernels with AddressSanitizer and UBSan, in an environment of their own, which takes its

@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from hypothesis import settings
 
 from marginseg.ops import boundary
 
+# Property tests draw few examples on each change, and many with `--hypothesis-profile thorough`.
 # A test that is slow once, on a busy machine, has not failed.
-settings.register_profile("marginseg", deadline=None)
-settings.load_profile("marginseg")
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=300)
+settings.load_profile("quick")
 
 REAL_DATA = Path(
     os.environ.get("MARGINSEG_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -53,6 +56,29 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small_figure1() -> Iterator[None]:
+    """Figure 1 of a study's report is the same whatever the study: here of few samples."""
+    from marginseg.report.figures.figure1 import figure1
+
+    small = partial(figure1, std=(0.03,), size=32, samples=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("marginseg.report.writing.figure1", small)
+        yield
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, but drawn as one pixel: for tests of what stands beside them."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    def save(_: Figure, file: BinaryIO, **options: Any) -> None:
+        Image.new("RGB", (1, 1)).save(file, format=options["format"])
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 class Kernels(Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg import dice, optimal_segmentation
@@ -30,7 +30,6 @@ def random_maps(seed, shape, power, dtype):
     return torch.rand(shape, generator=generator, dtype=torch.float64).pow(power).to(dtype)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     batch=st.integers(1, 3),

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import marginseg.exclusive
@@ -39,7 +39,6 @@ def mean_dice(labels, maps, background=0):
     return torch.stack(each).mean(0)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     channels=st.integers(1, 9),

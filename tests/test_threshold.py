@@ -7,13 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg import cut, dice_threshold, optimal_segmentation, optimal_threshold
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.integers(0, 64), min_size=1, max_size=12),
     st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
@@ -96,7 +95,6 @@ def test_a_map_that_requires_grad_is_cut_without_a_warning(device):
         assert optimal_segmentation(probabilities).tolist() == [True, True, False]
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.floats(0, 1, width=16), min_size=1, max_size=12),
     st.floats(-0.5, 1.5, allow_subnormal=True),

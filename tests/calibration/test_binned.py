@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
@@ -139,7 +139,6 @@ def test_isotonic_has_scikit_learns_plateaus():
     np.testing.assert_allclose(mapping.promised[1:], means, atol=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
 @example(seed=10, values=9, voxels=9)  # two plateaus of one height
 @given(seed=st.integers(0, 2**32 - 1), values=st.integers(2, 12), voxels=st.integers(2, 60))
 def test_isotonic_is_the_minimum_over_the_maximum_of_means(seed, values, voxels):
@@ -256,7 +255,6 @@ def test_a_single_probability_is_shifted():
 
 
 @pytest.mark.parametrize("method", ONE_BY_ONE)
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     voxels=st.integers(1, 300),

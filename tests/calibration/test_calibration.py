@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 
@@ -330,7 +330,6 @@ def places_of(state, path=()):
         yield from places_of(value, (*path, key))
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data(), calibration=st.sampled_from([BOTH, BEHIND, JOINT]), drop=st.booleans())
 def test_a_damaged_state_is_refused_or_is_another_calibration(data, calibration, drop):
     state = copy.deepcopy(calibration.state())

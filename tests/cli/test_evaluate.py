@@ -85,6 +85,7 @@ def test_the_rule_is_done_on_maps(folders, evaluated, tmp_path) -> None:
     np.testing.assert_array_equal(load(one), load(tmp_path / "by rule" / "case_3.nii.gz"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_reach_the_rule(folders, tmp_path) -> None:
     options = ("--rule", "platt", "optimal", "--beta", 2, "--empty", "skip", "--surface")
     options += ("--min-probability", 0.001, "--smallest-component", 3, "--at-half", "whole")
@@ -99,6 +100,7 @@ def test_options_reach_the_rule(folders, tmp_path) -> None:
     assert isinstance(rule.calibration, Calibration)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_again_in_the_same_folder(folders, tmp_path) -> None:
     for _ in range(2):
         assert run("evaluate", *folders, "-o", tmp_path).exit_code == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -27,7 +27,6 @@ def resample_whole(
     return np.asarray(ndimage.map_coordinates(smooth, places, order=1, mode="nearest"))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 9)] * 3))
 def test_centre_of_mass_is_scipys(seed: int, shape: tuple[int, int, int]) -> None:
     mask = np.random.default_rng(seed).random(shape) < 0.4
@@ -35,7 +34,6 @@ def test_centre_of_mass_is_scipys(seed: int, shape: tuple[int, int, int]) -> Non
     np.testing.assert_allclose(centre_of_mass(mask), ndimage.center_of_mass(mask), atol=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.tuples(*[st.integers(1, 14)] * 3),

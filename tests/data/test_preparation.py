@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg.data import Case, Dataset, EmptyDatasetError, phantom
@@ -56,7 +56,6 @@ class Made:
         )
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.booleans(), min_size=1, max_size=30), st.none() | st.integers(1, 30))
 def test_the_first_usable_cases_in_order_and_no_other_is_looked_at(
     usable: list[bool], max_cases: int | None

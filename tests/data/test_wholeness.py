@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg.data import totalsegmentator
@@ -14,7 +14,6 @@ from marginseg.data.dataset import RejectedCaseError
 from marginseg.data.wholeness import check_patch, check_volume, cut_share, rule
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 6)] * 3), st.floats(0.05, 1))
 def test_cut_share_counts_the_voxels_that_have_a_face_at_the_border(
     seed: int, shape: tuple[int, int, int], density: float

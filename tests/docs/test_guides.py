@@ -49,6 +49,7 @@ def test_snippets_run_with_the_package_of_their_section(section, tmp_path, monke
     assert documents.run_snippets(INTEGRATIONS, section) > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("path", WITH_COMMANDS, ids=documents.name_of)
 def test_commands_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

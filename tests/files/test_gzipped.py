@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -33,7 +33,6 @@ def gzipped(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize("block", [7, 1 << 20])
-@settings(max_examples=30, deadline=None)
 @given(parts=st.lists(st.binary(max_size=40), max_size=6))
 def test_what_is_written_is_one_member(parts: list[bytes], block: int) -> None:
     module = importlib.import_module("marginseg.files.gzipped")

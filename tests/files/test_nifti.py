@@ -11,7 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -82,7 +82,6 @@ def test_form_codes_survive(tmp_path: Path, codes: tuple[int, int]) -> None:
     assert written.get_data_dtype() == np.float32
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     dtype=st.sampled_from([np.uint8, np.int16, np.int32, np.float32, np.float64]),
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=5),
@@ -216,7 +215,6 @@ def test_what_is_no_nifti_is_refused(tmp_path: Path, content: bytes) -> None:
         nifti.open_volume(path).read()
 
 
-@settings(max_examples=60, deadline=None)
 @given(place=st.integers(0, 347), value=st.integers(0, 255))
 def test_a_damaged_header_never_raises_anything_else(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int
@@ -296,7 +294,6 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert not nibabel.load(tmp_path / "target.nii").get_fdata().any()
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     dtype=st.sampled_from(["<u1", "<i2", ">f4", "<f8"]),
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from marginseg.files.sparse import BLOCK, SparseWriter
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pieces=st.lists(
         st.tuples(st.integers(0, 3 * BLOCK + 5), st.lists(st.integers(0, 3 * BLOCK), max_size=4)),

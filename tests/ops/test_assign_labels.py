@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg.ops.assign_labels import assign_labels
@@ -51,7 +51,6 @@ def checked(values, scale, offset, fallback, floor, device):
     return found
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     cases=st.integers(1, 3),

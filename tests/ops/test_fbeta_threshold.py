@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marginseg import (
@@ -81,7 +81,6 @@ betas = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(maps(), betas)
 @example(torch.ones(3), 1e-9)  # t* is 1
 @example(torch.full((4,), 5e-324, dtype=torch.float64), 1e-9)  # beta^2 S is below all doubles

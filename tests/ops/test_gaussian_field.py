@@ -19,7 +19,7 @@ from marginseg.ops.boundary import DTYPE_CODES
 )
 def test_variance_and_covariance_at_every_voxel(method, shape, std, length_scale):
     """Variances within the chi-square bound of the sample size, borders and corners included."""
-    samples = 20_000 if method == "exact" else 2_400  # of which each takes a hundred times as long
+    samples = 20_000 if method == "exact" else 1_200  # of which each takes a hundred times as long
     n = len(shape)
     generator = torch.Generator().manual_seed(1)
     # In parts: the convolution's noise reaches far beyond the border.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -17,7 +17,6 @@ MODES = ("constant", "nearest", "reflect", "mirror", "wrap")
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 14), min_size=1, max_size=3),
     data=st.data(),
@@ -169,7 +168,6 @@ def test_no_tensor_and_complex_are_refused():
         gaussian_filter(torch.zeros(3, dtype=torch.complex64), 1.0)
 
 
-@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_sparse_inputs_of_any_shape_against_scipy(device, data):
     # Mostly 0, as labels are: what is far from the rest is not computed, and labels go by runs.
@@ -222,7 +220,6 @@ def test_what_is_one_stays_one(device, dtype, kernel):
     assert torch.equal(filtered[11:-11, 11:-11, 11:-11], torch.ones_like(filtered)[:18, :18, :28])
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_mean_of_probabilities_is_a_probability(device, data):
     """No rounding lifts it above 1: the filter is monotone, and 1 stays 1."""

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg import GaussianFieldNoise, gaussian_field, gaussian_field_ranks
 from marginseg.ops.root_kernel import root_kernel, takes_kernels
 
 
-@settings(max_examples=100, deadline=None)
 @given(length_scale=st.floats(1e-3, 30.0), tolerance=st.sampled_from([1e-6, 1e-12]))
 def test_the_kernel_twice_is_the_covariance(length_scale, tolerance):
     half = root_kernel(length_scale, tolerance)
@@ -41,7 +40,7 @@ def test_kernels_are_taken_where_the_rank_is_nearly_that_of_the_matrix():
 
 @pytest.mark.parametrize("length_scale", [0.4, 1.3, 2.2])
 def test_a_field_of_a_short_length_scale_has_the_variance_and_covariance(device, length_scale):
-    shape, std = (3, 20_000), 2.0
+    shape, std = (3, 6_000), 2.0
     assert takes_kernels(shape, (length_scale,) * 2)
     generator = torch.Generator(device=device).manual_seed(0)
     field = gaussian_field(shape, std, length_scale, generator=generator, batch_shape=(2,))
@@ -55,9 +54,9 @@ def test_a_field_of_a_short_length_scale_has_the_variance_and_covariance(device,
             products = values[0, lag:] * values[down, : shape[1] - lag]
             assert abs(float(products.mean()) - expected) < bound
     # The border is as the middle: here over the batch and components only, so that few suffice.
-    ends = gaussian_field((300,), 1.0, length_scale, generator=generator, batch_shape=(4000,))
+    ends = gaussian_field((300,), 1.0, length_scale, generator=generator, batch_shape=(1000,))
     assert takes_kernels((300,), (length_scale,))
-    assert abs(float(ends[:, 0, 0].square().mean()) - 1.0) < 5 * math.sqrt(2 / 4000)
+    assert abs(float(ends[:, 0, 0].square().mean()) - 1.0) < 5 * math.sqrt(2 / 1000)
 
 
 def test_coefficients_of_filtered_noise(device):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg import GaussianFieldNoise, gaussian_field, warp
@@ -32,7 +32,6 @@ def _boxes(shape, dtype, seed):
     return label.clamp(max=1).to(dtype) if dtype is torch.bool else label.to(dtype)
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_equals_the_warp_by_the_whole_field(device, data):
     spatial = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=3), label="spatial")

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marginseg import dice_threshold, streamed_dice_threshold
@@ -63,7 +63,6 @@ def _maps(draw):
     return torch.tensor(draw(st.lists(value, max_size=40)), dtype=torch.float64).to(dtype)
 
 
-@settings(max_examples=200, deadline=None)
 @given(_maps(), st.lists(st.integers(0, 40), max_size=5))
 @example(torch.tensor([1 - 2.0**-53] * 3, dtype=torch.float64), [])  # 2^-108 from a middle
 def test_any_chunks_give_the_exact_maximum_to_the_last_bit(values, ends):
@@ -85,7 +84,6 @@ def test_any_chunks_give_the_exact_maximum_to_the_last_bit(values, ends):
         assert volume == int((values.double() >= threshold).sum())
 
 
-@settings(max_examples=100, deadline=None)
 @given(_maps())
 def test_accuracy_cuts_at_half(values):
     best = streamed_dice_threshold([values[:7], values[7:]], metric="accuracy")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from marginseg import warp
@@ -37,7 +37,6 @@ def _away_from_ties(displacement):
     return np.where(np.abs(remainder - 0.5) < 0.01, displacement + 0.05, displacement)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     interpolation=st.sampled_from(["linear", "nearest"]),
@@ -71,7 +70,6 @@ def _ours_and_scipys(image, displacement, interpolation, mode, device):
     return result, _by_scipy(exact, displacement, order=order, mode=mode, cval=0.7)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     shape=st.builds(
         lambda first, last: (*first, last),
@@ -93,7 +91,6 @@ def test_rows_longer_than_a_vector_equal_scipy(device, shape, interpolation, mod
     np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=0, atol=3e-5)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     mode=st.sampled_from(list(SCIPY_MODES)),

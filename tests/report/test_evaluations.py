@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
@@ -27,7 +26,6 @@ from marginseg.report import evaluations as module
 from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture, rule_file
 from marginseg.report.evaluations import write_evaluation
 from marginseg.report.extremes import extreme_changes
-from marginseg.report.figures import extremes, promises, rules
 from marginseg.rule import Rule
 
 LAYOUT = "made up <i>maps</i> & labels"
@@ -59,18 +57,6 @@ class Page(HTMLParser):
         self.text += data
         if self.rows and self.rows[-1]:
             self.rows[-1][-1] += f" {data}"
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of one pixel: all that is done but for drawing."""
-
-    def save(_: Figure, path: Path) -> Path:
-        Image.new("RGB", (1, 1)).save(path)
-        return path
-
-    for figures in (rules, promises, extremes):
-        monkeypatch.setattr(figures, "save", save)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -99,7 +99,6 @@ def test_a_whole_report_of_nasty_names(
     assert not re.search(r"(\\\\|rule)\s*[\[*]", latex)
 
 
-@settings(max_examples=200, deadline=None)
 @given(name=st.text(st.characters(), max_size=60))
 @example("[/nope]")
 @example(r"$\undefinedcmd{x}$")

@@ -4,8 +4,6 @@ import base64
 import csv
 import json
 import re
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +12,12 @@ from PIL import Image
 
 from made_up_study import write_study
 from marginseg.report import rich_table, write_report
-from marginseg.report.figures.figure1 import figure1
 from marginseg.report.summary import differences_table, summary_table
 from marginseg.report.writing import FIGURES
 
+pytestmark = pytest.mark.usefixtures("small_figure1")
+
 TABLES = ("table.csv", "differences.csv", "cases.csv", "table.tex", "report.json")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_figure1() -> Iterator[None]:
-    small = partial(figure1, std=(0.03,), size=32, samples=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("marginseg.report.writing.figure1", small)
-        yield
 
 
 @pytest.fixture
@@ -74,16 +65,20 @@ def test_report_is_one_page_that_needs_nothing_else(reported: Path) -> None:
     assert not list(reported.glob(".*"))
 
 
-def test_pictures_stay_moderate(study: Path) -> None:
+def test_pictures_stay_moderate(reported: Path) -> None:
+    for name in FIGURES:
+        assert (reported / f"{name}.png").stat().st_size < 200_000
+        with Image.open(reported / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_pictures_may_stay_outside(study: Path) -> None:
     page = write_report(study, embed=False)
     assert page.stat().st_size < 100_000
     linked = re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8"))
     assert sorted(linked) == sorted(f"{name}.png" for name in FIGURES)
-    for name in linked:
-        assert (study / name).stat().st_size < 200_000
-        with Image.open(study / name) as picture:
-            assert min(picture.size) > 200
-            assert np.asarray(picture.convert("L")).std() > 5
 
 
 def test_tables_are_those_of_the_study(reported: Path) -> None:
@@ -127,6 +122,7 @@ def test_json_has_the_numbers_and_where_they_come_from(reported: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_numbers_stand_beside_ours(study: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.csv"
     theirs.write_text(
@@ -159,6 +155,7 @@ def test_a_malformed_table_is_refused_before_anything_is_written(
     assert not (study / "table.csv").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_unfinished_study_says_what_is_missing(study: Path) -> None:
     write_report(study)
     for path in (study / "runs").glob("*soft_dice*/result.json"):
@@ -192,6 +189,7 @@ def test_unfinished_study_says_what_is_missing(study: Path) -> None:
     assert not (study / "figure2.png").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_soft_dice_alone_is_reported(study: Path) -> None:
     for path in (study / "runs").glob("*cross_entropy*/result.json"):
         path.unlink()
@@ -211,6 +209,7 @@ def test_nothing_finished_is_still_a_report(study: Path) -> None:
     assert _lines(study / "table.csv") == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_structure_without_cases_is_not_expected(study: Path) -> None:
     skipped = [{"structure": "kidney", "name": "all cases", "reason": "kidney: there is none"}]
     (study / "skipped.json").write_text(json.dumps(skipped))

@@ -12,7 +12,7 @@ import pytest
 from marginseg.report import write_report
 from marginseg.study import StudyConfig, run_study
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "small_figure1")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -32,7 +32,6 @@ def results(layer, image, weight):
     return output.detach(), image.grad, layer.weight.grad, layer.bias.grad
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     kernel=st.sampled_from([0, 1, 2, 3]),
     inputs=st.integers(1, 5),
