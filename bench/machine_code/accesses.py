@@ -176,12 +176,14 @@ _INTEGERS: dict[str, Callable[[Any, Any], Any]] = {
     "ATOMS",
     "REDG",
     "RED",
-    modifiers=f"{_GLOBAL} {' '.join(_INTEGERS)} POPC INC 32 64 S32 S64 F32 F64 FTZ RN",
+    modifiers=f"{_GLOBAL} {' '.join(_INTEGERS)} POPC INC CAST SPIN 32 64 S32 S64 F32 F64 FTZ RN",
 )
 def _atomic(instruction: Instruction) -> Step:
     """Change memory thread by thread, in their order."""
     modifiers = set(instruction.modifiers)
     width = 8 if modifiers & {"64", "S64", "F64"} else 4
+    if "CAST" in modifiers:
+        return _compare_and_set(instruction, width)
     code = "f" if modifiers & {"F32", "F64"} else "i" if modifiers & {"S32", "S64"} else "u"
     kind = np.dtype(f"{code}{width}")
     name = next((name for name in instruction.modifiers if name in _INTEGERS), None)
@@ -227,6 +229,37 @@ def _atomic(instruction: Instruction) -> Step:
             whole = np.zeros(warps.pc.size, np.uint32)
             whole[mask] = olds.view(np.uint32).reshape(len(olds), -1)[:, column]
             put(warps, mask, whole)
+
+    return step
+
+
+def _compare_and_set(instruction: Instruction, width: int) -> Step:
+    """Change shared memory where it still holds what is expected, and say whether it did."""
+    if instruction.name != "ATOMS":
+        raise ValueError("a comparison in global memory")
+    to, place, expected, new = instruction.operands
+    puts = [result(part) for part in _registers(to, width)]
+    read = _address(place)
+    expects, sets = ([words(part) for part in _registers(o, width)] for o in (expected, new))
+
+    def step(warps: Warps, mask: Mask) -> None:
+        places, blocks = read(warps, mask), warps.block[mask]
+        olds, news = (
+            np.stack([np.broadcast_to(give(warps), mask.shape)[mask] for give in gives], axis=1)
+            .view(np.uint8)
+            .reshape(len(places), width)
+            for gives in (expects, sets)
+        )
+        changed = np.zeros(mask.size, np.uint32)
+        for i, lane in enumerate(np.flatnonzero(mask)):
+            at, block = places[i : i + 1], blocks[i : i + 1]
+            if (warps.shared.read(block, at, width) == olds[i]).all():
+                warps.shared.write(block, at, news[i : i + 1])
+                changed[lane] = 1
+        _, turns = np.unique(blocks.astype(np.int64) << 48 | places, return_counts=True)
+        warps.traffic.shared_wavefronts += int(turns.max()) if turns.size else 0
+        for put, value in zip(puts, (changed, np.zeros_like(changed)), strict=False):
+            put(warps, mask, value)
 
     return step
 

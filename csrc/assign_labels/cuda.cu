@@ -28,19 +28,33 @@ struct Arrays {
   Count* masses;
 };
 
-// Adds up the voxels of one channel that a thread meets in a row: neighbours have the same one, and
-// the fewer additions to shared memory, the less the threads wait for each other.
+// The voxels of one channel that a thread meets in a row: neighbours have the same one. What has no
+// channel is not counted.
 struct Run {
   int channel = -1;
   Count volume = 0;
   Count mass = 0;
+};
 
-  __device__ void add_to(Count* const volumes, Count* const masses) const {
-    if (channel < 0 || volume == 0) return;
-    atomicAdd(volumes + channel, volume);
-    atomicAdd(masses + channel, mass);
+struct AddRuns {
+  __device__ void operator()(Run& sum, const Run& other) const {
+    sum.volume += other.volume;
+    sum.mass += other.mass;
   }
 };
+
+// Calls add(run) on one lane for each channel that runs of a warp's lanes have: most voxels are
+// background, and threads that add to one place wait for each other. All lanes take part.
+template <class Add>
+__device__ inline void add_together(const Run& run, const Add& add) {
+  for (unsigned left = __ballot_sync(all_lanes, run.channel >= 0); left != 0;) {
+    const int channel = __shfl_sync(all_lanes, run.channel, __ffs(left) - 1);
+    const bool same = run.channel == channel;
+    const Run sum = warp_reduce(same ? run : Run{}, AddRuns{});
+    if (lane_number() == 0) add(Run{channel, sum.volume, sum.mass});
+    left &= ~__ballot_sync(all_lanes, same);
+  }
+}
 
 // Each block labels some voxels of one case.
 template <class V, class Label>
@@ -54,8 +68,15 @@ __global__ __launch_bounds__(threads) void label_voxels(const Pass pass,
   const int64_t start = (blockIdx.x - number * blocks) * voxels_per_block + threadIdx.x;
   const int channels = static_cast<int>(pass.channels);
   const bool apart = channels <= channels_in_block;
-  Count* const volumes = apart ? shared : arrays.volumes + number * channels;
-  Count* const masses = apart ? shared + channels : arrays.masses + number * channels;
+  const auto to_memory = [&](const Run& run) {
+    atomicAdd(arrays.volumes + number * channels + run.channel, run.volume);
+    atomicAdd(arrays.masses + number * channels + run.channel, run.mass);
+  };
+  const auto add = [&](const Run& run) {
+    if (!apart) return to_memory(run);
+    atomicAdd(shared + run.channel, run.volume);
+    atomicAdd(shared + channels + run.channel, run.mass);
+  };
   if (apart) {
     for (int i = threadIdx.x; i < 2 * channels; i += threads) shared[i] = 0;
     __syncthreads();
@@ -89,23 +110,21 @@ __global__ __launch_bounds__(threads) void label_voxels(const Pass pass,
 #pragma unroll
   for (int k = 0; k < each; ++k) {
     const int64_t voxel = start + k * threads;
-    if (voxel >= pass.voxels) continue;
+    const bool inside = voxel < pass.voxels;
+    const bool ends = inside && channel[k] != run.channel;
+    add_together(ends ? run : Run{}, add);
+    if (ends) run = {channel[k], 0, 0};
+    if (!inside) continue;
     arrays.labels[number * pass.voxels + voxel] =
         static_cast<Label>(channel[k] + pass.first_label());
-    if (channel[k] != run.channel) {
-      run.add_to(volumes, masses);
-      run = {channel[k], 0, 0};
-    }
     ++run.volume;
     run.mass += static_cast<Count>(units(static_cast<double>(m[k]), units_of_one));
   }
-  run.add_to(volumes, masses);
+  add_together(run, add);
   if (!apart) return;
   __syncthreads();
   for (int c = threadIdx.x; c < channels; c += threads) {
-    if (shared[c] == 0) continue;
-    atomicAdd(arrays.volumes + number * channels + c, shared[c]);
-    atomicAdd(arrays.masses + number * channels + c, shared[channels + c]);
+    if (shared[c] != 0) to_memory({c, shared[c], shared[channels + c]});
   }
 }
 

@@ -17,6 +17,7 @@ from bench.machine_code.listing import Code, Kernel, MissingToolError, tool, wit
 from bench.machine_code.recording import Recorder, module_path
 from bench.machine_code.warps import Traffic
 from marginseg import GaussianFieldNoise, dice_threshold, gaussian_field, gaussian_filter, warp
+from marginseg.ops.assign_labels import assign_labels
 from programs import assemble
 
 # What is counted.
@@ -155,6 +156,7 @@ def _ops():
     field = 3 * torch.randn(3, *SHAPE, generator=draw)
     noise = GaussianFieldNoise(std=0.05, spatial_dims=3)
     values = torch.rand(2, 17, 24, 24, generator=draw).square()
+    gains = torch.rand(2, 17, generator=draw)
     return {
         "gaussian_filter": lambda: gaussian_filter(image, 2.0),
         "gaussian_filter, reflect": lambda: gaussian_filter(image, (1.0, 2.0, 0.5), mode="reflect"),
@@ -175,6 +177,7 @@ def _ops():
         "dice_threshold, sort": lambda: dice_threshold(
             values[:, :4, :4], spatial_dims=3, method="sort"
         ),
+        "assign_labels": lambda: assign_labels(values.flatten(2), gains, 0.4 * gains),
         "warp, gradients": lambda: gradients(image, field),
     }
 

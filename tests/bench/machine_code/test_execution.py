@@ -286,6 +286,36 @@ def test_the_last_of_many_blocks_sees_what_all_have_written():
     assert len({int(key) >> 48 for keys in execution.traffic.touched for key in keys}) == 200
 
 
+@reads_memory
+def test_threads_that_add_to_one_place_by_comparing_take_turns():
+    """As the compiler adds 64 bits in shared memory: what was read must still be there."""
+    counts = np.zeros(2, np.uint64)
+    program = (
+        "S2R R0, SR_TID.X",
+        "STS [0x40], RZ",
+        "STS [0x44], RZ",
+        "BAR.SYNC.DEFER_BLOCKING 0x0",
+        "LDS.64 R4, [0x40]",
+        "IADD3 R6, P0, R4, R0, RZ",
+        "IMAD.X R7, R5, 0x1, RZ, P0",
+        "ATOMS.CAST.SPIN.64 R6, [0x40], R4, R6",
+        "ISETP.EQ.U32.AND P0, PT, R6, 0x1, PT",
+        "ISETP.EQ.U32.AND.EX P0, PT, R7, RZ, PT, P0",
+        "@!P0 BRA 0x40",
+        "LDC.64 R2, c[0x0][0x210]",
+        "BAR.SYNC.DEFER_BLOCKING 0x0",
+        "LDS.64 R4, [0x40]",
+        "STG.E.64 desc[UR4][R2.64], R4",
+        "EXIT",
+    )
+    execution = run(assemble(*program), 64, counts.ctypes.data.to_bytes(8, "little"))
+    # One thread succeeds at a time, so that each of the two warps goes round at least 32 times.
+    assert execution.issued[7] >= 64
+    counts[0] = sum(range(64))
+    written, different = execution.memory.differences()
+    assert (written > 0, different) == (True, 0)
+
+
 def test_threads_that_wait_for_each_other_are_reported():
     with pytest.raises(UnsupportedError, match="without end"):
         run(
