@@ -155,6 +155,10 @@ def test_networks_are_trained_as_the_settings_say() -> None:
         assert len(settings) == 9
 
 
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def test_each_repeat_of_a_fold_is_another_run() -> None:
     config = dataclasses.replace(TINY, repeats=3, seed=7)
     runs = config.runs()
@@ -163,6 +167,9 @@ def test_each_repeat_of_a_fold_is_another_run() -> None:
     # The losses of a fold share a seed, no others do: neither structures nor levels have their own.
     seeds = {(run.repeat, run.fold): config.training_settings(run).seed for run in runs}
     assert len(set(seeds.values())) == 3 * config.folds
+    # On a CPU torch's generators know 32 bits of a seed.
+    first = {int(torch.randint(2**62, (), generator=_generator(seed))) for seed in seeds.values()}
+    assert len(first) == len(seeds)
     # What has been trained once stays when more repeats are asked for.
     once = dataclasses.replace(config, repeats=1)
     assert [config.folder_of(run) for run in runs if run.repeat == 0] == (

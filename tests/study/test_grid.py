@@ -89,7 +89,12 @@ def test_more_repeats_go_on_from_those_that_are_there(finished: Path, tmp_path: 
         }
         for repeat in (0, 1)
     }
-    assert of_repeats[0] == of_repeats[1]  # of the same cases; what they were trained on differs
+    assert of_repeats[0] == of_repeats[1]  # of the same cases
+    # Without noise the labels are the same: what differs is the weights, and the order of the cases.
+    plain = (0.0, 0, "cross_entropy")
+    learnt = [r["epochs"] for r in result.runs if (r["std"], r["fold"], r["loss"]) == plain]
+    assert len(learnt) == 2
+    assert learnt[0][0]["loss"] != learnt[1][0]["loss"]
     rows = [r for r in differences_table(folder) if r["std"] == 0.06]
     assert {(row["n"], row["networks"]) for row in rows} == {(4, 4)}
     with pytest.raises(ValueError, match=r"other settings: repeats \(2 there, 1 now\)"):

@@ -34,9 +34,6 @@ GRID = frozenset({"structures", "std", "losses", "repeats"})
 #: The largest seed. torch's generators take 64 bits, and the folds have the seeds that follow it.
 LARGEST_SEED = 2**63 - 1
 
-#: How far apart the seeds of two repeats are: farther than those of the folds.
-REPEAT_STEP = 2**32
-
 #: More than any study has: with more its plan would take hours, or more memory than there is.
 MOST_RUNS, MOST_CASES, MOST_EPOCHS, MOST_WORKERS = 100_000, 1_000_000, 10_000_000, 10_000
 MOST_CHANNELS, MOST_LEVELS, MOST_VOXELS = 65_536, 16, 2**30
@@ -337,6 +334,9 @@ class StudyConfig:
         The folds have seeds of their own, and so have the repeats. The losses of a fold share one:
         their networks begin with the same weights, and see the cases in the same order.
 
+        Seeds of further repeats are hashed, and of 32 bits: torch's generators on CPUs give the
+        same numbers for two seeds that differ in higher ones alone.
+
         Example:
             >>> config = StudyConfig(epochs=7, seed=10)
             >>> settings = config.training_settings(Run("tube", 0.03, 2, "soft_dice"))
@@ -346,7 +346,10 @@ class StudyConfig:
         """
         shared = {field.name for field in dataclasses.fields(TrainingSettings)} - {"loss", "seed"}
         settings = {name: getattr(self, name) for name in shared}
-        seed = self.seed + run.fold + REPEAT_STEP * run.repeat
+        seed = self.seed + run.fold
+        if run.repeat:
+            named = json.dumps([self.seed, run.fold, run.repeat])
+            seed = int.from_bytes(hashlib.sha256(named.encode()).digest()[:4])
         return TrainingSettings(loss=run.loss, seed=seed, **settings)
 
     def folder_of(self, run: Run) -> str:
@@ -364,6 +367,8 @@ class StudyConfig:
         """
         settings = {k: v for k, v in self.to_dict().items() if k not in EXECUTION_ONLY | GRID}
         facts = {"format": RUN_FORMAT, "run": dataclasses.asdict(run), "settings": settings}
+        if run.repeat:
+            facts["seed"] = self.training_settings(run).seed
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return f"{run.id}-{digest[:8]}"
 
