@@ -22,6 +22,8 @@ from marginseg.rule import Rule, load_rule
 
 ORGANS = Classes.softmax(["liver", "spleen", "vessel"])
 REGIONS = Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2))
+#: The same without a label map: each keeps its own mask.
+MASKS = replace(REGIONS, painted=None)
 
 PROBABILITIES = st.sampled_from([0.0, 0.02, 0.25, 0.5, 0.5000001, 0.75, 1.0]) | st.floats(
     0, 1, width=32
@@ -62,10 +64,34 @@ def test_half_without_a_background_has_to_exceed_half(p) -> None:
 
 @given(arrays(np.float32, (2, 3, 4), elements=PROBABILITIES))
 def test_each_region_is_cut_where_its_dice_is_largest(p) -> None:
-    masks = Rule(REGIONS).masks(p)
+    masks = Rule(MASKS).masks(p)
     for m, mask in zip(p, masks, strict=True):
         best = max(_dice(m, m >= t) for t in [*np.unique(m), 2.0])
         assert _dice(m, mask) == pytest.approx(best, abs=1e-12)
+
+
+@given(
+    arrays(np.float32, (3, 3, 4), elements=PROBABILITIES),
+    st.sampled_from(
+        [
+            Classes.regions({"a": (1, 2, 3), "b": (2, 3), "c": (3,)}, painted=(1, 2, 3)),
+            Classes.regions({"a": (1,), "b": (2,), "c": (3,)}, painted=(1, 2, 3)),
+            Classes.regions({"a": (7,), "b": (7, 9), "c": (4,)}, painted=(7, 9, 4)),
+        ]
+    ),
+    st.sampled_from(["half", "optimal"]),
+)
+def test_what_is_told_of_painted_classes_is_what_their_label_map_shows(p, classes, decision):
+    rule = Rule(classes, decision)
+    labels = rule.labels(p)
+    np.testing.assert_array_equal(
+        labels, classes.paint(Rule(replace(classes, painted=None), decision).masks(p))
+    )
+    masks = rule.masks(p)
+    promised = rule.decide(FlatMap.of(p, 3)).expected
+    for values, mask, m, told in zip(classes.values, masks, p, promised, strict=True):
+        np.testing.assert_array_equal(mask, np.isin(labels, values))
+        assert told == pytest.approx(_dice(m, mask), abs=1e-12)
 
 
 def test_exclusive_classes_are_optimal_labels() -> None:
@@ -105,11 +131,11 @@ def test_fixed_thresholds_of_exclusive_classes(p, seed) -> None:
 
 def test_fixed_thresholds_of_regions() -> None:
     p = _softmax(2)[:2]
-    masks = Rule(REGIONS, "fixed", (0.3, 0.1)).masks(p)
+    masks = Rule(MASKS, "fixed", (0.3, 0.1)).masks(p)
     np.testing.assert_array_equal(masks, [p[0] >= np.float32(0.3), p[1] >= np.float32(0.1)])
 
 
-@pytest.mark.parametrize("classes", [ORGANS, REGIONS], ids=["softmax", "regions"])
+@pytest.mark.parametrize("classes", [ORGANS, MASKS], ids=["softmax", "regions"])
 def test_what_is_left_at_half_is_as_it_was(classes) -> None:
     p = _softmax(3)
     held = classes.names[1]
@@ -126,12 +152,12 @@ def test_what_is_left_at_half_is_as_it_was(classes) -> None:
 def test_what_is_left_at_half_is_not_calibrated() -> None:
     p = _softmax(4)[:2]
     calibration = fit((p, p > 0.8), method="platt")
-    masks = Rule(REGIONS, calibration=calibration, at_half=("core",)).masks(p)
+    masks = Rule(MASKS, calibration=calibration, at_half=("core",)).masks(p)
     np.testing.assert_array_equal(masks[1], p[1] > 0.5)
-    np.testing.assert_array_equal(masks[0], Rule(REGIONS).masks(calibration.apply(p))[0])
+    np.testing.assert_array_equal(masks[0], Rule(MASKS).masks(calibration.apply(p))[0])
 
 
-@pytest.mark.parametrize("classes", [ORGANS, REGIONS], ids=["softmax", "regions"])
+@pytest.mark.parametrize("classes", [ORGANS, MASKS], ids=["softmax", "regions"])
 def test_nothing_is_left_that_is_small_or_improbable(classes) -> None:
     p = ndimage.gaussian_filter(_softmax(5, (4, 12, 12, 12)), (0, 1, 1, 1))
     plain = Rule(classes).masks(p)
@@ -143,18 +169,19 @@ def test_nothing_is_left_that_is_small_or_improbable(classes) -> None:
         expected = np.isin(components, 1 + np.flatnonzero(sizes >= 9))
         np.testing.assert_array_equal(after, expected)
         assert before.sum() > kept.sum() > expected.sum()  # each of the two took something
-    painted = classes.paint(rule.masks(p))
-    np.testing.assert_array_equal(rule.labels(p), painted)
+    named = classes if classes.exclusive else REGIONS
+    painted = named.paint(rule.masks(p))
+    np.testing.assert_array_equal(replace(rule, classes=named).labels(p), painted)
 
 
 def test_what_the_map_promises_is_told() -> None:
     p = _softmax(6)
-    for rule in (Rule(REGIONS), Rule(REGIONS, "half"), Rule(REGIONS, "fixed", (0.2, 0.4))):
+    for rule in (Rule(MASKS), Rule(MASKS, "half"), Rule(MASKS, "fixed", (0.2, 0.4))):
         flat = FlatMap.of(p, 2)
         decided = rule.decide(flat)
         for m, mask, told in zip(p, rule.masks(p), decided.expected, strict=False):
             assert told == pytest.approx(_dice(m, mask), abs=1e-12)
-    best = Rule(REGIONS).decide(FlatMap.of(p, 2))
+    best = Rule(MASKS).decide(FlatMap.of(p, 2))
     assert best.thresholds == pytest.approx(np.array(best.expected) / 2, abs=1e-12)
 
 

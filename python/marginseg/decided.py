@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from marginseg.classes import Classes
 from marginseg.flat_map import voxel_count
 from marginseg.threshold import cut
 
@@ -17,9 +18,10 @@ class Decided(NamedTuple):
     """What a rule makes of a map, as voxels in the map's own order.
 
     Attributes:
-        numbers: Of classes that exclude each other, the number of each voxel's class, counted from
-            1; 0 is none: (voxels,), integers. Else None.
-        stacked: Of others, the mask of each, (classes, voxels), bool. Else None.
+        numbers: The number of the class that a label map shows of each voxel, counted from 1; 0 is
+            none: (voxels,), integers. None where classes that overlap have no label map.
+        stacked: Of classes that may overlap, the mask of each, (classes, voxels), bool; where they
+            have a label map, as it shows them. Else None.
         thresholds: Of each class, the probability below which no voxel belongs to it. ½ stands for
             the argmax too.
         expected: Of each class, the overlap (Dice, or F_β) that the map promises of its mask, after
@@ -62,6 +64,27 @@ def above(maps: Tensor, rows: list[int], thresholds: list[float]) -> Tensor:
         numbers[better] = number
         best = torch.where(better, share, best)
     return numbers
+
+
+def painted(stacked: Tensor) -> Tensor:
+    """Return the number, from 1, of the last mask that holds each voxel: it covers the others."""
+    numbers = torch.zeros(stacked.shape[1:], dtype=torch.int16, device=stacked.device)
+    for number, mask in enumerate(stacked, 1):
+        numbers[mask] = number
+    return numbers
+
+
+def shown(numbers: Tensor, classes: Classes) -> Tensor:
+    """Return the masks of classes, (classes, voxels), in a label map painted with them."""
+    assert classes.painted is not None
+    stacked = torch.zeros(
+        (len(classes.names), *numbers.shape), dtype=torch.bool, device=numbers.device
+    )
+    for mask, values in zip(stacked, classes.values, strict=True):
+        for number, value in enumerate(classes.painted, 1):
+            if value in values:
+                mask |= numbers == number
+    return stacked
 
 
 def expected_overlap(values: Tensor, mask: Tensor, beta: float) -> float:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from marginseg.calibration import Calibration
 from marginseg.classes import Classes
-from marginseg.decided import Decided, above, expected_overlap, renumbered, small_components
+from marginseg.decided import (
+    Decided,
+    above,
+    expected_overlap,
+    painted,
+    renumbered,
+    shown,
+    small_components,
+)
 from marginseg.exclusive import optimal_labels
 from marginseg.files.records import parse_json, write_json
 from marginseg.flat_map import FlatMap
@@ -117,8 +125,12 @@ class Rule:
             numbers = self._numbers(maps, calibrated)
         else:
             stacked, thresholds = self._separate(calibrated[rows])
+        self._clean(Decided(numbers, stacked, (), ()), calibrated, spatial)
+        if stacked is not None and self.classes.painted is not None:
+            # A label map shows the last of classes that overlap: it is what is told of.
+            numbers = painted(stacked)
+            stacked = shown(numbers, self.classes)
         decided = Decided(numbers, stacked, (), ())
-        self._clean(decided, calibrated, spatial)
         expected = [
             expected_overlap(calibrated[row], decided.mask(place), self.beta)
             for place, row in enumerate(rows)
@@ -129,13 +141,15 @@ class Rule:
             # No voxel below gains anything by joining: the gain is (1 + β²) m - F.
             thresholds = [value / (1.0 + self.beta**2) for value in expected]
         told = (
-            0.5 if name in self.at_half else max(threshold, self.min_probability)
+            max(0.5 if name in self.at_half else threshold, self.min_probability)
             for name, threshold in zip(self.classes.names, thresholds, strict=True)
         )
         return Decided(numbers, stacked, tuple(told), tuple(expected))
 
     def masks(self, probabilities: Map) -> Map:
         """Return the segmentation of each class, (classes, *spatial), as bools.
+
+        Of classes that may overlap, and are painted, it is what their label map shows of each.
 
         Args:
             probabilities: m, (K, *spatial), floating, within [0, 1]; a NumPy array or a tensor.
@@ -161,11 +175,9 @@ class Rule:
 
     def paint(self, decided: Decided) -> Tensor:
         """Return the label map of what was decided, (voxels,)."""
-        if decided.numbers is None:
-            assert decided.stacked is not None
-            return torch.from_numpy(self.classes.paint(decided.stacked.cpu().numpy()))
         if self.classes.painted is None:
             raise ValueError("classes: expected the values to paint; these classes have none")
+        assert decided.numbers is not None
         smallest = torch.from_numpy(np.zeros(0, np.min_scalar_type(max(self.classes.painted))))
         values = torch.tensor((0, *self.classes.painted), device=decided.numbers.device)
         return values.to(smallest.dtype)[decided.numbers.long()]

@@ -196,6 +196,26 @@ class TestThresholdOfWholeMaps:
         expected = np.where(p[..., 1] > 0.5, 2, np.where(p[..., 0] > 0.5, 1, 0))
         np.testing.assert_array_equal(load(tmp_path / "s.nii"), expected)
 
+    def test_a_channel_without_a_name_is_asked_about(self, tmp_path) -> None:
+        p = np.full((6, 7, 5, 3), 1 / 3, np.float32)
+        save(tmp_path / "p.nii.gz", p)
+        command = ("threshold", tmp_path / "p.nii.gz", "--names", "a", "b")
+        refused(run(*command, "-o", tmp_path / "s.nii"), "--channels", "softmax or sigmoid")
+        result = run(*command, "--channels", "softmax", "-o", tmp_path / "s.nii")
+        assert result.exit_code == 0, result.output
+
+    def test_iou_is_told_of_label_maps_too(self, tmp_path) -> None:
+        p = np.random.default_rng(3).uniform(size=(6, 7, 5, 2)).astype(np.float32)
+        save(tmp_path / "p.nii.gz", p)
+        told = {}
+        for metric in ("dice", "iou"):
+            options = ("--metric", metric, "--channels", "sigmoid", "--min-probability", 0.01)
+            result = run("threshold", tmp_path / "p.nii.gz", *options, "-o", tmp_path / "s.nii")
+            assert result.exit_code == 0, result.output
+            heading, first = result.stdout.splitlines()[:2]
+            told[heading.split()[3].lower()] = float(first.split()[2])
+        assert told["iou"] == pytest.approx(told["dice"] / (2 - told["dice"]), abs=1e-4)
+
     def test_small_components_go(self, tmp_path) -> None:
         p = np.zeros((12, 12, 12), np.float32)
         p[1:6, 1:6, 1:6] = p[9, 9, 9] = 0.9
@@ -235,6 +255,12 @@ def test_a_trained_model_of_nnunet(name, nnunet_dir, tmp_path) -> None:
         (own,) = model.glob(f"fold_*/validation/{path.name}")
         np.testing.assert_array_equal(load(path), load(own))
         np.testing.assert_allclose(nibabel.load(path).affine, nibabel.load(own).affine)
+
+
+def test_channels_of_nnunets_maps_are_its_own(nnunet_dir, tmp_path) -> None:
+    predictions = nnunet_dir / "predicted_regions"
+    command = ("threshold", predictions, "--channels", "softmax", "-o", tmp_path / "out")
+    refused(run(*command), "dataset.json")
 
 
 def test_predictions_of_nnunet_at_half_are_its_own(nnunet_dir, tmp_path) -> None:

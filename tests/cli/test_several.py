@@ -85,6 +85,43 @@ def test_what_is_done_is_not_done_again(maps: Path, tmp_path: Path) -> None:
         assert_array_equal(load(output / path.name), load(path) >= 0.5)
 
 
+def test_what_others_have_replaced_is_done_again(maps: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other maps"
+    other.mkdir()
+    save(other / "case 0.nii", np.full((6, 7, 8), 0.9, np.float32))
+    output = tmp_path / "segs"
+    first = run("threshold", maps, "-o", output)
+    assert run("threshold", other, "-o", output).exit_code == 0
+    assert load(output / "case 0.nii").all()
+    assert run("threshold", maps, "-o", output).stdout == first.stdout
+    assert not load(output / "case 0.nii").all()
+
+
+def test_hidden_files_are_none_of_a_folders(maps: Path, tmp_path: Path) -> None:
+    (maps / "._case 0.nii").write_bytes(b"what a Mac leaves")
+    assert run("threshold", maps, "-o", tmp_path / "segs").exit_code == 0
+    assert not (tmp_path / "segs" / "._case 0.nii").exists()
+
+
+def test_each_file_of_a_class_is_watched(tmp_path: Path) -> None:
+    """Written in place: the folder's own time stays."""
+    case = tmp_path / "maps" / "case"
+    case.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ("left", "right"):
+        save(case / f"{name}.nii", random.random((6, 7, 8)).astype(np.float32))
+    command = ("threshold", tmp_path / "maps", "--min-probability", 0.1, "-o", tmp_path / "segs")
+    before = run(*command)
+    assert before.exit_code == 0, before.output
+    changed = save(tmp_path / "changed.nii", np.ones((6, 7, 8), np.float32)).read_bytes()
+    time = case.stat().st_mtime_ns
+    with (case / "right.nii").open("wb") as file:
+        file.write(changed)
+    assert case.stat().st_mtime_ns == time
+    assert run(*command).stdout != before.stdout
+    assert load(tmp_path / "segs" / "case.nii.gz")[..., 1].all()
+
+
 def test_what_is_done_is_remembered_when_another_is_not(
     maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

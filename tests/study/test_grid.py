@@ -90,7 +90,7 @@ def test_more_repeats_go_on_from_those_that_are_there(finished: Path, tmp_path: 
         for repeat in (0, 1)
     }
     assert of_repeats[0] == of_repeats[1]  # of the same cases
-    # Without noise the labels are the same: what differs is the weights, and the order of the cases.
+    # Without noise the labels are the same: what differs is the weights and the cases' order.
     plain = (0.0, 0, "cross_entropy")
     learnt = [r["epochs"] for r in result.runs if (r["std"], r["fold"], r["loss"]) == plain]
     assert len(learnt) == 2

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from marginseg.files.predicted_case import PredictedCase
     from marginseg.rule import Rule
 
-#: What is printed of each class of each case.
-COLUMNS = ("class", "threshold", "expected", "voxels", "ml")
 
-
-def segment_by_rule(given: list[Path], output: Path, rule: Rule, said: str) -> None:
+def segment_by_rule(
+    given: list[Path], output: Path, rule: Rule, said: str, *, iou: bool = False
+) -> None:
     """Segment every map that is given, and print a row for each class.
 
     Args:
@@ -28,6 +27,7 @@ def segment_by_rule(given: list[Path], output: Path, rule: Rule, said: str) -> N
         output: The segmentation's file; of several maps the folder, made if new.
         rule: What is done.
         said: What the files' headers say of it.
+        iou: Whether the IoU is told, in the place of Dice.
 
     """
     from marginseg.files.predictions import open_predictions_of
@@ -38,13 +38,15 @@ def segment_by_rule(given: list[Path], output: Path, rule: Rule, said: str) -> N
     by_source = {case.source: case for case in cases}
 
     def work(task: Task) -> Iterator[Row]:
-        return _segment(by_source[task.source], task.outputs[0], rule, said)
+        return _segment(by_source[task.source], task.outputs[0], rule, said, iou)
 
+    value = "IoU" if iou else "Dice" if rule.beta == 1.0 else f"F{rule.beta:g}"
+    columns = ("threshold", f"expected {value}", "voxels", "ml")
     width = max(len(name) for name in rule.classes.names)
     run(
-        Command(work, lambda source: _need(by_source[source]), {"rule": rule.state()}),
-        [Task(case.source, [to]) for case, to in zip(cases, targets, strict=True)],
-        Rows(("class".rjust(width), *COLUMNS[1:]), _named(cases) if several else None),
+        Command(work, lambda source: _need(by_source[source]), {"rule": rule.state(), "iou": iou}),
+        [Task(case.source, [to], case.inputs) for case, to in zip(cases, targets, strict=True)],
+        Rows(("class".rjust(width), *columns), _named(cases) if several else None),
         output if several else None,
     )
     typer.echo(str(output))
@@ -81,7 +83,7 @@ def _need(case: PredictedCase) -> int:
     return math.prod(case.shape) * (8 * case.channels + 16)
 
 
-def _segment(case: PredictedCase, target: Path, rule: Rule, said: str) -> Iterator[Row]:
+def _segment(case: PredictedCase, target: Path, rule: Rule, said: str, iou: bool) -> Iterator[Row]:
     """Segment one map, and yield a row for each class when all are written."""
     import numpy as np
 
@@ -111,4 +113,6 @@ def _segment(case: PredictedCase, target: Path, rule: Rule, said: str) -> Iterat
         voxels = voxel_count(decided.mask(place))
         ml = "–" if math.isnan(millilitres) else f"{voxels * millilitres:.3f}"
         threshold, expected = decided.thresholds[place], decided.expected[place]
+        if iou:
+            expected /= 2.0 - expected
         yield [name, f"{threshold:.4f}", f"{expected:.4f}", str(voxels), ml]

@@ -37,11 +37,18 @@ AtHalfOption = Annotated[
     list[str] | None,
     typer.Option(metavar="CLASS...", help="Classes that are left at 1/2, or at the argmax."),
 ]
-ChannelsOption = Annotated[
+_CHANNELS = "Of NIfTI maps. softmax: classes exclude each other. sigmoid: they may overlap. "
+FoundChannelsOption = Annotated[
     Channels | None,
     typer.Option(
-        help="Of NIfTI maps. softmax: classes exclude each other. sigmoid: they may overlap. "
-        "Default: whether the channels sum to 1.",
+        help=_CHANNELS + "Default: whether the channels sum to 1.",
+        show_default=False,
+    ),
+]
+GivenChannelsOption = Annotated[
+    Channels | None,
+    typer.Option(
+        help=_CHANNELS + "Default: each channel is cut by itself, as with sigmoid.",
         show_default=False,
     ),
 ]

@@ -16,8 +16,8 @@ from marginseg.cli.cuts import (
     AtHalfOption,
     BetaOption,
     Channels,
-    ChannelsOption,
     DatasetOption,
+    FoundChannelsOption,
     MinProbabilityOption,
     NamesOption,
     SmallestComponentOption,
@@ -88,7 +88,7 @@ def evaluate(
     min_probability: MinProbabilityOption = 0.0,
     smallest_component: SmallestComponentOption = 0,
     at_half: AtHalfOption = None,
-    channels: ChannelsOption = None,
+    channels: FoundChannelsOption = None,
     names: NamesOption = None,
     dataset: DatasetOption = None,
     workers: Annotated[

@@ -53,7 +53,11 @@ class Sources:
             if not path.is_dir():
                 paths.append(path)
                 continue
-            found = sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES) and p.is_file())
+            found = sorted(
+                p
+                for p in path.iterdir()
+                if p.name.endswith(SUFFIXES) and not p.name.startswith(".") and p.is_file()
+            )
             if not found:
                 raise ValueError(f"{path}: expected .nii or .nii.gz files in this folder")
             paths += found
@@ -106,10 +110,23 @@ def stem(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with one file: its source, and the outputs that will be written."""
+    """What is to be done with one file.
+
+    Attributes:
+        source: The file, or the folder of its parts; what it is named by.
+        outputs: The files that will be written.
+        beside: The other files that the outputs depend on.
+
+    """
 
     source: Path
     outputs: list[Path]
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def inputs(self) -> list[Path]:
+        """All files that the outputs depend on."""
+        return [self.source, *self.beside]
 
 
 @dataclass(frozen=True)
@@ -136,7 +153,8 @@ def run(command: Command, tasks: Sequence[Task], rows: Rows, folder: Path | None
         tasks: One for each file.
         rows: Where they are printed.
         folder: Of several files: the outputs' folder, which remembers what is done. A file that was
-            done with the same options, and has not changed since, is not done again.
+            done with the same options is not done again, if neither it nor its outputs have changed
+            since.
 
     Raises:
         typer.Exit: With status 1, when a file of several failed; each has its line on stderr.
@@ -181,7 +199,7 @@ def _outcomes(
     waiting = [task for task, rows in zip(tasks, known, strict=True) if rows is None]
 
     def work(task: Task) -> list[Row]:
-        state = _state(task.source)
+        state = _states(task.inputs)
         rows: list[Row] = [list(row) for row in command.work(task)]
         record.add(task, state, rows)
         return rows
@@ -208,7 +226,7 @@ class Record:
         self._path = path
         self._options = options
         self._lock = threading.Lock()
-        fields = ["source", "state", "options", "rows"]
+        fields = ["source", "state", "options", "written", "rows"]
         self._done = {entry["source"]: entry for entry in read_records(path, fields)}
 
     def rows(self, task: Task) -> list[Row] | None:
@@ -217,25 +235,35 @@ class Record:
         if (
             entry is None
             or entry["options"] != self._options
-            or entry["state"] != _state(task.source)
-            or not all(path.exists() for path in task.outputs)
+            or entry["state"] != _states(task.inputs)
+            or entry["written"] != _states(task.outputs)
         ):
             return None
         return list(entry["rows"])
 
-    def add(self, task: Task, state: list[int], rows: list[Row]) -> None:
-        """Remember a task, whose source was in this state when it was begun."""
+    def add(self, task: Task, state: list[list[int]], rows: list[Row]) -> None:
+        """Remember a task that is done, whose inputs were in this state when it was begun."""
         from marginseg.files.records import write_json
 
         source = str(task.source.resolve())
-        entry = {"source": source, "state": state, "options": self._options, "rows": rows}
+        entry = {
+            "source": source,
+            "state": state,
+            "options": self._options,
+            "written": _states(task.outputs),
+            "rows": rows,
+        }
         with self._lock:
             self._done[source] = entry
             write_json(self._path, list(self._done.values()))
 
 
+def _states(paths: Iterable[Path]) -> list[list[int]]:
+    """Return of each file what changes when it does; of one that is not there, nothing."""
+    return [_state(path) for path in paths]
+
+
 def _state(path: Path) -> list[int]:
-    """Return what changes when a file does; of one that is not there, nothing."""
     try:
         status = path.stat()
     except OSError:

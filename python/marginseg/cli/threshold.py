@@ -14,7 +14,7 @@ from marginseg.cli.by_rule import segment_by_rule
 from marginseg.cli.cuts import (
     AtHalfOption,
     Channels,
-    ChannelsOption,
+    GivenChannelsOption,
     MinProbabilityOption,
     NamesOption,
     PaintOption,
@@ -78,7 +78,7 @@ def threshold(
             "options in it.",
         ),
     ] = None,
-    channels: ChannelsOption = None,
+    channels: GivenChannelsOption = None,
     min_probability: MinProbabilityOption = 0.0,
     smallest_component: SmallestComponentOption = 0,
     at_half: AtHalfOption = None,
@@ -100,7 +100,8 @@ def threshold(
     best for it, `marginseg evaluate` finds out from labelled cases; --rule does it.
 
     A map may be larger than memory. Of several, those that are done already are not done again, a
-    file that fails gets a line on stderr, and the exit status is then 1.
+    file that fails gets a line on stderr, and the exit status is then 1. Where what the channels
+    stand for matters, all maps are opened first, and nothing is begun if one cannot be.
     """
     beta_of(metric.value, beta)  # which refuses what does not belong together
     decided = _rule(
@@ -119,7 +120,8 @@ def threshold(
     )
     if decided is not None:
         said = f"marginseg threshold, {f'rule {rule.name}' if rule else f'metric {metric.value}'}"
-        segment_by_rule(probabilities, output, decided, said)
+        iou = metric is Metric.iou
+        segment_by_rule(probabilities, output, decided, said, iou=iou)
         return
     sources = Sources.of(probabilities)
     targets = sources.targets(output)
@@ -155,12 +157,16 @@ def _rule(given: list[Path], path: Path | None, options: dict[str, Any]) -> Rule
     from marginseg.files.predictions import classes_of
     from marginseg.rule import Rule
 
+    channels = chosen.get("channels")
+    exclusive = None if of_nnunet and channels is None else channels is Channels.softmax
     classes = classes_of(
-        given[0],
-        names=chosen.get("names"),
-        exclusive=None if of_nnunet else chosen.get("channels") is Channels.softmax,
-        painted=chosen.get("paint"),
+        given[0], names=chosen.get("names"), exclusive=exclusive, painted=chosen.get("paint")
     )
+    if channels is None and not classes.exclusive and classes.channels[0] > 0:
+        raise ValueError(
+            f"--channels: expected softmax or sigmoid for {given[0]}, whose first channel has no "
+            "name, got nothing"
+        )
     return Rule(
         classes,
         "half" if chosen.get("metric") == "accuracy" else "optimal",

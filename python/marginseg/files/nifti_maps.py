@@ -45,6 +45,11 @@ class NiftiCase(PredictedCase):
     files: tuple[ProbabilityFile, ...]
     own: Path | None
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files of the map."""
+        return tuple(file.volume.path for file in self.files)
+
     def probabilities(self) -> NDArray[Any]:
         """Return a view of what was read: Fortran's order, channels last in memory."""
         dtype = np.result_type(*(file.dtype for file in self.files))

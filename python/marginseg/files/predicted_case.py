@@ -41,6 +41,11 @@ class PredictedCase(ABC):
         """Voxel size in millimetres along each axis of ``shape``."""
         return self.geometry.spacing[: len(self.shape)]
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """The files of the map and of its grid."""
+        return (self.source, self.geometry.path)
+
     @abstractmethod
     def probabilities(self) -> NDArray[Any]:
         """Read the map: (channels, *shape), the axes as in the NIfTI file; float16, 32 or 64.
