@@ -60,15 +60,26 @@ def within_unit(name: str, values: Tensor, *, hint: str = "") -> Tensor:
         tensor([0.5000, 1.0000])
 
     """
+    return values.clamp(0.0, 1.0) if rounded_beyond_unit(name, values, hint=hint) else values
+
+
+def rounded_beyond_unit(name: str, values: Tensor, *, hint: str = "") -> bool:
+    """Whether :func:`within_unit` clamps values, for who does it piece by piece; or refuse them.
+
+    Example:
+        >>> rounded_beyond_unit("m", torch.tensor([0.5, 1.0000001]))
+        True
+
+    """
     if values.dtype is torch.bool or not readable(values) or not values.numel():
-        return values
+        return False
     looked_at = values.detach().to(WIDER.get(values.dtype, values.dtype))
     low, high = torch.stack(torch.aminmax(looked_at)).tolist()
     if low >= 0.0 and high <= 1.0:
-        return values
+        return False
     rounding = ROUNDING.get(values.dtype, 0.0)
     if low >= -rounding and high <= 1.0 + rounding:  # NaN is neither
-        return values.clamp(0.0, 1.0)
+        return True
     raise ValueError(f"{name}: expected values within [0, 1], got {extent(low, high)}{hint}")
 
 

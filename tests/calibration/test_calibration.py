@@ -132,6 +132,56 @@ def test_in_place_and_elsewhere(calibration):
     assert isinstance(BEHIND.apply(kept), Kept)
 
 
+@pytest.mark.parametrize("one", [BEHIND, JOINT], ids=["class by class", "joint"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_it_is_applied_where_networks_are_only_run(one, kind):
+    """In inference mode, which each thread is in by itself, maps of many pieces."""
+    p = np.random.default_rng(0).random((one.channel_count, 50, 50, 50), np.float32)
+    p /= p.sum(0)
+    expected = one.apply(p)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.inference_mode():
+            given = kind(p.copy())
+            np.testing.assert_array_equal(one.apply(given), expected)
+            np.testing.assert_array_equal(one.apply(given, out=given), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_cannot_be_written_through_is_no_out():
+    p = np.random.default_rng(0).random((BOTH.channel_count, 6, 7), np.float32)
+    swapped, backwards, locked = p.astype(p.dtype.newbyteorder()), p[:, ::-1], p.copy()
+    locked.setflags(write=False)
+    for out in (swapped, backwards, locked):
+        before = out.copy()
+        with pytest.raises(ValueError, match="^out: expected a writeable array"):
+            BOTH.apply(out, out=out)
+        np.testing.assert_array_equal(out, before)
+    for source in (swapped, backwards, locked):
+        room = np.empty_like(p)
+        assert BOTH.apply(source, out=room) is room
+        np.testing.assert_array_equal(room, BOTH.apply(np.array(source, np.float32)))
+
+
+def test_a_background_leaves_room_for_what_is_not_calibrated():
+    p = np.array([0.04, 0.03, 0.03, 0.90])
+    one = Calibration("temperature", (1, 2), 0, (LogitLine(1.0, 0.0),) * 2)
+    np.testing.assert_allclose(one.apply(p), p, atol=1e-12)
+
+
+def test_values_a_rounding_beyond_are_taken_for_1():
+    for dtype in (np.float32, np.float64):
+        p = np.full((BEHIND.channel_count, 3), 0.25, dtype)
+        p[:, 0] = 1.0
+        expected = BEHIND.apply(p)
+        p[:, 0] = 1.0 + 2.0**-22
+        given = p.copy()
+        np.testing.assert_array_equal(BEHIND.apply(p), expected)
+        np.testing.assert_array_equal(p, given)
+
+
 def peak(function):
     """Return by how many bytes the process grew at most while it ran."""
 
@@ -161,7 +211,11 @@ def test_a_map_needs_hardly_more_than_its_result(calibration):
     else:
         mapping = LINE if calibration == "temperature" else KNOTS
         one = Calibration(calibration, channels, 0, (mapping,) * 9)
-    one.apply(p[:, :2])
+    # Threads, once begun, keep memory of their own.
+    one.apply(p)
+    calibration_table(p, p > 0.1)
+    assert peak(lambda: one.apply(p)) < 1.25 * p.nbytes
+    p[0, 0, 0, 0] = np.nextafter(np.float32(1), np.float32(2))  # what rounding does to a mean
     assert peak(lambda: one.apply(p)) < 1.25 * p.nbytes
     assert peak(lambda: one.apply(p, out=p)) < 0.25 * p.nbytes
     assert peak(lambda: calibration_table(p, p > 0.1)) < 0.5 * p.nbytes  # the bools are a quarter
@@ -258,7 +312,11 @@ def test_cases_come_as_label_maps_of_classes():
             {"classes": Classes.softmax(["a"]), "channels": [1]},
             "channels: expected none beside classes",
         ),
-        (calibration_table(np.ones((2, 2)), np.ones((2, 2))), {"channels": [1]}, "cases: expected"),
+        (
+            calibration_table(np.ones((2, 2)), np.ones((2, 2))),
+            {"channels": [1]},
+            "channels: expected the",
+        ),
         ((np.ones((2, 2)), np.ones((2, 2))), {"channels": [1, 1]}, "channels: expected some that"),
         ((np.ones((1, 2)), np.ones((1, 2))), {"background": 0}, "channels: expected none below 0"),
         ((np.ones((1, 2)), np.ones((1, 2))), {"background": -1}, "background: expected a channel"),
@@ -398,3 +456,72 @@ def test_no_voxels_and_no_spatial_axes():
     single = np.array([0.3, 0.6])
     np.testing.assert_allclose(BOTH.apply(single), [line(0.3), broken(0.6)], rtol=1e-12)
     assert calibration_table(single, np.array([1, 0])).held.sum() == 1
+
+
+ORGANS = Classes.softmax(["a", "b"])
+
+
+@pytest.mark.parametrize("label", [np.full((5, 6), 0.5), np.full((5, 6), np.nan)])
+def test_soft_labels_are_no_label_map(label):
+    p = np.full((3, 5, 6), 1 / 3)
+    with pytest.raises(ValueError, match="^target: expected whole numbers.*; soft targets are"):
+        fit((p, label), classes=ORGANS)
+    with pytest.raises(ValueError, match=r"^target: expected a label map \(\*spatial\), or \(2,"):
+        fit((p, np.zeros((1, 5, 6))), classes=ORGANS)
+    fit((p, np.ones((5, 6), np.float32)), classes=ORGANS)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "i8", "?", ">i2", "f2"])
+def test_targets_of_any_dtype_are_the_same(dtype):
+    random = np.random.default_rng(0)
+    p = random.random((2, 300))
+    held = random.random((2, 300)) < p
+    assert fit((p, held.astype(dtype))) == fit((p, held))
+    with pytest.raises(TypeError, match="^targets: expected"):
+        fit((p, held.astype(np.uint64)))
+
+
+def test_tables_remember_their_channels():
+    random = np.random.default_rng(0)
+    p = maps(3, (5, 6, 7))
+    held = random.random((2, 5, 6, 7)) < p[1:]
+    table = calibration_table(p, held, channels=[1, 2])
+    found = fit(table - calibration_table(p[:, :1], held[:, :1], channels=[1, 2]), background=0)
+    assert (found.channels, found.background) == ((1, 2), 0)
+    assert fit([table, table]).channels == (1, 2)
+    with pytest.raises(ValueError, match="^channels: expected the table's"):
+        fit(table, channels=[0, 1])
+    with pytest.raises(ValueError, match="^table: expected one of the channels"):
+        table + calibration_table(p[:2], held)
+
+
+def test_nothing_is_left_of_soft_targets_that_are_taken_out_again():
+    """Thirds do not add up exactly: what is left of a class that nobody holds is nobody's."""
+    random = np.random.default_rng(0)
+    p = random.random((5, 1, 4000)) ** 3
+    raters = random.random((5, 3, 1, 4000)) < p[:, None]
+    soft = [calibration_table(p[k], raters[k].mean(0)) for k in range(5)]
+    none, every = (calibration_table(p[0], np.full((1, 4000), value)) for value in (False, True))
+    for rest, outcome in ((none, "no foreground"), (every, "no background")):
+        left = sum(soft) + rest + rest
+        for table in soft:
+            left = left - table
+        assert fit(left).mappings[0].outcome == outcome
+
+
+@pytest.mark.parametrize("options", [{"voxels": 0}, {"seed": -1}])
+def test_impossible_draws_are_refused(options):
+    with pytest.raises(ValueError, match="^voxels and seed: expected"):
+        fit(
+            (np.full((2, 9), 0.5), np.ones((1, 9))),
+            method="vector",
+            channels=[1],
+            background=0,
+            **options,
+        )
+
+
+def test_the_other_kind_of_sums_is_named():
+    table = calibration_table(np.full((2, 9), 0.5), np.ones((1, 9), bool), channels=[1])
+    with pytest.raises(TypeError, match="^cases: expected voxel samples for this method"):
+        fit(table, method="vector", channels=[1], background=0)

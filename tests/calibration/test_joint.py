@@ -45,6 +45,21 @@ def test_a_known_distortion_is_taken_back(method):
         np.testing.assert_allclose(bias - bias[0], -0.5 * (shift[:, 0] - shift[0]), atol=0.15)
 
 
+def test_what_nobody_labelled_is_not_fitted():
+    """By a mask, and by the label that means so; in inference mode too."""
+    pytest.importorskip("fiducio")
+    truth, label = softmaxes(3, 4_000)
+    p = softmax(1.5 * np.log(truth), 0)
+    kept = np.arange(4_000) < 3_000
+    spoiled = np.where(kept, label, 0).astype(np.uint8)
+    expected = fit((p[:, kept], label[kept]), method="matrix", classes=CLASSES)
+    with torch.inference_mode():
+        assert fit((p, spoiled, kept), method="matrix", classes=CLASSES) == expected
+    ignoring = Classes.softmax(["organ", "tumour"], ignored=9)
+    unlabelled = np.where(kept, label, 9).astype(np.uint8)
+    assert fit((p, unlabelled), method="matrix", classes=ignoring) == expected
+
+
 def test_it_applies_what_fiducio_would():
     """Where all voxels are drawn, the fit is fiducio's, and so is what comes of a map."""
     fiducio = pytest.importorskip("fiducio")

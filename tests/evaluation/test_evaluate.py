@@ -162,6 +162,15 @@ def test_calibration_makes_promises_true(overconfident) -> None:
         assert (errors < before.table.expected_calibration_error() / 3).all()
 
 
+def test_what_is_left_at_half_is_told_as_it_is(overconfident) -> None:
+    """No rule calibrates it."""
+    settings = Settings(candidates=("platt",), at_half=CLASSES.names[:1])
+    before, after = evaluate(overconfident.cases, CLASSES, settings).reliability
+    np.testing.assert_array_equal(after.table.promised[0], before.table.promised[0])
+    errors = [found.table.expected_calibration_error() for found in (before, after)]
+    assert errors[1][1] < errors[0][1] / 3
+
+
 def test_more_workers_give_the_same(overconfident) -> None:
     again = evaluate(overconfident.cases, CLASSES, workers=3)
     assert again.scores == overconfident.scores

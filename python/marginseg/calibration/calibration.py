@@ -15,7 +15,7 @@ from marginseg.calibration.joint import JOINT_METHODS, LogAffine
 from marginseg.calibration.mappings import Mapping, mapping_of
 from marginseg.calibration.maps import PIECE, each_piece, probabilities_of, tensor_of
 from marginseg.calibration.table import CalibrationTable
-from marginseg.values import within_unit
+from marginseg.values import rounded_beyond_unit
 
 #: All methods: the first class by class, the others jointly, of classes that exclude each other.
 METHODS = (*FITS, *JOINT_METHODS)
@@ -26,9 +26,9 @@ class Calibration:
     """What makes a network's probabilities right, fitted on cases with labels.
 
     Class by class, the order of a channel's values stays (of float64 but for their last bits), and
-    0 stays 0. A background's channel gets what the foreground leaves, 1 less their sum and at least
-    0, so that the most probable class is that of the calibrated probabilities; the foreground is
-    not scaled to sum to 1. Other channels stay as they are.
+    0 stays 0. A background's channel gets what all others leave, 1 less their sum and at least 0,
+    so that the most probable class is that of the calibrated probabilities; the foreground is not
+    scaled to sum to 1. Channels that are not calibrated stay as they are.
 
     Attributes:
         method: One of :data:`METHODS`.
@@ -93,13 +93,14 @@ class Calibration:
     def apply(self, probabilities: Any, *, out: Any = None) -> Any:
         """Return the calibrated map.
 
-        Beside the result it takes memory for a piece of the map alone.
+        Beside the result it takes memory for a piece of the map alone. (An array that torch cannot
+        look at, of another byte order or with negative strides, is copied.)
 
         Args:
             probabilities: NumPy array or tensor, (channels, *spatial), floating, within [0, 1]; of
                 at least :attr:`channel_count` channels.
-            out: Where to write the result: of the same kind, shape and dtype. It may be
-                ``probabilities`` itself.
+            out: Where to write the result: of the same kind, shape and dtype, writeable, and an
+                array that torch can look at. It may be ``probabilities`` itself.
 
         Returns:
             A map of the same kind, shape, dtype and device; ``out``, if it was given.
@@ -107,7 +108,7 @@ class Calibration:
         Raises:
             TypeError: It is no floating array or tensor, or ``out`` is of another kind.
             ValueError: It has too few channels, or values outside [0, 1] or NaN, or ``out`` has
-                another shape.
+                another shape or cannot be written to.
 
         Example:
             >>> from marginseg.calibration import LogitLine
@@ -123,7 +124,7 @@ class Calibration:
             raise ValueError(
                 f"probabilities: expected {least}{self.channel_count} channels, got {len(maps)}"
             )
-        maps = within_unit("probabilities", maps)
+        clamped = rounded_beyond_unit("probabilities", maps)
         if out is None:
             result: Any = (
                 torch.empty_like(probabilities, requires_grad=False)
@@ -137,12 +138,15 @@ class Calibration:
             each_piece(self.joint.write, [*maps, *written], max(1, 4 * PIECE // len(maps)))
             return result
         for channel, mapping in zip(self.channels, self.mappings, strict=True):
-            each_piece(partial(_write, mapping), [maps[channel], written[channel]])
-        for channel in range(len(maps)):
-            if channel == self.background:
-                each_piece(_write_rest, [written[channel], *(written[c] for c in self.channels)])
-            elif channel not in self.channels:
+            each_piece(partial(_write, mapping, clamped), [maps[channel], written[channel]])
+        others = [channel for channel in range(len(maps)) if channel != self.background]
+        for channel in others:
+            if channel not in self.channels:
                 written[channel].copy_(maps[channel])
+                if clamped:
+                    written[channel].clamp_(0.0, 1.0)
+        if self.background is not None:
+            each_piece(_write_rest, [written[self.background], *(written[c] for c in others)])
         return result
 
     def applied_to(self, table: CalibrationTable) -> CalibrationTable:
@@ -181,6 +185,7 @@ class Calibration:
             np.concatenate([row.count for row in rows]),
             np.concatenate([row.promised for row in rows]),
             np.concatenate([row.held for row in rows]),
+            table.channels,
         )
 
     def state(self) -> dict[str, Any]:
@@ -215,17 +220,19 @@ class Calibration:
             ) from error
 
 
-def _write(mapping: Mapping, given: Tensor, target: Tensor) -> None:
+def _write(mapping: Mapping, clamped: bool, given: Tensor, target: Tensor) -> None:
     values = given.double()
+    if clamped:
+        values = values.clamp(0.0, 1.0)
     if values.device.type == "cpu":
         target.copy_(torch.from_numpy(mapping.of_array(values.numpy())))
     else:
         target.copy_(mapping.of_tensor(values))
 
 
-def _write_rest(target: Tensor, *foreground: Tensor) -> None:
+def _write_rest(target: Tensor, *others: Tensor) -> None:
     left = torch.ones_like(target, dtype=torch.float64)
-    for one in foreground:
+    for one in others:
         left -= one
     target.copy_(left.clamp_(min=0.0))
 
@@ -235,9 +242,18 @@ def _checked_out(out: Any, probabilities: Any) -> Any:
         out, Tensor | np.ndarray
     ):
         raise TypeError(f"out: expected {type(probabilities).__name__}, got {type(out).__name__}")
-    if out.shape != probabilities.shape or out.dtype != probabilities.dtype:
+    dtype: Any = probabilities.dtype
+    if isinstance(out, np.ndarray):
+        dtype = dtype.newbyteorder("=")
+        shared = out.flags.writeable and out.flags.aligned and out.dtype.isnative
+        if not shared or any(stride < 0 or stride % out.itemsize for stride in out.strides):
+            raise ValueError(
+                "out: expected a writeable array that is aligned, of this machine's byte order and "
+                "without negative strides, got another"
+            )
+    if out.shape != probabilities.shape or out.dtype != dtype:
         raise ValueError(
-            f"out: expected {probabilities.dtype} of shape {tuple(probabilities.shape)}, "
+            f"out: expected {dtype} of shape {tuple(probabilities.shape)}, "
             f"got {out.dtype} of shape {tuple(out.shape)}"
         )
     return out

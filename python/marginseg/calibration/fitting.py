@@ -11,10 +11,12 @@ from torch import Tensor
 from marginseg.calibration.binned import FITS
 from marginseg.calibration.calibration import METHODS, Calibration
 from marginseg.calibration.joint import JOINT_METHODS, fit_jointly
+from marginseg.calibration.maps import tensor_of
 from marginseg.calibration.sample import VOXELS, VoxelSample, sampled
 from marginseg.calibration.table import CalibrationTable, calibration_table, total
 from marginseg.classes import Classes
 from marginseg.numbers import integer, integers
+from marginseg.values import whole
 
 
 def fit(
@@ -36,7 +38,7 @@ def fit(
 
             - a map, NumPy array or tensor, (channels, *spatial), within [0, 1];
             - its target: where each class is, (K, *spatial), bool or soft (marginals, the mean of
-              several raters); or, with ``classes``, a label map (*spatial);
+              several raters); or, with ``classes``, a label map (*spatial) of whole numbers;
             - and, where not all voxels count, a mask (*spatial), bool.
 
         method: Class by class, on the cross-entropy of soft or hard targets:
@@ -52,8 +54,8 @@ def fit(
             a matrix whose entries off the diagonal are penalised. Labels must be hard, and every
             class must occur.
         classes: Which channels and labels the classes have.
-        channels: The channel of each class, instead of ``classes``. The default is one for each
-            target, in their order.
+        channels: The channel of each class, instead of ``classes``. The default is that of the
+            tables, and of cases one for each target, in their order.
         background: The channel of the background, instead of ``classes``. It gets what the
             classes leave.
         voxels: Of a joint method: how many voxels are drawn at most, as many of each class.
@@ -101,7 +103,9 @@ def fit(
     )
     fitted = FITS[method]
     if chosen is None:
-        chosen = tuple(range(table.classes))
+        chosen = table.channels or tuple(range(table.classes))
+    if table.channels is not None and table.channels != chosen:
+        raise ValueError(f"channels: expected the table's, {table.channels}, got {chosen}")
     if len(chosen) != table.classes:
         raise ValueError(f"cases: expected tables of {len(chosen)} classes, got {table.classes}")
     mappings = tuple(fitted(table, row) for row in range(table.classes))
@@ -130,6 +134,8 @@ def _jointly(
         for case in _several(cases)
     )
     most, start = integer("voxels", voxels), integer("seed", seed)
+    if most < 1 or start < 0:
+        raise ValueError(f"voxels and seed: expected >= 1 and >= 0, got {most} and {start}")
     sample = sampled(arrays, channels, background, voxels=most, seed=start)
     return Calibration(method, channels, background, joint=fit_jointly(sample, method))
 
@@ -149,13 +155,26 @@ def _several(cases: Any) -> Iterable[Any]:
 
 def _arrays(case: Any, classes: Classes | None) -> tuple[Any, Any, Any]:
     """Return map, targets (K, *spatial) and mask of a case."""
+    if isinstance(case, CalibrationTable | VoxelSample):
+        needed = "voxel samples" if isinstance(case, CalibrationTable) else "calibration tables"
+        raise TypeError(f"cases: expected {needed} for this method, got a {type(case).__name__}")
     if not isinstance(case, tuple | list) or len(case) not in (2, 3):
         raise TypeError("cases: expected tuples (probabilities, target), or with a mask behind")
     probabilities, target, *rest = case
     mask = rest[0] if rest else None
-    if classes is None or np.ndim(target) != np.ndim(probabilities) - 1:
+    if classes is None:
         return probabilities, target, mask
-    label = target.detach().cpu().numpy() if isinstance(target, Tensor) else np.asarray(target)
+    if np.ndim(target) != np.ndim(probabilities) - 1:
+        if len(target) != len(classes.names):
+            raise ValueError(
+                f"target: expected a label map (*spatial), or ({len(classes.names)}, *spatial), "
+                f"got shape {tuple(np.shape(target))}"
+            )
+        return probabilities, target, mask
+    try:
+        label = whole("target", tensor_of("target", target)).cpu().numpy()
+    except ValueError as error:
+        raise ValueError(f"{error}; soft targets are (K, *spatial)") from error
     labelled = classes.labelled(label)
     if labelled is not None:
         given = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask

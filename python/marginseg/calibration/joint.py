@@ -63,7 +63,7 @@ class LogAffine:
     def write(self, *channels: Tensor) -> None:
         """Write what the first C of a piece go to into the other C, or into themselves."""
         given, targets = channels[: self.channels], channels[self.channels :]
-        p = torch.stack([channel.reshape(-1) for channel in given]).double()
+        p = torch.stack([channel.reshape(-1) for channel in given]).double().clamp_(0.0, 1.0)
         if p.device.type == "cpu":
             found = torch.from_numpy(self.of_array(p.numpy()))
         else:
@@ -127,7 +127,16 @@ def fit_jointly(sample: VoxelSample, method: str) -> LogAffine:
         ) from error
     if not sample.seen.all():
         missing = ", ".join(str(channel) for channel in np.flatnonzero(sample.seen == 0))
-        raise ValueError(f"cases: expected voxels of every channel's class, none has {missing}")
+        raise ValueError(
+            "cases: expected voxels of every channel's class with more than one channel above 0, "
+            f"got none of {missing}"
+        )
+    # A fit needs gradients, also for who is not training.
+    with torch.inference_mode(False), torch.enable_grad():
+        return _fitted(sample, method, fiducio)
+
+
+def _fitted(sample: VoxelSample, method: str, fiducio: Any) -> LogAffine:
     rows = torch.from_numpy(np.concatenate(sample.drawn)).float()
     sums = rows.sum(1, keepdim=True)
     if not bool(((sums - 1).abs() < SUM_TOLERANCE).all()):

@@ -92,6 +92,13 @@ def each_piece(work: Callable[..., None], tensors: Sequence[Tensor], size: int =
         for piece in pieces(tensors, size):
             work(*piece)
         return
+    # Whether tensors are those of inference is said for each thread by itself.
+    inference = torch.is_inference_mode_enabled()
+
+    def work_in_a_thread(*piece: Tensor) -> None:
+        with torch.inference_mode(inference):
+            work(*piece)
+
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work, *piece) for piece in pieces(tensors, size)]:
+        for done in [pool.submit(work_in_a_thread, *piece) for piece in pieces(tensors, size)]:
             done.result()

@@ -14,7 +14,7 @@ from torch import Tensor
 from marginseg.calibration.maps import mask_of, pieces, probabilities_of, tensor_of
 from marginseg.metrics import CalibrationCurve
 from marginseg.numbers import integer
-from marginseg.values import within_unit
+from marginseg.values import WIDER, within_unit
 
 #: Bins are what the exponent and the 4 first bits behind it tell of a float32.
 _SHIFT = 19
@@ -47,6 +47,7 @@ class CalibrationTable:
         count: Voxels in each bin, (K, bins), float64.
         promised: Sums of their probabilities, (K, bins), float64.
         held: Sums of their targets, (K, bins), float64: labels, or what raters hold on average.
+        channels: The channel of each class, where it is known.
 
     Raises:
         ValueError: The arrays are not of one shape (K, bins).
@@ -65,6 +66,7 @@ class CalibrationTable:
     count: NDArray[np.float64]
     promised: NDArray[np.float64]
     held: NDArray[np.float64]
+    channels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         shapes = [np.shape(sums) for sums in (self.count, self.promised, self.held)]
@@ -83,9 +85,12 @@ class CalibrationTable:
 
     def __add__(self, other: CalibrationTable) -> CalibrationTable:
         """Return the table of both."""
-        self._match(other)
+        channels = self._match(other)
         return CalibrationTable(
-            self.count + other.count, self.promised + other.promised, self.held + other.held
+            self.count + other.count,
+            self.promised + other.promised,
+            self.held + other.held,
+            channels,
         )
 
     def __radd__(self, other: Any) -> CalibrationTable:
@@ -94,13 +99,17 @@ class CalibrationTable:
 
     def __sub__(self, other: CalibrationTable) -> CalibrationTable:
         """Return the table without the voxels of another, which it has to hold."""
-        self._match(other)
+        channels = self._match(other)
         count = self.count - other.count
-        # Sums of other orders differ in their last bits; nothing must be left of no voxels.
+        # Sums of other orders differ in their last bits; nothing must be left of no voxels, and
+        # what is left of soft targets must not be a class that nobody holds, or all do.
+        held, rounding = self.held - other.held, 1e-12 * self.count
+        held = np.where(held < rounding, 0.0, np.where(held > count - rounding, count, held))
         return CalibrationTable(
             count,
             np.where(count > 0, np.maximum(self.promised - other.promised, 0.0), 0.0),
-            np.where(count > 0, np.clip(self.held - other.held, 0.0, count), 0.0),
+            np.where(count > 0, held, 0.0),
+            channels,
         )
 
     def probability(self) -> NDArray[np.float64]:
@@ -176,11 +185,19 @@ class CalibrationTable:
             for row, where in enumerate(place)
         )
 
-    def _match(self, other: CalibrationTable) -> None:
+    def _match(self, other: CalibrationTable) -> tuple[int, ...] | None:
+        """Check that another table is of the same classes, and return their channels."""
         if other.classes != self.classes:
             raise ValueError(
                 f"table: expected one of {self.classes} classes, got one of {other.classes}"
             )
+        if self.channels is None or other.channels is None:
+            return self.channels or other.channels
+        if other.channels != self.channels:
+            raise ValueError(
+                f"table: expected one of the channels {self.channels}, got {other.channels}"
+            )
+        return self.channels
 
 
 def calibration_table(
@@ -221,7 +238,8 @@ def calibration_table(
         _sums(pieces([maps[channel], held[row].to(maps.device), *others]))
         for row, channel in enumerate(chosen)
     ]
-    return CalibrationTable(*np.stack(sums, 1))
+    count, promised, total_held = np.stack(sums, 1)
+    return CalibrationTable(count, promised, total_held, tuple(chosen))
 
 
 def total(tables: Iterable[CalibrationTable]) -> CalibrationTable:
@@ -279,7 +297,7 @@ def _sums(pieces_of_class: Iterator[tuple[Tensor, ...]]) -> NDArray[np.float64]:
             found = both[_CODES:]
             count = both[:_CODES] + found
         else:
-            held, _ = _within("targets", held)
+            held, _ = _within("targets", held.to(WIDER.get(held.dtype, held.dtype)))
             found = torch.bincount(codes, held.double(), _CODES)
             count = torch.bincount(codes, minlength=_CODES)
         sums += torch.stack([count.double(), promised, found.double()]).cpu().numpy()
@@ -296,7 +314,7 @@ def _within(name: str, values: Tensor) -> tuple[Tensor, float]:
 
 def _channels(maps: Tensor, held: Tensor, channels: Sequence[int] | None) -> list[int]:
     """Check shapes, and return the channel of each class."""
-    if held.is_complex():
+    if held.is_complex() or held.dtype is torch.uint64:
         raise TypeError(f"targets: expected bools or numbers within [0, 1], got {held.dtype}")
     if held.ndim == 0 or held.shape[1:] != maps.shape[1:]:
         raise ValueError(

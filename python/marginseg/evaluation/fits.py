@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from marginseg.calibration import CalibrationTable, fit, total
+import numpy as np
+
+from marginseg.calibration import Calibration, CalibrationTable, fit, total
 from marginseg.evaluation.candidates import CANDIDATES, Candidate
 from marginseg.evaluation.thresholds import EDGES, MeanCurves
 from marginseg.evaluation.work import Reading, Work
@@ -60,7 +62,19 @@ class Fits:
             for reading in self._readings:
                 rule = fitted.get((reading.name, candidate.name))
                 if rule is not None and rule.calibration is not None:
-                    tables.append(rule.calibration.applied_to(reading.table))
+                    tables.append(_calibrated(rule, rule.calibration, reading.table))
             if tables:
                 found.append(Reliability(candidate.method, total(tables)))
         return found
+
+
+def _calibrated(rule: Rule, calibration: Calibration, table: CalibrationTable) -> CalibrationTable:
+    """Return the table of what a rule decides on: classes that are left at ½ are as they were."""
+    after = calibration.applied_to(table)
+    kept = np.array([name in rule.at_half for name in rule.classes.names])[:, None]
+    return CalibrationTable(
+        np.where(kept, table.count, after.count),
+        np.where(kept, table.promised, after.promised),
+        np.where(kept, table.held, after.held),
+        table.channels,
+    )
