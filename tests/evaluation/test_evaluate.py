@@ -191,6 +191,54 @@ def test_conventions_of_empty_labels(empty, first, second) -> None:
     assert values["second"] == pytest.approx([second] * 6, nan_ok=True)
 
 
+def _lesion(seed: int) -> Case:
+    """A lesion with a rim that ½ misses; or, with an odd seed, a faint blob where there is none."""
+    grid = np.indices((16, 16, 16)) - 7.5
+    distance = np.sqrt((grid**2).sum(0))
+    if seed % 2:
+        p, label = np.where(distance < 5, 0.2, 0.0), np.zeros((1, *distance.shape), bool)
+    else:
+        p = np.where(distance < 4, 0.9, np.where(distance < 6, 0.4, 0.0))
+        label = (np.random.default_rng(seed).uniform(size=p.shape) < p)[None]
+    return Case(f"case_{seed}", lambda: p[None], lambda: Label(label))
+
+
+@pytest.mark.parametrize("empty", ["one", "nan"])
+def test_what_paints_in_healthy_cases_is_not_recommended(empty) -> None:
+    """t* gains a few points with each lesion, and calls every healthy case ill."""
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    settings = Settings(empty=empty, candidates=("threshold", "optimal"))
+    found = evaluate([_lesion(seed) for seed in range(16)], classes, settings)
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("optimal", MEAN)]
+    assert row.difference.n == 16
+    assert (row.better, row.worse) == (8, 8)
+    assert row.worst == -1.0
+    assert found.verdict.rule == "threshold"  # which misses the blobs and takes the rims
+    assert 0.2 < found.rules["threshold"].thresholds[0] <= 0.4
+    optimal = evaluate(found.cases, classes, Settings(empty=empty, candidates=("optimal",)))
+    assert optimal.verdict.rule == PRESENT.name
+
+
+def test_healthy_cases_are_left_out_altogether_where_that_is_asked_for() -> None:
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    settings = Settings(empty="skip", candidates=("optimal",))
+    found = evaluate([_lesion(seed) for seed in range(16)], classes, settings)
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("optimal", MEAN)]
+    assert (row.difference.n, row.worse) == (8, 0)
+
+
+def test_nothing_is_lost_below_the_best_threshold_of_a_case() -> None:
+    """With an empty label too, where the best cut is the one that paints nothing."""
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    found = evaluate([_lesion(seed) for seed in range(4)], classes, Settings(empty="nan"))
+    best = {s.case: s for s in found.scores if s.rule == CEILING.name}
+    for case in ("case_1", "case_3"):
+        assert math.isnan(best[case].overlap)
+        assert best[case].voxels == 0
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == (CEILING.name, MEAN)]
+    assert row.worst_case == ""
+
+
 def test_the_networks_own_segmentation_is_the_present_rule() -> None:
     label = np.zeros((2, 5, 5), bool)
     label[0, :3] = True

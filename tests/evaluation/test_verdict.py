@@ -114,13 +114,18 @@ def test_nothing_was_tried() -> None:
     assert judge(compare(_of({}))).rule == "present"
 
 
-def test_a_class_counts_where_it_counts_under_both_rules() -> None:
-    """The second class says nothing of the present rule: what is segmented of it is no loss."""
-    scores = _scores({"present": [[0.5], [math.nan]], "optimal": [[0.6], [0.0]]})
-    row = _rows(scores)["optimal"]
-    assert row.difference.mean == pytest.approx(0.1)
-    assert row.worst_case == ""
-    assert _rows(scores, "class 1")["optimal"].difference.n == 0
+def test_a_class_counts_where_it_counts_under_one_rule() -> None:
+    """The label lacks the second class: what is painted there is lost, what is no longer won."""
+    values = {
+        "present": [[0.5, 0.5, 0.5], [math.nan, 0.0, math.nan]],
+        "optimal": [[0.6, 0.6, 0.6], [0.0, math.nan, math.nan]],
+    }
+    row = _rows(_scores(values))["optimal"]
+    assert row.difference.mean == pytest.approx(((0.1 - 1) / 2 + (0.1 + 1) / 2 + 0.1) / 3)
+    assert (row.worst_case, row.worst) == ("case 0", pytest.approx(-0.45))
+    row = _rows(_scores(values), "class 1")["optimal"]
+    assert (row.difference.n, row.better, row.worse) == (2, 1, 1)
+    assert row.reached == 0.0
 
 
 def test_volume_errors_are_medians() -> None:

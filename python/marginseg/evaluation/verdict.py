@@ -41,7 +41,7 @@ class Comparison:
         reached: The mean overlap of the cases.
         promised: The mean of what the maps promised of the same cases; NaN where they promise
             nothing.
-        difference: Of the paired overlaps, the rule's less the present one's.
+        difference: Of the paired overlaps, the rule's less the present one's, see `gained`.
         p: Of no difference, by Student's paired test; for the mean over classes corrected by Holm's
             method for the number of rules. NaN where it says nothing.
         better: Cases that gain more than a point.
@@ -85,7 +85,7 @@ def compare(scores: Iterable[Score]) -> list[Comparison]:
     """Compare every rule with the present one, class by class and in the mean over classes.
 
     The mean of a case is over the classes whose overlap says something; what a rule gains, over
-    those that count under both rules.
+    those where it does under one of both rules at least, see `gained`.
 
     Returns:
         Rows by class, the mean first, and rule, the present one and the ceiling among them.
@@ -197,6 +197,30 @@ def described(row: Comparison) -> str:
     return f"{BY_NAME[row.rule].title}: {mean} points{interval}, {worst}"
 
 
+def gained(after: float, before: float) -> float:
+    """Return what an overlap gains over another one of the same case and class.
+
+    Where one of both says nothing, the label is empty and so is that segmentation alone: it is
+    right, and counts as 1. If such cases were left out, nothing would be lost by painting where
+    there is nothing.
+
+    Args:
+        after: An overlap; NaN where it says nothing.
+        before: That which it is compared with.
+
+    Returns:
+        The difference; NaN where neither says anything.
+
+    Example:
+        >>> gained(0.0, math.nan), gained(math.nan, 0.0), gained(math.nan, math.nan)
+        (-1.0, 1.0, nan)
+
+    """
+    if math.isnan(after) and math.isnan(before):
+        return math.nan
+    return (1.0 if math.isnan(after) else after) - (1.0 if math.isnan(before) else before)
+
+
 def points(value: float) -> str:
     """Return a difference in hundredths, with its sign.
 
@@ -257,13 +281,13 @@ def _over_classes(
 
 
 def _differences(lines: Mapping[str, _Line], present: Mapping[str, _Line]) -> dict[str, float]:
-    """Return of each case what a rule gains, where both overlaps say something."""
-    both = {case: line.overlap - present[case].overlap for case, line in lines.items()}
-    return {case: difference for case, difference in both.items() if math.isfinite(difference)}
+    """Return of each case what a rule gains, where that says something."""
+    found = {case: gained(line.overlap, present[case].overlap) for case, line in lines.items()}
+    return {case: difference for case, difference in found.items() if math.isfinite(difference)}
 
 
 def _mean_differences(of_classes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return of each case the mean over the classes that count under both rules."""
+    """Return of each case the mean over the classes where the gain says something."""
     found: dict[str, list[float]] = defaultdict(list)
     for differences in of_classes:
         for case, difference in differences.items():

@@ -92,16 +92,18 @@ class Work:
             if target.labelled is not None:
                 values, label = values[target.labelled], label[target.labelled]
             best = best_cut(values, label, curves, place, beta=self.settings.beta)
+            label_voxels = round(float(curves.label_volume[place]))
+            nothing = self.settings.empty == "nan" and best.volume == label_voxels == 0
             scores.append(
                 Score(
                     case,
                     structure,
                     CEILING.name,
-                    best.overlap,
+                    math.nan if nothing else best.overlap,
                     math.nan,
                     best.threshold,
                     best.volume,
-                    round(float(curves.label_volume[place])),
+                    label_voxels,
                 )
             )
         return scores
