@@ -150,8 +150,9 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
     """Say which rule is to be used, or that none is better than the present one.
 
     A rule is better if its mean over the cases lies above the present one's by more than chance
-    explains, corrected for the number of rules tried, and by a tenth of a point at least. Of those
-    that are, it is the simplest one that is within a tenth of a point of the best.
+    explains, corrected for the number of rules tried, and by a tenth of a point at least, of as
+    many cases as are needed. Of those that are, it is the simplest one that is within a tenth of a
+    point of the best.
     """
     rows = {row.rule: row for row in comparisons if row.structure == MEAN}
     tried = [rows[c.name] for c in CANDIDATES if c.name in rows]
@@ -164,25 +165,54 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
             PRESENT.name,
             f"{are} too little ({FEWEST_CASES} are needed): stay with the present rule",
         )
-    better = [
-        row
-        for row in tried
-        if row.p <= SIGNIFICANCE and row.difference.low > 0 and row.difference.mean >= LEAST_GAIN
-    ]
+    corrected = sum(math.isfinite(row.p) for row in tried)
+    better = [row for row in tried if not _against(row, corrected)]
     if not better:
-        best = max(tried, key=lambda row: row.difference.mean)
+        known = (row for row in tried if math.isfinite(row.difference.mean))
+        best = max(known, key=lambda row: row.difference.mean)
+        small = 0.0 < best.difference.mean < LEAST_GAIN
         return Verdict(
             PRESENT.name,
-            "stay with the present rule: no other is better by more than chance explains; "
-            f"nearest: {described(best)}",
+            f"stay with the present rule; nearest is {described(best, digits=2 if small else 1)}; "
+            f"{_against(best, corrected)}",
         )
     most = max(row.difference.mean for row in better)
     best = next(row for row in better if row.difference.mean >= most - LEAST_GAIN)
     return Verdict(best.rule, f"{described(best)}: use it")
 
 
-def described(row: Comparison) -> str:
-    """Return a comparison in words, in points (hundredths).
+def _against(row: Comparison, corrected: int) -> str:
+    """Return why a rule is not better than the present one; nothing if it is.
+
+    Args:
+        row: The rule, in the mean over classes.
+        corrected: For how many rules its p-value is corrected.
+
+    """
+    mean, low, _, n = row.difference
+    if not mean > 0:
+        return "it gains nothing in the mean"
+    if n < FEWEST_CASES:
+        say = "1 case says" if n == 1 else f"{n} cases say"
+        return f"{say} something of it, {FEWEST_CASES} are needed"
+    if mean < LEAST_GAIN:
+        return "better by less than a tenth of a point: not worth it"
+    if not row.p <= SIGNIFICANCE:
+        # As many digits as show on which side of the bound it lies.
+        p = f"p = {row.p:.2f}" if round(row.p, 2) > SIGNIFICANCE else f"p = {row.p:.4f}"
+        told = f"{p} after the correction for {corrected} rules" if corrected > 1 else p
+        if not low > 0:
+            return f"that can be chance, {told}"
+        if corrected > 1:
+            return f"{told}, which the interval is without"
+        return f"{told} by Student's paired test"
+    if not low > 0:
+        return "but the interval reaches down to 0"
+    return ""
+
+
+def described(row: Comparison, *, digits: int = 1) -> str:
+    """Return a comparison in words, in points (hundredths) of so many digits.
 
     Example:
         >>> found = Interval(0.012, 0.006, 0.019, 40)
@@ -191,9 +221,10 @@ def described(row: Comparison) -> str:
         'isotonic + t*: +1.2 points [+0.6, +1.9], worst case −0.8 (case_7)'
 
     """
-    mean, low, high = (points(value) for value in row.difference[:3])
+    mean, low, high = (points(value, digits) for value in row.difference[:3])
     interval = "" if math.isnan(row.difference.low) else f" [{low}, {high}]"
-    worst = f"worst case {points(row.worst)} ({row.worst_case})" if row.worst_case else "none loses"
+    loss = f"worst case {points(row.worst, digits)} ({row.worst_case})"
+    worst = loss if row.worst_case else "none loses"
     return f"{BY_NAME[row.rule].title}: {mean} points{interval}, {worst}"
 
 
@@ -221,16 +252,16 @@ def gained(after: float, before: float) -> float:
     return (1.0 if math.isnan(after) else after) - (1.0 if math.isnan(before) else before)
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 1) -> str:
     """Return a difference in hundredths, with its sign.
 
     Example:
-        >>> points(0.0123), points(-0.008), points(0.0001)
-        ('+1.2', '−0.8', '0.0')
+        >>> points(0.0123), points(-0.008), points(0.0001), points(0.0001, 2)
+        ('+1.2', '−0.8', '0.0', '+0.01')
 
     """
-    text = f"{100 * value:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    text = f"{100 * value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
 
 
 @dataclass(frozen=True)
