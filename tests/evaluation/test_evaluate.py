@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import torch
 
 import made_up_maps
 from marginseg.classes import Classes
@@ -261,6 +262,33 @@ def test_voxels_that_nobody_labelled_do_not_count() -> None:
     found = evaluate([Case("a", case.probabilities, lambda: Label(label, labelled))], CLASSES)
     (score,) = [s for s in found.scores if (s.rule, s.structure) == ("present", "first")]
     assert (score.overlap, score.voxels, score.label_voxels) == (1.0, 5, 5)
+
+
+@pytest.mark.parametrize("rule", ["present", "optimal", "platt"])
+def test_promises_are_of_the_voxels_that_somebody_labelled(rule) -> None:
+    """The other half of the map promises something else, and would change the promise."""
+    classes = Classes.regions({"a": (1,)}, painted=(1,))
+    half = np.arange(10) < 5
+
+    def case(seed: int) -> Case:
+        noise = np.random.default_rng(seed)
+        p = np.full((1, 10, 10, 10), 0.3)
+        p[0, half, :5], p[0, half, 5:] = 0.9, 0.05
+        label = noise.uniform(size=p.shape) < p
+        labelled = np.broadcast_to(half[:, None, None], p.shape[1:])
+        return Case(f"case_{seed}", lambda: p, lambda: Label(label, labelled))
+
+    found = evaluate([case(seed) for seed in range(6)], classes)
+    for score in found.scores:
+        if score.rule != rule:
+            continue
+        used = found.fitted.get((score.case, rule), found.rules[rule])
+        p = case(int(score.case[-1])).probabilities()
+        calibrated = p if used.calibration is None else used.calibration.apply(torch.tensor(p))
+        within, mask = np.asarray(calibrated)[0][half], used.masks(p)[0][half]
+        promised = 2 * within[mask].sum() / (within.sum() + mask.sum())
+        assert score.promised == pytest.approx(promised, abs=1e-9)
+        assert score.promised == pytest.approx(score.overlap, abs=0.05)  # the map is honest
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,19 @@ def test_a_class_counts_where_it_counts_under_one_rule() -> None:
     assert row.reached == 0.0
 
 
+def test_promises_are_those_of_every_case_that_counts() -> None:
+    """One case of eight promises something: that is not the mean of the eight."""
+    scores = _scores({"present": [[0.5] * 7 + [0.9]], "optimal": [[0.5] * 7 + [math.nan]]})
+    scores = [
+        s._replace(promised=math.nan if s.case == "case 7" else int(s.case[-1]) / 10)
+        for s in scores
+    ]
+    for structure in (MEAN, "class 0"):
+        rows = _rows(scores, structure)
+        assert math.isnan(rows["present"].promised)
+        assert rows["optimal"].promised == pytest.approx(sum(range(7)) / 70)
+
+
 def test_volume_errors_are_medians() -> None:
     scores = [s._replace(voxels=8 + 4 * n) for n, s in enumerate(_of({}, 5))]
     assert _rows(scores)["present"].volume_error == pytest.approx((8 + 4 * 2) / 8 - 1)

@@ -39,8 +39,8 @@ class Comparison:
         rule: Its name.
         structure: The class, or ``MEAN``.
         reached: The mean overlap of the cases.
-        promised: The mean of what the maps promised of the same cases; NaN where they promise
-            nothing.
+        promised: The mean of what the maps promised of the same cases; NaN unless each of them
+            promises something, or it would be the mean of others.
         difference: Of the paired overlaps, the rule's less the present one's, see `gained`.
         p: Of no difference, by Student's paired test; for the mean over classes corrected by Holm's
             method for the number of rules. NaN where it says nothing.
@@ -132,7 +132,7 @@ def _compared(
                 name,
                 structure,
                 _mean(line.overlap for line in lines),
-                _mean(line.promised for line in lines),
+                _promised(lines),
                 interval,
                 p_values.get(name, math.nan),
                 sum(gain > POINT for gain in values[name]),
@@ -280,7 +280,7 @@ def _by_class(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, _Line]]]
     for score in scores:
         line = _Line(
             score.overlap,
-            score.promised if math.isfinite(score.overlap) else math.nan,
+            score.promised,
             score.surface,
             score.voxels / score.label_voxels - 1 if score.label_voxels else math.nan,
         )
@@ -301,7 +301,7 @@ def _over_classes(
         rule: {
             case: _Line(
                 _mean(line.overlap for line in lines),
-                _mean(line.promised for line in lines),
+                _promised(lines),
                 _mean(line.surface for line in lines),
                 _mean(line.volume_error for line in lines),
             )
@@ -346,6 +346,12 @@ def _worst(differences: Mapping[str, float]) -> tuple[str, float]:
 
 def _mean(values: Iterable[float]) -> float:
     known = [value for value in values if math.isfinite(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _promised(lines: Iterable[_Line]) -> float:
+    """Return the mean promise of what counts; NaN where something of it has none."""
+    known = [line.promised for line in lines if math.isfinite(line.overlap)]
     return math.fsum(known) / len(known) if known else math.nan
 
 
