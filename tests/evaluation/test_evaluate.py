@@ -154,6 +154,21 @@ def _cut_dice(p: np.ndarray, held: np.ndarray, threshold: float) -> float:
     return float(2 * (mask & held).sum() / (mask.sum() + held.sum()))
 
 
+def test_the_best_thresholds_of_classes_that_exclude_each_other_are_no_bound() -> None:
+    """The argmax is always right; no threshold of the first class is, for others reach into it."""
+    classes = Classes.softmax(["first", "second"])
+    noise = np.random.default_rng(0)
+    label = noise.integers(0, 3, (12, 12))
+    p = np.where(np.arange(3)[:, None, None] == label, 0.4, 0.3)
+    doubtful = (label == 2) & (noise.uniform(size=label.shape) < 0.5)
+    p[:, doubtful] = np.array([[0.05], [0.45], [0.5]])
+    found = evaluate([Case("a", lambda: p, lambda: Label.of(label, classes))], classes)
+    reached = {r.rule: r.reached for r in found.comparisons if r.structure == MEAN}
+    assert reached["present"] == 1.0
+    assert reached[CEILING.name] < 0.95
+    assert "without regard to the other classes and to the options" in CEILING.means
+
+
 def test_calibration_makes_promises_true(overconfident) -> None:
     before, *after = overconfident.reliability
     assert before.method is None

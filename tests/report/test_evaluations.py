@@ -232,6 +232,23 @@ def test_a_class_that_the_rule_makes_worse_is_named(found: Evaluation, tmp_path:
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_the_best_threshold_is_called_what_it_is(tmp_path: Path, exclusive: bool) -> None:
+    found = made_up_evaluation(2, ["a", "b"], exclusive=exclusive, shape=(8, 8, 8))
+    page = Page(write_evaluation(tmp_path, found, described=LAYOUT))
+    words = "best threshold of each class by itself, without regard to the other classes"
+    assert words in page.text
+    assert ("Of classes that exclude each other a rule can reach more" in page.text) == exclusive
+    assert ("largest mean over the classes" in page.text) == exclusive
+    assert "another map" not in page.text
+    assert "a ceiling" not in page.text
+    console = Console(file=io.StringIO(), width=80)
+    console.print(evaluation_table(found.comparisons))
+    told = " ".join(console.file.getvalue().split())
+    assert "of each class by itself, without regard to the other classes and to the" in told
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_what_was_processed_after_is_told(tmp_path: Path) -> None:
     found = made_up_evaluation(2, ["lesion"], own=True)
     page = Page(write_evaluation(tmp_path, found, described=LAYOUT))

@@ -64,7 +64,7 @@ def overlap_curves(table: CalibrationTable, *, beta: float, empty: Empty) -> Ove
 
 
 class BestCut(NamedTuple):
-    """The cut of a class that is best for a label.
+    """The cut of a class by itself that is best for a label.
 
     Attributes:
         overlap: With the label; NaN for an empty label that is left out.

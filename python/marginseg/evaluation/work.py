@@ -86,7 +86,10 @@ class Work:
     def _ceiling(
         self, case: str, flat: FlatMap, target: Target, curves: OverlapCurves
     ) -> list[Score]:
-        """Return what the best threshold of the case reaches, which nobody can know."""
+        """Return what the best threshold of each class by itself reaches, which nobody can know.
+
+        It has no regard to the other classes, and to the options.
+        """
         scores = []
         for place, structure in enumerate(self.classes.names):
             values, label = flat.values[self.classes.channels[place]], target.masks[place]
