@@ -279,6 +279,24 @@ def test_voxels_that_nobody_labelled_do_not_count() -> None:
     assert (score.overlap, score.voxels, score.label_voxels) == (1.0, 5, 5)
 
 
+def test_where_there_is_no_surface_there_is_no_distance() -> None:
+    """One case is 4 mm off; healthy cases, and one where nothing is found, do not mend that."""
+    classes = Classes.regions({"a": (1,)}, painted=(1,))
+
+    def case(name: str, label: slice, found: slice) -> Case:
+        held, p = np.zeros((1, 9, 9), bool), np.zeros((1, 9, 9))
+        held[0, 2:5, label], p[0, 2:5, found] = True, 0.9
+        return Case(name, lambda: p, lambda: Label(held), spacing=(1.0, 1.0))
+
+    nothing = slice(0)
+    cases = [case("off", slice(2, 5), slice(6, 9)), case("missed", slice(2, 5), nothing)]
+    cases += [case(f"healthy {n}", nothing, nothing) for n in range(4)]
+    found = evaluate(cases, classes, Settings(surface=True, candidates=()))
+    for structure in (MEAN, "a"):
+        (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("present", structure)]
+        assert row.surface == 4.0
+
+
 @pytest.mark.parametrize("rule", ["present", "optimal", "platt"])
 def test_promises_are_of_the_voxels_that_somebody_labelled(rule) -> None:
     """The other half of the map promises something else, and would change the promise."""

@@ -30,7 +30,8 @@ class Score(NamedTuple):
         threshold: At which the map was cut; NaN where it was not.
         voxels: Of the segmentation.
         label_voxels: Of the label.
-        surface: The 95 % surface distance; NaN where it was not asked for.
+        surface: The 95 % surface distance; infinity where label or segmentation is empty, NaN where
+            both are, where the overlap is, and where it was not asked for.
 
     """
 

@@ -48,7 +48,8 @@ class Comparison:
         worse: Cases that lose more than a point.
         worst: The largest loss: a difference, 0 or less.
         worst_case: Whose it is; empty where no case loses.
-        surface: The mean surface distance over cases where it is finite; NaN if nobody asked.
+        surface: The mean surface distance over cases where it is finite: where neither label nor
+            segmentation is empty. NaN if there is none, or nobody asked.
         volume_error: The median over cases of |s|/|l| - 1.
 
     """
