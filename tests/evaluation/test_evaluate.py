@@ -349,6 +349,22 @@ def test_what_is_no_case_is_refused(cases, words) -> None:
         evaluate(cases, CLASSES)
 
 
-def test_an_unknown_rule_is_refused() -> None:
+@pytest.mark.parametrize("surface", [False, True])
+def test_a_spacing_has_a_number_for_each_axis(surface) -> None:
+    plane = _disc(np.zeros((2, 5, 5), bool))
+    case = Case("a", plane.probabilities, plane.label, spacing=(1.0, 1.0, 3.0))
+    with pytest.raises(ValueError, match=r"^a: expected a spacing of 2 .* got \(1.0, 1.0, 3.0\)"):
+        evaluate([case], CLASSES, Settings(surface=surface))
+
+
+def test_no_class_has_the_name_of_the_mean() -> None:
+    classes = Classes.regions({"first": (1,), MEAN: (2,)}, painted=(1, 2))
+    with pytest.raises(ValueError, match=f"^classes: .*'{MEAN}'"):
+        evaluate([_disc(np.zeros((2, 5, 5), bool))], classes)
+
+
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ValueError, match="^rules: .*'best'"):
         Settings(candidates=("best",))
+    with pytest.raises(ValueError, match="^empty: expected one of one, nan, skip, got 'zero'"):
+        Settings(empty="zero")

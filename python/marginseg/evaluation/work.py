@@ -118,6 +118,10 @@ class Work:
         _check_shape(case, "masks of the label", label.masks, (len(self.classes.names), *spatial))
         _check_shape(case, "labelled voxels", label.labelled, spatial)
         _check_shape(case, "a segmentation", own, spatial)
+        if case.spacing is not None and len(case.spacing) != len(spatial):
+            raise ValueError(
+                f"{case.name}: expected a spacing of {len(spatial)} numbers, got {case.spacing}"
+            )
         try:
             flat = FlatMap.of(probabilities, self.classes.channel_count)
         except (ValueError, TypeError) as error:
