@@ -146,6 +146,23 @@ class Rule:
         )
         return Decided(numbers, stacked, tuple(told), tuple(expected))
 
+    def promised(self, flat: FlatMap, decided: Decided, counted: Tensor) -> tuple[float, ...]:
+        """Return of each class the overlap that the map promises within some voxels alone.
+
+        What is compared with a label that leaves voxels out is promised of the others.
+
+        Args:
+            flat: The map.
+            decided: What :meth:`decide` made of it.
+            counted: The voxels that count, (voxels,), bool.
+
+        """
+        calibrated = self._calibrated(flat.values)
+        return tuple(
+            expected_overlap(calibrated[row][counted], decided.mask(place)[counted], self.beta)
+            for place, row in enumerate(self.classes.channels)
+        )
+
     def masks(self, probabilities: Map) -> Map:
         """Return the segmentation of each class, (classes, *spatial), as bools.
 

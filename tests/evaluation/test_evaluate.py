@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import torch
 
 import made_up_maps
 from marginseg.classes import Classes
@@ -153,6 +154,21 @@ def _cut_dice(p: np.ndarray, held: np.ndarray, threshold: float) -> float:
     return float(2 * (mask & held).sum() / (mask.sum() + held.sum()))
 
 
+def test_the_best_thresholds_of_classes_that_exclude_each_other_are_no_bound() -> None:
+    """The argmax is always right; no threshold of the first class is, for others reach into it."""
+    classes = Classes.softmax(["first", "second"])
+    noise = np.random.default_rng(0)
+    label = noise.integers(0, 3, (12, 12))
+    p = np.where(np.arange(3)[:, None, None] == label, 0.4, 0.3)
+    doubtful = (label == 2) & (noise.uniform(size=label.shape) < 0.5)
+    p[:, doubtful] = np.array([[0.05], [0.45], [0.5]])
+    found = evaluate([Case("a", lambda: p, lambda: Label.of(label, classes))], classes)
+    reached = {r.rule: r.reached for r in found.comparisons if r.structure == MEAN}
+    assert reached["present"] == 1.0
+    assert reached[CEILING.name] < 0.95
+    assert "without regard to the other classes and to the options" in CEILING.means
+
+
 def test_calibration_makes_promises_true(overconfident) -> None:
     before, *after = overconfident.reliability
     assert before.method is None
@@ -200,6 +216,54 @@ def test_conventions_of_empty_labels(empty, first, second) -> None:
     assert values["second"] == pytest.approx([second] * 6, nan_ok=True)
 
 
+def _lesion(seed: int) -> Case:
+    """A lesion with a rim that ½ misses; or, with an odd seed, a faint blob where there is none."""
+    grid = np.indices((16, 16, 16)) - 7.5
+    distance = np.sqrt((grid**2).sum(0))
+    if seed % 2:
+        p, label = np.where(distance < 5, 0.2, 0.0), np.zeros((1, *distance.shape), bool)
+    else:
+        p = np.where(distance < 4, 0.9, np.where(distance < 6, 0.4, 0.0))
+        label = (np.random.default_rng(seed).uniform(size=p.shape) < p)[None]
+    return Case(f"case_{seed}", lambda: p[None], lambda: Label(label))
+
+
+@pytest.mark.parametrize("empty", ["one", "nan"])
+def test_what_paints_in_healthy_cases_is_not_recommended(empty) -> None:
+    """t* gains a few points with each lesion, and calls every healthy case ill."""
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    settings = Settings(empty=empty, candidates=("threshold", "optimal"))
+    found = evaluate([_lesion(seed) for seed in range(16)], classes, settings)
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("optimal", MEAN)]
+    assert row.difference.n == 16
+    assert (row.better, row.worse) == (8, 8)
+    assert row.worst == -1.0
+    assert found.verdict.rule == "threshold"  # which misses the blobs and takes the rims
+    assert 0.2 < found.rules["threshold"].thresholds[0] <= 0.4
+    optimal = evaluate(found.cases, classes, Settings(empty=empty, candidates=("optimal",)))
+    assert optimal.verdict.rule == PRESENT.name
+
+
+def test_healthy_cases_are_left_out_altogether_where_that_is_asked_for() -> None:
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    settings = Settings(empty="skip", candidates=("optimal",))
+    found = evaluate([_lesion(seed) for seed in range(16)], classes, settings)
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("optimal", MEAN)]
+    assert (row.difference.n, row.worse) == (8, 0)
+
+
+def test_nothing_is_lost_below_the_best_threshold_of_a_case() -> None:
+    """With an empty label too, where the best cut is the one that paints nothing."""
+    classes = Classes.regions({"lesion": (1,)}, painted=(1,))
+    found = evaluate([_lesion(seed) for seed in range(4)], classes, Settings(empty="nan"))
+    best = {s.case: s for s in found.scores if s.rule == CEILING.name}
+    for case in ("case_1", "case_3"):
+        assert math.isnan(best[case].overlap)
+        assert best[case].voxels == 0
+    (row,) = [r for r in found.comparisons if (r.rule, r.structure) == (CEILING.name, MEAN)]
+    assert row.worst_case == ""
+
+
 def test_the_networks_own_segmentation_is_the_present_rule() -> None:
     label = np.zeros((2, 5, 5), bool)
     label[0, :3] = True
@@ -222,6 +286,51 @@ def test_voxels_that_nobody_labelled_do_not_count() -> None:
     found = evaluate([Case("a", case.probabilities, lambda: Label(label, labelled))], CLASSES)
     (score,) = [s for s in found.scores if (s.rule, s.structure) == ("present", "first")]
     assert (score.overlap, score.voxels, score.label_voxels) == (1.0, 5, 5)
+
+
+def test_where_there_is_no_surface_there_is_no_distance() -> None:
+    """One case is 4 mm off; healthy cases, and one where nothing is found, do not mend that."""
+    classes = Classes.regions({"a": (1,)}, painted=(1,))
+
+    def case(name: str, label: slice, found: slice) -> Case:
+        held, p = np.zeros((1, 9, 9), bool), np.zeros((1, 9, 9))
+        held[0, 2:5, label], p[0, 2:5, found] = True, 0.9
+        return Case(name, lambda: p, lambda: Label(held), spacing=(1.0, 1.0))
+
+    nothing = slice(0)
+    cases = [case("off", slice(2, 5), slice(6, 9)), case("missed", slice(2, 5), nothing)]
+    cases += [case(f"healthy {n}", nothing, nothing) for n in range(4)]
+    found = evaluate(cases, classes, Settings(surface=True, candidates=()))
+    for structure in (MEAN, "a"):
+        (row,) = [r for r in found.comparisons if (r.rule, r.structure) == ("present", structure)]
+        assert row.surface == 4.0
+
+
+@pytest.mark.parametrize("rule", ["present", "optimal", "platt"])
+def test_promises_are_of_the_voxels_that_somebody_labelled(rule) -> None:
+    """The other half of the map promises something else, and would change the promise."""
+    classes = Classes.regions({"a": (1,)}, painted=(1,))
+    half = np.arange(10) < 5
+
+    def case(seed: int) -> Case:
+        noise = np.random.default_rng(seed)
+        p = np.full((1, 10, 10, 10), 0.3)
+        p[0, half, :5], p[0, half, 5:] = 0.9, 0.05
+        label = noise.uniform(size=p.shape) < p
+        labelled = np.broadcast_to(half[:, None, None], p.shape[1:])
+        return Case(f"case_{seed}", lambda: p, lambda: Label(label, labelled))
+
+    found = evaluate([case(seed) for seed in range(6)], classes)
+    for score in found.scores:
+        if score.rule != rule:
+            continue
+        used = found.fitted.get((score.case, rule), found.rules[rule])
+        p = case(int(score.case[-1])).probabilities()
+        calibrated = p if used.calibration is None else used.calibration.apply(torch.tensor(p))
+        within, mask = np.asarray(calibrated)[0][half], used.masks(p)[0][half]
+        promised = 2 * within[mask].sum() / (within.sum() + mask.sum())
+        assert score.promised == pytest.approx(promised, abs=1e-9)
+        assert score.promised == pytest.approx(score.overlap, abs=0.05)  # the map is honest
 
 
 @pytest.mark.parametrize(
@@ -249,6 +358,22 @@ def test_what_is_no_case_is_refused(cases, words) -> None:
         evaluate(cases, CLASSES)
 
 
-def test_an_unknown_rule_is_refused() -> None:
+@pytest.mark.parametrize("surface", [False, True])
+def test_a_spacing_has_a_number_for_each_axis(surface) -> None:
+    plane = _disc(np.zeros((2, 5, 5), bool))
+    case = Case("a", plane.probabilities, plane.label, spacing=(1.0, 1.0, 3.0))
+    with pytest.raises(ValueError, match=r"^a: expected a spacing of 2 .* got \(1.0, 1.0, 3.0\)"):
+        evaluate([case], CLASSES, Settings(surface=surface))
+
+
+def test_no_class_has_the_name_of_the_mean() -> None:
+    classes = Classes.regions({"first": (1,), MEAN: (2,)}, painted=(1, 2))
+    with pytest.raises(ValueError, match=f"^classes: .*'{MEAN}'"):
+        evaluate([_disc(np.zeros((2, 5, 5), bool))], classes)
+
+
+def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ValueError, match="^rules: .*'best'"):
         Settings(candidates=("best",))
+    with pytest.raises(ValueError, match="^empty: expected one of one, nan, skip, got 'zero'"):
+        Settings(empty="zero")

@@ -10,8 +10,8 @@ import scipy.stats
 
 from marginseg.evaluation.scores import Score, overlap_of
 from marginseg.evaluation.surface import surface_distance
-from marginseg.evaluation.verdict import MEAN, compare, judge
-from marginseg.intervals import holm, mean_intervals
+from marginseg.evaluation.verdict import MEAN, Comparison, compare, judge
+from marginseg.intervals import Interval, holm, mean_intervals
 
 
 def _scores(values: dict[str, list[list[float]]]) -> list[Score]:
@@ -103,6 +103,73 @@ def test_chance_is_not_taken_for_a_gain() -> None:
     assert "chance" in verdict.sentence
 
 
+def _row(rule: str, mean: float, low: float, p: float, n: int = 20) -> Comparison:
+    """A rule in the mean over classes; the interval is as wide below as above."""
+    found = Interval(mean, low, 2 * mean - low, n)
+    return Comparison(rule, MEAN, 0.7, 0.7, found, p, 3, 1, -0.02, "a", math.nan, 0.0)
+
+
+OTHER = _row("platt", -0.01, -0.02, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "numbers", "reason"),
+    [
+        ([_row("optimal", -0.01, -0.02, 0.01)], "−1.0 points [−2.0, 0.0]", "it gains nothing in"),
+        ([_row("optimal", 0.0008, 0.0003, 0.001)], "+0.08 points [+0.03, +0.13]", "not worth it"),
+        (
+            [_row("optimal", 0.03, -0.02, 0.2), OTHER],
+            "+3.0 points [−2.0, +8.0]",
+            "that can be chance, p = 0.20 after the correction for 2 rules",
+        ),
+        ([_row("optimal", 0.03, -0.02, 0.0504)], "+3.0", "that can be chance, p = 0.0504"),
+        (
+            [_row("optimal", 0.03, 0.01, 0.07), OTHER],
+            "+3.0 points [+1.0, +5.0]",
+            "p = 0.07 after the correction for 2 rules, which the interval is without",
+        ),
+        ([_row("optimal", 0.03, 0.01, 0.07)], "+3.0", "p = 0.07 by Student's paired test"),
+        ([_row("optimal", 0.03, -0.001, 0.04)], "+3.0 points [−0.1,", "but the interval reaches"),
+        (
+            [_row("optimal", 0.03, 0.02, 0.001, n=3), OTHER],
+            "+3.0 points",
+            "3 cases say something of it, 6 are needed",
+        ),
+    ],
+)
+def test_why_a_rule_is_not_recommended_is_what_is_true_of_it(rows, numbers, reason) -> None:
+    verdict = judge(rows)
+    assert verdict.rule == "present"
+    start = "stay with the present rule; nearest is t*: "
+    assert verdict.sentence.startswith(start + numbers)
+    assert reason in verdict.sentence.rpartition("; ")[2]
+    assert ("chance" in verdict.sentence) == (reason.startswith("that can be chance"))
+
+
+def test_each_rule_needs_enough_cases() -> None:
+    """Of one threshold three cases say something, of t* eight: only that says enough of t*."""
+    values = {
+        "present": [[0.7, 0.71, 0.72] + [math.nan] * 5],
+        "threshold": [[0.72, 0.731, 0.742] + [math.nan] * 5],
+        "optimal": [[0.7, 0.71, 0.72] + [0.0] * 5],
+    }
+    rows = _rows(_scores(values))
+    assert rows["threshold"].p <= 0.05
+    assert rows["threshold"].difference.low > 0
+    assert rows["optimal"].difference.n == 8
+    verdict = judge(list(rows.values()))
+    assert verdict.rule == "present"
+    assert "nearest is one threshold: +2.1 points" in verdict.sentence
+
+
+def test_a_rule_that_nothing_is_known_of_is_not_the_nearest() -> None:
+    unknown = _row("threshold", math.nan, math.nan, math.nan, n=0)
+    verdict = judge([unknown, _row("optimal", 0.03, -0.02, 0.2)])
+    assert "nearest is t*" in verdict.sentence
+    assert "nan" not in verdict.sentence
+    assert verdict.sentence.endswith("chance, p = 0.20")  # which no other rule had a part in
+
+
 @pytest.mark.parametrize(("cases", "words"), [(1, "1 labelled case says"), (5, "5 labelled cases")])
 def test_few_cases_say_nothing(cases, words) -> None:
     verdict = judge(compare(_of({"optimal": 0.1}, cases)))
@@ -114,13 +181,31 @@ def test_nothing_was_tried() -> None:
     assert judge(compare(_of({}))).rule == "present"
 
 
-def test_a_class_counts_where_it_counts_under_both_rules() -> None:
-    """The second class says nothing of the present rule: what is segmented of it is no loss."""
-    scores = _scores({"present": [[0.5], [math.nan]], "optimal": [[0.6], [0.0]]})
-    row = _rows(scores)["optimal"]
-    assert row.difference.mean == pytest.approx(0.1)
-    assert row.worst_case == ""
-    assert _rows(scores, "class 1")["optimal"].difference.n == 0
+def test_a_class_counts_where_it_counts_under_one_rule() -> None:
+    """The label lacks the second class: what is painted there is lost, what is no longer won."""
+    values = {
+        "present": [[0.5, 0.5, 0.5], [math.nan, 0.0, math.nan]],
+        "optimal": [[0.6, 0.6, 0.6], [0.0, math.nan, math.nan]],
+    }
+    row = _rows(_scores(values))["optimal"]
+    assert row.difference.mean == pytest.approx(((0.1 - 1) / 2 + (0.1 + 1) / 2 + 0.1) / 3)
+    assert (row.worst_case, row.worst) == ("case 0", pytest.approx(-0.45))
+    row = _rows(_scores(values), "class 1")["optimal"]
+    assert (row.difference.n, row.better, row.worse) == (2, 1, 1)
+    assert row.reached == 0.0
+
+
+def test_promises_are_those_of_every_case_that_counts() -> None:
+    """One case of eight promises something: that is not the mean of the eight."""
+    scores = _scores({"present": [[0.5] * 7 + [0.9]], "optimal": [[0.5] * 7 + [math.nan]]})
+    scores = [
+        s._replace(promised=math.nan if s.case == "case 7" else int(s.case[-1]) / 10)
+        for s in scores
+    ]
+    for structure in (MEAN, "class 0"):
+        rows = _rows(scores, structure)
+        assert math.isnan(rows["present"].promised)
+        assert rows["optimal"].promised == pytest.approx(sum(range(7)) / 70)
 
 
 def test_volume_errors_are_medians() -> None:
@@ -156,4 +241,4 @@ def test_surface_distance_of_shifted_boxes() -> None:
     expected = max(np.quantile(distances.min(1), 0.95), np.quantile(distances.min(0), 0.95))
     assert surface_distance(first, second, spacing) == pytest.approx(expected)
     assert surface_distance(first, np.zeros_like(first), spacing) == math.inf
-    assert surface_distance(~first & first, np.zeros_like(first), spacing) == 0.0
+    assert math.isnan(surface_distance(~first & first, np.zeros_like(first), spacing))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from scipy.stats import binom
 
 from made_up_evaluation import NASTY, made_up_classes, made_up_evaluation
 from marginseg.evaluation.candidates import BY_NAME, CANDIDATES
@@ -24,6 +25,7 @@ from marginseg.evaluation.verdict import MEAN, Verdict
 from marginseg.report import evaluation_table
 from marginseg.report import evaluations as module
 from marginseg.report.evaluation_folder import EvaluationFile, EvaluationPicture, rule_file
+from marginseg.report.evaluation_page import unseen
 from marginseg.report.evaluations import write_evaluation
 from marginseg.report.extremes import extreme_changes
 from marginseg.rule import Rule
@@ -158,6 +160,8 @@ def test_the_page_begins_with_the_verdict_and_has_the_numbers(
         assert name in page.text
     assert page.text.index(found.verdict.sentence) < page.text.index("side by side")
     assert "marginseg threshold NEW --rule rule.json -o OUT" in page.text
+    rare = "7 cases say nothing of a loss that hits fewer than about one case in 2 (rule of three"
+    assert page.text.index(rare) < page.text.index("side by side")
     by_rule = {c.rule: c for c in found.comparisons if c.structure == MEAN}
     lines = {row[0].partition(" ")[0]: row for row in page.rows[1:8]}
     for word, name in (("Platt", "platt"), ("isotonic", "isotonic"), ("best", "ceiling")):
@@ -229,6 +233,31 @@ def test_a_class_that_the_rule_makes_worse_is_named(found: Evaluation, tmp_path:
     page = Page(write_evaluation(tmp_path, changed, described=LAYOUT))
     assert f"worse for {NASTY[0]} (−2.3 [−4.0, −1.2] points)" in page.text
     assert "and worse for" not in Page(write_evaluation(tmp_path, found, described=LAYOUT)).text
+
+
+@pytest.mark.parametrize("cases", [21, 99, 300])
+def test_a_rarer_loss_than_is_told_is_likely_not_seen(cases: int) -> None:
+    """By the binomial distribution: what hits one case in so many hits none of these with 5 %."""
+    words = unseen(cases).partition("about one case in ")[2]
+    share = 1 / int(words.split()[0])
+    assert binom.pmf(0, cases, share) == pytest.approx(0.05, abs=0.012)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_the_best_threshold_is_called_what_it_is(tmp_path: Path, exclusive: bool) -> None:
+    found = made_up_evaluation(2, ["a", "b"], exclusive=exclusive, shape=(8, 8, 8))
+    page = Page(write_evaluation(tmp_path, found, described=LAYOUT))
+    words = "best threshold of each class by itself, without regard to the other classes"
+    assert words in page.text
+    assert ("Of classes that exclude each other a rule can reach more" in page.text) == exclusive
+    assert ("largest mean over the classes" in page.text) == exclusive
+    assert "another map" not in page.text
+    assert "a ceiling" not in page.text
+    console = Console(file=io.StringIO(), width=80)
+    console.print(evaluation_table(found.comparisons))
+    told = " ".join(console.file.getvalue().split())
+    assert "of each class by itself, without regard to the other classes and to the" in told
 
 
 @pytest.mark.usefixtures("undrawn")

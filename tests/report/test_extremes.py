@@ -67,9 +67,16 @@ def test_a_loss_is_a_loss_and_a_gain_a_gain(found: Evaluation) -> None:
     assert extreme_changes(nothing, "optimal") == []
 
 
-def test_a_class_that_counts_under_one_rule_alone_does_not_count(found: Evaluation) -> None:
-    evaluation = scored(found, [("one", "a", 0.7, 0.8), ("one", "b", math.nan, 0.0)])
+def test_what_is_painted_where_the_label_has_nothing_is_a_loss(found: Evaluation) -> None:
+    name = found.cases[0].name
+    evaluation = scored(found, [(name, "a", 0.7, 0.8), (name, "b", math.nan, 0.0)])
     (change,) = extreme_changes(evaluation, "optimal")
+    assert change[:3] == (name, pytest.approx((0.1 - 1) / 2), "b")
+    plane = read_plane(found, "optimal", change)
+    assert plane is not None
+    assert plane.title[3].startswith("rightly empty before, 0.000 with")
+    nothing = scored(found, [("one", "a", 0.7, 0.8), ("one", "b", math.nan, math.nan)])
+    (change,) = extreme_changes(nothing, "optimal")
     assert change == Change("one", pytest.approx(0.1), "a", 0.7, 0.8)
 
 

@@ -54,9 +54,15 @@ CANDIDATES: Final = (
     ),
 )
 
-#: What nobody can use, since it looks at the label: the best threshold of each case.
+#: What nobody can use, since it looks at the label: the best threshold of each case. It bounds what
+#: thresholds of one class can reach. Where classes take voxels from each other, or options take
+#: them out, another rule can lie above it.
 CEILING: Final = Candidate(
-    "ceiling", "best threshold a case", "the threshold that is best for each case's label", None
+    "ceiling",
+    "best threshold a case",
+    "the best of each class by itself for the case's label, without regard to the other classes "
+    "and to the options",
+    None,
 )
 
 ALL: Final = (PRESENT, *CANDIDATES, CEILING)

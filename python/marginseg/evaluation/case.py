@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class Settings:
         at_half: The same.
 
     Raises:
-        ValueError: There is no such candidate.
+        ValueError: There is no such candidate, or nothing of that name for an empty label.
 
     """
 
@@ -84,6 +84,9 @@ class Settings:
         for name in self.candidates:
             if name not in known:
                 raise ValueError(f"rules: expected some of {', '.join(known)}, got {name!r}")
+        if self.empty not in get_args(Empty):
+            known = list(get_args(Empty))
+            raise ValueError(f"empty: expected one of {', '.join(known)}, got {self.empty!r}")
 
     def rule(self, classes: Classes, decision: Decision = "optimal", **fitted: Any) -> Rule:
         """Return a rule with these settings.

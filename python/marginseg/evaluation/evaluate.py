@@ -16,7 +16,7 @@ from marginseg.evaluation.candidates import CANDIDATES, PRESENT
 from marginseg.evaluation.case import Case, Settings
 from marginseg.evaluation.fits import Fits, Reliability
 from marginseg.evaluation.scores import Score
-from marginseg.evaluation.verdict import Comparison, Verdict, compare, judge
+from marginseg.evaluation.verdict import MEAN, Comparison, Verdict, compare, judge
 from marginseg.evaluation.work import Reading, Work
 from marginseg.rule import Rule
 
@@ -82,7 +82,7 @@ def evaluate(
     Raises:
         OSError: A file cannot be read.
         ValueError: There is no case, two have one name, or one is not as described; the message
-            names it.
+            names it. Or a class has the name of the mean over classes.
 
     Example:
         >>> import numpy as np
@@ -105,6 +105,8 @@ def evaluate(
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"cases: expected names that differ, got {name} twice")
+    if MEAN in classes.names:
+        raise ValueError(f"classes: expected names other than that of their mean, got {MEAN!r}")
     work = Work(classes, settings)
     tried = [c for c in CANDIDATES if c.name in settings.candidates]
     fitted_ones = [c for c in tried if c.fitted]

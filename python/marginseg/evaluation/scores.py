@@ -25,11 +25,13 @@ class Score(NamedTuple):
         structure: The class.
         rule: The rule's name.
         overlap: Dice, or F_β, with the label; NaN where an empty label says nothing.
-        promised: What the map promised, after the rule's calibration; NaN for nothing.
+        promised: What the map promised of the voxels that count, after the rule's calibration; NaN
+            for nothing.
         threshold: At which the map was cut; NaN where it was not.
         voxels: Of the segmentation.
         label_voxels: Of the label.
-        surface: The 95 % surface distance; NaN where it was not asked for.
+        surface: The 95 % surface distance; infinity where label or segmentation is empty, NaN where
+            both are, where the overlap is, and where it was not asked for.
 
     """
 

@@ -27,7 +27,7 @@ def surface_distance(first: NDArray[Any], second: NDArray[Any], spacing: Sequenc
         spacing: The voxels' size along each axis.
 
     Returns:
-        The distance, in the unit of the spacing: 0 for two empty masks, infinity for one.
+        The distance, in the unit of the spacing: NaN for two empty masks, infinity for one.
 
     Example:
         >>> plane = np.zeros((5, 5), bool)
@@ -37,7 +37,7 @@ def surface_distance(first: NDArray[Any], second: NDArray[Any], spacing: Sequenc
 
     """
     if not first.any() or not second.any():
-        return 0.0 if first.any() == second.any() else math.inf
+        return math.nan if first.any() == second.any() else math.inf
     box = ndimage.find_objects((first | second).astype(np.uint8))[0]
     first, second = (_surface(np.pad(mask[box], 1)) for mask in (first, second))
     distances = []

@@ -25,7 +25,7 @@ class OverlapCurves(NamedTuple):
 
     Attributes:
         overlap: Dice or F_β with the label of {p >= edge}, (classes, edges); NaN for an empty label
-            where that says nothing.
+            where that is left out whatever is cut.
         volume: Voxels of {p >= edge}, (classes, edges).
         label_volume: Voxels of the label, (classes,).
 
@@ -46,7 +46,9 @@ def overlap_curves(table: CalibrationTable, *, beta: float, empty: Empty) -> Ove
     Args:
         table: The sums of one case, whose targets are its label.
         beta: 1 is Dice.
-        empty: What the overlap is where the label is empty.
+        empty: What the overlap is where the label is empty. With ``"nan"`` an empty cut of it is 1
+            here all the same, as it is where rules are compared: a threshold must not be the
+            better for painting there.
 
     """
     square = beta**2
@@ -55,18 +57,17 @@ def overlap_curves(table: CalibrationTable, *, beta: float, empty: Empty) -> Ove
     label = table.held.sum(axis=1)
     total = volume + square * label[:, None]
     with np.errstate(invalid="ignore"):
-        both_empty = 1.0 if empty == "one" else np.nan
-        overlap = np.where(total > 0, (1.0 + square) * inside / total, both_empty)
+        overlap = np.where(total > 0, (1.0 + square) * inside / total, 1.0)
     if empty == "skip":
         overlap[label == 0] = np.nan
     return OverlapCurves(overlap, volume, label)
 
 
 class BestCut(NamedTuple):
-    """The cut of a class that is best for a label.
+    """The cut of a class by itself that is best for a label.
 
     Attributes:
-        overlap: With the label; NaN for an empty label where that says nothing.
+        overlap: With the label; NaN for an empty label that is left out.
         threshold: NaN where the overlap is.
         volume: Voxels of {p >= threshold}.
 

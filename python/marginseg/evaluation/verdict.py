@@ -39,16 +39,17 @@ class Comparison:
         rule: Its name.
         structure: The class, or ``MEAN``.
         reached: The mean overlap of the cases.
-        promised: The mean of what the maps promised of the same cases; NaN where they promise
-            nothing.
-        difference: Of the paired overlaps, the rule's less the present one's.
+        promised: The mean of what the maps promised of the same cases; NaN unless each of them
+            promises something, or it would be the mean of others.
+        difference: Of the paired overlaps, the rule's less the present one's, see `gained`.
         p: Of no difference, by Student's paired test; for the mean over classes corrected by Holm's
             method for the number of rules. NaN where it says nothing.
         better: Cases that gain more than a point.
         worse: Cases that lose more than a point.
         worst: The largest loss: a difference, 0 or less.
         worst_case: Whose it is; empty where no case loses.
-        surface: The mean surface distance over cases where it is finite; NaN if nobody asked.
+        surface: The mean surface distance over cases where it is finite: where neither label nor
+            segmentation is empty. NaN if there is none, or nobody asked.
         volume_error: The median over cases of |s|/|l| - 1.
 
     """
@@ -85,7 +86,7 @@ def compare(scores: Iterable[Score]) -> list[Comparison]:
     """Compare every rule with the present one, class by class and in the mean over classes.
 
     The mean of a case is over the classes whose overlap says something; what a rule gains, over
-    those that count under both rules.
+    those where it does under one of both rules at least, see `gained`.
 
     Returns:
         Rows by class, the mean first, and rule, the present one and the ceiling among them.
@@ -132,7 +133,7 @@ def _compared(
                 name,
                 structure,
                 _mean(line.overlap for line in lines),
-                _mean(line.promised for line in lines),
+                _promised(lines),
                 interval,
                 p_values.get(name, math.nan),
                 sum(gain > POINT for gain in values[name]),
@@ -150,8 +151,9 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
     """Say which rule is to be used, or that none is better than the present one.
 
     A rule is better if its mean over the cases lies above the present one's by more than chance
-    explains, corrected for the number of rules tried, and by a tenth of a point at least. Of those
-    that are, it is the simplest one that is within a tenth of a point of the best.
+    explains, corrected for the number of rules tried, and by a tenth of a point at least, of as
+    many cases as are needed. Of those that are, it is the simplest one that is within a tenth of a
+    point of the best.
     """
     rows = {row.rule: row for row in comparisons if row.structure == MEAN}
     tried = [rows[c.name] for c in CANDIDATES if c.name in rows]
@@ -164,25 +166,54 @@ def judge(comparisons: Sequence[Comparison]) -> Verdict:
             PRESENT.name,
             f"{are} too little ({FEWEST_CASES} are needed): stay with the present rule",
         )
-    better = [
-        row
-        for row in tried
-        if row.p <= SIGNIFICANCE and row.difference.low > 0 and row.difference.mean >= LEAST_GAIN
-    ]
+    corrected = sum(math.isfinite(row.p) for row in tried)
+    better = [row for row in tried if not _against(row, corrected)]
     if not better:
-        best = max(tried, key=lambda row: row.difference.mean)
+        known = (row for row in tried if math.isfinite(row.difference.mean))
+        best = max(known, key=lambda row: row.difference.mean)
+        small = 0.0 < best.difference.mean < LEAST_GAIN
         return Verdict(
             PRESENT.name,
-            "stay with the present rule: no other is better by more than chance explains; "
-            f"nearest: {described(best)}",
+            f"stay with the present rule; nearest is {described(best, digits=2 if small else 1)}; "
+            f"{_against(best, corrected)}",
         )
     most = max(row.difference.mean for row in better)
     best = next(row for row in better if row.difference.mean >= most - LEAST_GAIN)
     return Verdict(best.rule, f"{described(best)}: use it")
 
 
-def described(row: Comparison) -> str:
-    """Return a comparison in words, in points (hundredths).
+def _against(row: Comparison, corrected: int) -> str:
+    """Return why a rule is not better than the present one; nothing if it is.
+
+    Args:
+        row: The rule, in the mean over classes.
+        corrected: For how many rules its p-value is corrected.
+
+    """
+    mean, low, _, n = row.difference
+    if not mean > 0:
+        return "it gains nothing in the mean"
+    if n < FEWEST_CASES:
+        say = "1 case says" if n == 1 else f"{n} cases say"
+        return f"{say} something of it, {FEWEST_CASES} are needed"
+    if mean < LEAST_GAIN:
+        return "better by less than a tenth of a point: not worth it"
+    if not row.p <= SIGNIFICANCE:
+        # As many digits as show on which side of the bound it lies.
+        p = f"p = {row.p:.2f}" if round(row.p, 2) > SIGNIFICANCE else f"p = {row.p:.4f}"
+        told = f"{p} after the correction for {corrected} rules" if corrected > 1 else p
+        if not low > 0:
+            return f"that can be chance, {told}"
+        if corrected > 1:
+            return f"{told}, which the interval is without"
+        return f"{told} by Student's paired test"
+    if not low > 0:
+        return "but the interval reaches down to 0"
+    return ""
+
+
+def described(row: Comparison, *, digits: int = 1) -> str:
+    """Return a comparison in words, in points (hundredths) of so many digits.
 
     Example:
         >>> found = Interval(0.012, 0.006, 0.019, 40)
@@ -191,22 +222,47 @@ def described(row: Comparison) -> str:
         'isotonic + t*: +1.2 points [+0.6, +1.9], worst case −0.8 (case_7)'
 
     """
-    mean, low, high = (points(value) for value in row.difference[:3])
+    mean, low, high = (points(value, digits) for value in row.difference[:3])
     interval = "" if math.isnan(row.difference.low) else f" [{low}, {high}]"
-    worst = f"worst case {points(row.worst)} ({row.worst_case})" if row.worst_case else "none loses"
+    loss = f"worst case {points(row.worst, digits)} ({row.worst_case})"
+    worst = loss if row.worst_case else "none loses"
     return f"{BY_NAME[row.rule].title}: {mean} points{interval}, {worst}"
 
 
-def points(value: float) -> str:
+def gained(after: float, before: float) -> float:
+    """Return what an overlap gains over another one of the same case and class.
+
+    Where one of both says nothing, the label is empty and so is that segmentation alone: it is
+    right, and counts as 1. If such cases were left out, nothing would be lost by painting where
+    there is nothing.
+
+    Args:
+        after: An overlap; NaN where it says nothing.
+        before: That which it is compared with.
+
+    Returns:
+        The difference; NaN where neither says anything.
+
+    Example:
+        >>> gained(0.0, math.nan), gained(math.nan, 0.0), gained(math.nan, math.nan)
+        (-1.0, 1.0, nan)
+
+    """
+    if math.isnan(after) and math.isnan(before):
+        return math.nan
+    return (1.0 if math.isnan(after) else after) - (1.0 if math.isnan(before) else before)
+
+
+def points(value: float, digits: int = 1) -> str:
     """Return a difference in hundredths, with its sign.
 
     Example:
-        >>> points(0.0123), points(-0.008), points(0.0001)
-        ('+1.2', '−0.8', '0.0')
+        >>> points(0.0123), points(-0.008), points(0.0001), points(0.0001, 2)
+        ('+1.2', '−0.8', '0.0', '+0.01')
 
     """
-    text = f"{100 * value:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    text = f"{100 * value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
 
 
 @dataclass(frozen=True)
@@ -225,7 +281,7 @@ def _by_class(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, _Line]]]
     for score in scores:
         line = _Line(
             score.overlap,
-            score.promised if math.isfinite(score.overlap) else math.nan,
+            score.promised,
             score.surface,
             score.voxels / score.label_voxels - 1 if score.label_voxels else math.nan,
         )
@@ -246,7 +302,7 @@ def _over_classes(
         rule: {
             case: _Line(
                 _mean(line.overlap for line in lines),
-                _mean(line.promised for line in lines),
+                _promised(lines),
                 _mean(line.surface for line in lines),
                 _mean(line.volume_error for line in lines),
             )
@@ -257,13 +313,13 @@ def _over_classes(
 
 
 def _differences(lines: Mapping[str, _Line], present: Mapping[str, _Line]) -> dict[str, float]:
-    """Return of each case what a rule gains, where both overlaps say something."""
-    both = {case: line.overlap - present[case].overlap for case, line in lines.items()}
-    return {case: difference for case, difference in both.items() if math.isfinite(difference)}
+    """Return of each case what a rule gains, where that says something."""
+    found = {case: gained(line.overlap, present[case].overlap) for case, line in lines.items()}
+    return {case: difference for case, difference in found.items() if math.isfinite(difference)}
 
 
 def _mean_differences(of_classes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return of each case the mean over the classes that count under both rules."""
+    """Return of each case the mean over the classes where the gain says something."""
     found: dict[str, list[float]] = defaultdict(list)
     for differences in of_classes:
         for case, difference in differences.items():
@@ -291,6 +347,12 @@ def _worst(differences: Mapping[str, float]) -> tuple[str, float]:
 
 def _mean(values: Iterable[float]) -> float:
     known = [value for value in values if math.isfinite(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _promised(lines: Iterable[_Line]) -> float:
+    """Return the mean promise of what counts; NaN where something of it has none."""
+    known = [line.promised for line in lines if math.isfinite(line.overlap)]
     return math.fsum(known) / len(known) if known else math.nan
 
 

@@ -54,19 +54,20 @@ class Work:
     def read(self, case: Case) -> Reading:
         """Try the rules that need no other case, and sum up what the others need of this one."""
         flat, target, own = self._open(case)
-        present = Rule(self.classes, "half").decide(flat)
+        half = Rule(self.classes, "half")
+        present = half.decide(flat)
         scores: list[Score] = []
         unlike = 0
         if own is not None:
             for place in range(len(self.classes.names)):
                 unlike = max(unlike, voxel_count(present.mask(place) != own.mask(place)))
         if own is None or unlike == 0:
-            scores += _scores(target, PRESENT, present)
+            scores += _scores(target, PRESENT, half, flat, present)
         else:  # processed after: nothing promises anything of it
             scores += target.scores(PRESENT.name, own)
         optimal = BY_NAME["optimal"]
         if optimal.name in self.settings.candidates:
-            scores += _scores(target, optimal, self.rule(optimal).decide(flat))
+            scores += _scores(target, optimal, self.rule(optimal), flat)
         table = calibration_table(
             flat.values, target.masks, target.labelled, channels=self.classes.channels
         )
@@ -79,29 +80,34 @@ class Work:
         flat, target, _ = self._open(case)
         scores: list[Score] = []
         for name, rule in rules.items():
-            scores += _scores(target, BY_NAME[name], rule.decide(flat))
+            scores += _scores(target, BY_NAME[name], rule, flat)
         return scores
 
     def _ceiling(
         self, case: str, flat: FlatMap, target: Target, curves: OverlapCurves
     ) -> list[Score]:
-        """Return what the best threshold of the case reaches, which nobody can know."""
+        """Return what the best threshold of each class by itself reaches, which nobody can know.
+
+        It has no regard to the other classes, and to the options.
+        """
         scores = []
         for place, structure in enumerate(self.classes.names):
             values, label = flat.values[self.classes.channels[place]], target.masks[place]
             if target.labelled is not None:
                 values, label = values[target.labelled], label[target.labelled]
             best = best_cut(values, label, curves, place, beta=self.settings.beta)
+            label_voxels = round(float(curves.label_volume[place]))
+            nothing = self.settings.empty == "nan" and best.volume == label_voxels == 0
             scores.append(
                 Score(
                     case,
                     structure,
                     CEILING.name,
-                    best.overlap,
+                    math.nan if nothing else best.overlap,
                     math.nan,
                     best.threshold,
                     best.volume,
-                    round(float(curves.label_volume[place])),
+                    label_voxels,
                 )
             )
         return scores
@@ -112,6 +118,10 @@ class Work:
         _check_shape(case, "masks of the label", label.masks, (len(self.classes.names), *spatial))
         _check_shape(case, "labelled voxels", label.labelled, spatial)
         _check_shape(case, "a segmentation", own, spatial)
+        if case.spacing is not None and len(case.spacing) != len(spatial):
+            raise ValueError(
+                f"{case.name}: expected a spacing of {len(spatial)} numbers, got {case.spacing}"
+            )
         try:
             flat = FlatMap.of(probabilities, self.classes.channel_count)
         except (ValueError, TypeError) as error:
@@ -140,7 +150,12 @@ def _check_shape(
         )
 
 
-def _scores(target: Target, candidate: Candidate, decided: Decided) -> list[Score]:
-    return target.scores(
-        candidate.name, decided, promised=decided.expected, thresholds=decided.thresholds
-    )
+def _scores(
+    target: Target, candidate: Candidate, rule: Rule, flat: FlatMap, decided: Decided | None = None
+) -> list[Score]:
+    """Return the scores of a rule, decided already or not."""
+    decided = decided or rule.decide(flat)
+    promised = decided.expected
+    if target.labelled is not None:
+        promised = rule.promised(flat, decided, target.labelled)
+    return target.scores(candidate.name, decided, promised=promised, thresholds=decided.thresholds)

@@ -43,6 +43,7 @@ def evaluation_page(
         names=names,
         count=len(content["cases"]),
         said=sentence(verdict["sentence"]),
+        rare=unseen(mean[verdict["rule"]]["n"]),
         present=_present(content),
         tables=tables,
         mean=MEAN,
@@ -73,6 +74,22 @@ def sentence(text: str) -> str:
 
     """
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def unseen(cases: int) -> str:
+    """Return how rare a loss may be that none of these cases shows.
+
+    Of what none of n cases shows, a share of 3 / n is still likely enough: (1 - 3 / n)^n = 0.05.
+
+    Example:
+        >>> unseen(40).partition(" (")[0]
+        '40 cases say nothing of a loss that hits fewer than about one case in 13'
+
+    """
+    return (
+        f"{cases} cases say nothing of a loss that hits fewer than about one case in {cases // 3} "
+        "(rule of three, 95 %)."
+    )
 
 
 def calibration_title(method: str) -> str:

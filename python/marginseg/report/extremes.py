@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from marginseg.evaluation.candidates import BY_NAME, PRESENT
 from marginseg.evaluation.case import Case
 from marginseg.evaluation.evaluate import Evaluation
-from marginseg.evaluation.verdict import points
+from marginseg.evaluation.verdict import gained, points
 from marginseg.flat_map import FlatMap
 from marginseg.rule import Rule
 
@@ -29,7 +29,7 @@ class Change(NamedTuple):
         case: Its name.
         difference: In the mean over its classes.
         structure: The class that changes most in the same direction.
-        before: Its overlap under the present rule; NaN where that does not count.
+        before: Its overlap under the present rule; NaN where label and segmentation are empty.
         after: The same, under the rule.
 
     """
@@ -68,7 +68,7 @@ class Plane:
 def extreme_changes(evaluation: Evaluation, rule: str) -> list[Change]:
     """Return the largest loss and the largest gain, in the mean over the classes of a case.
 
-    Classes are those that count under both rules, as in a comparison.
+    Gains are those of a comparison, see :func:`marginseg.evaluation.verdict.gained`.
 
     Returns:
         None, one or both of them; without those that are no loss, or no gain.
@@ -76,12 +76,13 @@ def extreme_changes(evaluation: Evaluation, rule: str) -> list[Change]:
     """
     overlaps: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for score in evaluation.scores:
-        if score.rule in (PRESENT.name, rule) and math.isfinite(score.overlap):
+        if score.rule in (PRESENT.name, rule):
             overlaps[score.case][score.rule][score.structure] = score.overlap
     changes = []
     for case, by_rule in overlaps.items():
         before, after = by_rule[PRESENT.name], by_rule[rule]
-        moved = {name: after[name] - before[name] for name in before if name in after}
+        moved = {name: gained(after[name], before[name]) for name in before}
+        moved = {name: gain for name, gain in moved.items() if math.isfinite(gain)}
         if not moved:
             continue
         difference = math.fsum(moved.values()) / len(moved)
@@ -180,4 +181,4 @@ def _title(case: Case, rule: str, change: Change) -> list[str]:
 
 
 def _told(overlap: float) -> str:
-    return f"{overlap:.3f}" if math.isfinite(overlap) else "not counted"
+    return f"{overlap:.3f}" if math.isfinite(overlap) else "rightly empty"

@@ -166,7 +166,8 @@ def evaluation_table(comparisons: Sequence[RuleComparison], *, metric: str = "Di
         style = "dim" if candidate is BEST_CUT else None
         table.add_row(candidate.title, *map(Text, told), style=style)
     table.caption = Text(
-        f"better/worse: cases that change by more than a point; {BEST_CUT.title}: nobody can use it"
+        f"better/worse: cases that change by more than a point; {BEST_CUT.title}: that of each "
+        "class by itself, without regard to the other classes and to the options; nobody can use it"
     )
     return table
 
