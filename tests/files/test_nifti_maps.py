@@ -10,17 +10,19 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
 from tests.volume_files import AFFINE, save
 
 from marginseg.classes import Classes
 from marginseg.files.predictions import open_predictions
+from marginseg.rule import Rule
 
 SHAPE = (5, 6, 4)
 
 
-def softmax(channels: int, seed: int = 0) -> np.ndarray:
+def softmax(channels: int, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """A map (x, y, z, channels), as a NIfTI file has it."""
-    logits = np.exp(np.random.default_rng(seed).normal(0, 2, (*SHAPE, channels)))
+    logits = np.exp(np.random.default_rng(seed).normal(0, 2, (*shape, channels)))
     return (logits / logits.sum(-1, keepdims=True)).astype(np.float32)
 
 
@@ -63,6 +65,56 @@ def test_channels_that_sum_to_one_are_a_softmax_with_a_background(tmp_path: Path
     said = open_predictions(tmp_path, exclusive=False)
     assert said.classes == Classes.regions({"1": (1,), "2": (2,), "3": (3,)}, painted=(1, 2, 3))
     assert said.layout == "NIfTI, a channel a class, sigmoid"
+
+
+def test_a_softmax_whose_crop_was_undone_is_one(tmp_path: Path) -> None:
+    values = np.zeros((20, 20, 20, 3), np.float32)
+    values[5:15, 3:17, :18] = softmax(3, shape=(10, 14, 18))
+    save(tmp_path / "b.nii.gz", values)
+    save(tmp_path / "a.nii.gz", np.zeros_like(values))  # of a case where nothing was left
+    found = open_predictions(tmp_path)
+    assert found.classes == Classes.softmax(["1", "2"])
+    assert "softmax, since the channels of b sum to 1 where they are not 0" in found.layout
+    labels = Rule(found.classes, "half").labels(found.cases[1].probabilities())
+    assert_array_equal(labels, values.argmax(-1))
+    assert not labels[:5].any()
+    # Where the crop was resampled, its faces are between 0 and what they were.
+    values = ndimage.zoom(values, (1.4, 1.3, 1.6, 1), order=1, mode="grid-constant", grid_mode=True)
+    assert np.abs(values.sum(-1) - 1)[values.any(-1)].max() > 0.1
+    save(tmp_path / "b.nii.gz", values.astype(np.float32))
+    assert open_predictions(tmp_path).classes == Classes.softmax(["1", "2"])
+
+
+@pytest.mark.parametrize("case", ["holes", "rim", "above", "masks", "nothing"])
+def test_sums_that_do_not_tell_softmax_from_sigmoid_are_asked_for(
+    tmp_path: Path, case: str
+) -> None:
+    values = softmax(2, shape=(10, 10, 10))
+    if case == "rim":  # but nothing is 0 outside it
+        values[[0, -1]] *= 0.5
+    elif case == "holes":
+        values[np.random.default_rng(1).random((10, 10, 10)) < 0.3] *= 0.5
+    elif case == "above":
+        values[0, 0, 0] = 0.9
+    elif case == "masks":  # of two classes that are no box, without a background
+        inside = np.square(np.indices((10, 10, 10)) - 4.5).sum(0) < 16
+        values = np.zeros_like(values)
+        values[:5, ..., 0], values[5:, ..., 1] = inside[:5], inside[5:]
+    else:
+        values[:] = 0
+    save(tmp_path / "a.nii.gz", values)
+    match = "a map that is not 0" if case == "nothing" else "a sum of 1 at .*%"
+    _refused(tmp_path / "a.nii.gz", f"{match}.*say --channels softmax or --channels", tmp_path)
+    assert open_predictions(tmp_path, exclusive=True).classes.exclusive
+
+
+def test_disjoint_organs_of_a_sigmoid_sum_to_one_in_few_voxels(tmp_path: Path) -> None:
+    # In 8 bits most of the background is 0, and nowhere is there more than 1.
+    values = np.zeros((20, 20, 20, 2), np.float32)
+    values[2:6, 2:6, 2:6, 0] = values[12:16, 12:16, 12:16, 1] = 0.5
+    values[3:5, 3:5, 3:5, 0] = values[13:15, 13:15, 13:15, 1] = 1
+    save(tmp_path / "a.nii.gz", values)
+    assert not open_predictions(tmp_path).classes.exclusive
 
 
 def test_other_channels_are_a_sigmoid(tmp_path: Path) -> None:

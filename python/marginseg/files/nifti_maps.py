@@ -21,12 +21,10 @@ from marginseg.files.names import printable, shortened
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
 from marginseg.files.probabilities import ProbabilityFile, open_probabilities
+from marginseg.files.sums_of_channels import exclusive_by_sums
 
 #: Where the classes of a folder may be named.
 NAMES: Final = ("classes.json", "dataset.json")
-
-#: A softmax in few bits sums to 1 no closer than this.
-NEAR_ONE: Final = 0.02
 
 #: What the one class of a 3-D map is called where nothing names it.
 ONLY: Final = "foreground"
@@ -114,8 +112,8 @@ def open_nifti_maps(
             ``dataset.json`` in the folder.
         names: The classes' names in the order of the channels, in place of such a file. Their label
             values are 1, 2, ...
-        exclusive: Whether a voxel has one class at most. The default tells it from the first map,
-            of which the channels sum to 1 or do not.
+        exclusive: Whether a voxel has one class at most. The default tells it from the first map
+            that is not 0, of which the channels sum to 1 or do not.
 
     Raises:
         OSError: A file or folder is missing or cannot be read.
@@ -139,7 +137,7 @@ def open_nifti_maps(
         called = [name for name in first.classes if name != BACKGROUND]
     cases = [files.case() for files in found]
     check_names(cases)
-    sums, how = _exclusive(cases[0], known, exclusive)
+    sums, how = _exclusive(cases, known, exclusive)
     classes = _classes(cases[0], called, known, sums, first.classes)
     if cases[0].channels == 1:
         how = "one class"
@@ -306,18 +304,15 @@ def _sorted_out(folder: Path) -> tuple[list[ProbabilityFile], list[VolumeFile]]:
 
 
 def _exclusive(
-    case: NiftiCase, known: LabelNames | None, exclusive: bool | None
+    cases: Sequence[NiftiCase], known: LabelNames | None, exclusive: bool | None
 ) -> tuple[bool, str]:
     if exclusive is not None:
         return exclusive, "softmax" if exclusive else "sigmoid"
     if known is not None and known.regions:
         return False, "sigmoid of regions"
-    if case.channels == 1:
+    if cases[0].channels == 1:
         return False, "one class"
-    totals = case.probabilities().sum(0, dtype=np.float32)
-    if bool((np.abs(totals - 1) <= NEAR_ONE).all()):
-        return True, f"softmax, since the channels of {case.name} sum to 1"
-    return False, f"sigmoid, since the channels of {case.name} do not sum to 1"
+    return exclusive_by_sums(cases)
 
 
 def _classes(
