@@ -98,7 +98,7 @@ def open_predictions_of(paths: Sequence[Path], classes: Classes) -> list[Predict
         else:
             cases.append(open_nifti_map(path))
     for case in cases:
-        if case.channels < classes.channel_count:
+        if case.channels != classes.channel_count:
             raise ValueError(
                 f"{case.source}: expected {classes.channel_count} channels, for "
                 f"{_named(classes)}, got {case.channels}"
