@@ -249,6 +249,24 @@ def test_a_segmentation_in_the_cases_folder_is_the_networks_own(tmp_path: Path) 
             case.segmentation()
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_other_files_in_the_cases_folder_are_no_segmentation(tmp_path: Path, dtype: Any) -> None:
+    labels = {"background": 0, "organ": 1, "tumour": 4, "ignore": 9}
+    write_labels(tmp_path / "classes.json", labels)
+    (tmp_path / "s").mkdir()
+    save(tmp_path / "s" / "prob.nii.gz", softmax(3))
+    own = np.random.default_rng(0).choice([0, 1, 4, 9], SHAPE).astype(dtype)
+    path = save(tmp_path / "s" / "ct.nii.gz", own)
+    (case,) = open_predictions(tmp_path).cases
+    assert_array_equal(case.segmentation(), own)
+    for strange in (-1000, 2):
+        own[2, 2, 2] = strange
+        save(path, own)
+        with pytest.raises(ValueError, match=f"the labels 0, 1, 4, 9, got {strange}$") as caught:
+            case.segmentation()
+        assert str(caught.value).startswith(f"{path}: expected ")
+
+
 @pytest.mark.parametrize("separate", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_monai_saves_is_read(tmp_path: Path, separate: bool, channels: int) -> None:

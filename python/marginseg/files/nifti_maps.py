@@ -7,7 +7,7 @@ Or it is a file for each class: CASE/CLASS.nii.gz, or CASE_CLASS.nii.gz where th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from marginseg.classes import Classes
 from marginseg.files.label_names import BACKGROUND, LabelNames, read_label_names
-from marginseg.files.labels import read_label
+from marginseg.files.labels import read_label, refuse_other_labels
 from marginseg.files.names import printable, shortened
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
@@ -37,11 +37,13 @@ class NiftiCase(PredictedCase):
     Attributes:
         files: The file of the map, or one for each channel.
         own: The network's own segmentation, if it is there.
+        classes: Those that it has labels of, where that is known.
 
     """
 
     files: tuple[ProbabilityFile, ...]
     own: Path | None
+    classes: Classes | None = None
 
     def probabilities(self) -> NDArray[Any]:
         """Return a view of what was read: Fortran's order, channels last in memory."""
@@ -60,6 +62,11 @@ class NiftiCase(PredictedCase):
         """Return the label map in the case's own folder."""
         if self.own is None:
             return None
+        if self.classes is None:
+            raise ValueError(
+                f"{self.own}: expected a classes.json or --names beside a label map, to tell which "
+                "label each class has, got none"
+            )
         found = read_label(self.own)
         if found.data.size != np.prod(self.shape) or found.file.shape[: len(self.shape)] != (
             self.shape
@@ -67,6 +74,7 @@ class NiftiCase(PredictedCase):
             raise ValueError(
                 f"{self.own}: expected the map's shape {self.shape}, got {found.file.shape}"
             )
+        refuse_other_labels(self.own, found.data, self.classes)
         return found.data.reshape(self.shape, order="F")
 
 
@@ -133,15 +141,24 @@ def open_nifti_maps(
     if first.classes and known and set(known.values) - set(first.classes):
         missing = sorted(set(known.values) - set(first.classes))
         raise ValueError(f"{first.source}: expected a map of {missing[0]!r}, got none")
+    # Classes that files alone name are in the order of the alphabet, which says nothing of labels.
+    numbered = not first.classes or called is not None
     if first.classes and not called:
         called = [name for name in first.classes if name != BACKGROUND]
+        numbered = len(called) == 1
     cases = [files.case() for files in found]
     check_names(cases)
     sums, how = _exclusive(cases, known, exclusive)
     classes = _classes(cases[0], called, known, sums, first.classes)
     if cases[0].channels == 1:
         how = "one class"
-    return Predictions(classes, list(cases), f"NIfTI, {kind}, {how}")
+    known_to_cases = classes if numbered else None
+    return Predictions(
+        classes,
+        [replace(case, classes=known_to_cases) for case in cases],
+        f"NIfTI, {kind}, {how}",
+        numbered,
+    )
 
 
 def open_nifti_map(path: Path) -> PredictedCase:
