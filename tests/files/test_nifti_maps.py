@@ -322,6 +322,28 @@ def test_wrong_folders_are_refused_in_a_line_that_names_the_file(tmp_path: Path)
     _refused(tmp_path / "0.nii.gz", "whole .nii", tmp_path)
 
 
+def test_maps_beside_folders_of_maps_hide_them_not(tmp_path: Path) -> None:
+    for case in ("s1", "s2"):
+        (tmp_path / case).mkdir()
+        save(tmp_path / case / "prob.nii.gz", softmax(3))
+    save(tmp_path / "mean.nii.gz", sigmoid())
+    _refused(tmp_path, "or a folder of maps for each case, got both, mean.nii.gz, s1", tmp_path)
+    # Folders of something else are none of the maps' business.
+    for case in ("s1", "s2"):
+        save(tmp_path / case / "prob.nii.gz", np.ones(SHAPE, np.uint8))
+    (tmp_path / "s1" / "broken.nii.gz").write_bytes(b"\x1f\x8b")
+    assert [case.name for case in open_predictions(tmp_path).cases] == ["mean"]
+
+
+def test_names_and_a_file_of_names_are_not_given_together(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii.gz", sigmoid())
+    write_labels(tmp_path / "classes.json", {"organ": 3})
+    given = {"names": ["a"], "dataset": tmp_path / "classes.json"}
+    _refused(tmp_path / "classes.json", "no names beside it, got a", tmp_path, **given)
+    # The names count more than a file that nobody named.
+    assert open_predictions(tmp_path, names=["a"]).classes.names == ("a",)
+
+
 def test_wrong_folders_of_cases_are_refused(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     _refused(tmp_path / "s", "got none", tmp_path)

@@ -128,6 +128,8 @@ def open_nifti_maps(
         ValueError: The files do not make sense together.
 
     """
+    if names is not None and dataset is not None:
+        raise ValueError(f"{dataset}: expected with no names beside it, got {_listed(names)}")
     known = None if names is not None else _known(folder, dataset)
     called = _called(names, known)
     found, kind = _find(folder, called)
@@ -219,7 +221,14 @@ def _said(files: _Files) -> str:
 def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
     """Return the cases of a folder, and what they are made of."""
     maps, labels = _sorted_out(folder)
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _shown(path)]
     if maps:
+        for other in inside:
+            if _has_maps(other):
+                raise ValueError(
+                    f"{folder}: expected maps, or a folder of maps for each case, got both, "
+                    f"{_listed([maps[0].volume.path.name, other.name])}"
+                )
         together = _by_class(maps, names) if names and len(names) > 1 else None
         if together:
             return together, "one file a class"
@@ -238,7 +247,6 @@ def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
             f"{labels[0].path}: expected probabilities, of a floating type or scaled by the header,"
             f" got {labels[0].dtype}: a segmentation?"
         )
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _shown(path)]
     found = [_of_folder(path, names) for path in inside]
     if not found:
         raise ValueError(f"{folder}: expected probability maps (.nii.gz, .nii, .npz), got none")
@@ -318,6 +326,13 @@ def _sorted_out(folder: Path) -> tuple[list[ProbabilityFile], list[VolumeFile]]:
             else:
                 labels.append(volume)
     return maps, labels
+
+
+def _has_maps(folder: Path) -> bool:
+    try:
+        return bool(_sorted_out(folder)[0])
+    except (ValueError, OSError):
+        return False  # it is another's, and nothing of it is read
 
 
 def _exclusive(
