@@ -262,7 +262,7 @@ def test_other_files_in_the_cases_folder_are_no_segmentation(tmp_path: Path, dty
     for strange in (-1000, 2):
         own[2, 2, 2] = strange
         save(path, own)
-        with pytest.raises(ValueError, match=f"the labels 0, 1, 4, 9, got {strange}$") as caught:
+        with pytest.raises(ValueError, match=f"labels 0, 1, 4, 9 in .*got {strange}$") as caught:
             case.segmentation()
         assert str(caught.value).startswith(f"{path}: expected ")
 

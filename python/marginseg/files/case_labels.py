@@ -149,7 +149,7 @@ def open_labels(folder: Path, predictions: Predictions) -> dict[str, CaseLabel]:
     for case in cases:
         files = found[case.name]
         if files.missing:
-            raise ValueError(f"{files.missing}: expected a mask of each class, got none of this")
+            raise ValueError(f"{files.missing}: expected a mask of each class, got no such file")
         if not files.paths:
             raise ValueError(
                 f"{folder / case.name}.nii.gz: expected a label of each case, got none"

@@ -76,8 +76,14 @@ def read_label(path: str | os.PathLike[str]) -> LabelMap:
     return LabelMap(file, data.reshape(file.shape, order="F"))
 
 
-def refuse_other_labels(path: Path, label: NDArray[Any], classes: Classes) -> None:
+def refuse_other_labels(path: Path, label: NDArray[Any], classes: Classes, where: str = "") -> None:
     """Refuse a label map with values that are not 0, of a class, or of what nobody labelled.
+
+    Args:
+        path: Its file.
+        label: What was read.
+        classes: Those that it may have.
+        where: What the message says of the file beyond its name.
 
     Raises:
         ValueError: It has some; the message names one.
@@ -91,7 +97,7 @@ def refuse_other_labels(path: Path, label: NDArray[Any], classes: Classes) -> No
         strange &= label != value
     if strange.any():
         raise ValueError(
-            f"{path}: expected the labels {', '.join(map(str, sorted(known))):.200}, "
+            f"{path}: expected the labels {', '.join(map(str, sorted(known))):.200}{where}, "
             f"got {label[strange][0]}"
         )
 

@@ -74,7 +74,8 @@ class NiftiCase(PredictedCase):
             raise ValueError(
                 f"{self.own}: expected the map's shape {self.shape}, got {found.file.shape}"
             )
-        refuse_other_labels(self.own, found.data, self.classes)
+        place = " in the network's own segmentation, which is what stands beside a map"
+        refuse_other_labels(self.own, found.data, self.classes, place)
         return found.data.reshape(self.shape, order="F")
 
 
