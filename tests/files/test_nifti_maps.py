@@ -10,17 +10,19 @@ import nibabel
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
 from tests.volume_files import AFFINE, save
 
 from marginseg.classes import Classes
 from marginseg.files.predictions import open_predictions
+from marginseg.rule import Rule
 
 SHAPE = (5, 6, 4)
 
 
-def softmax(channels: int, seed: int = 0) -> np.ndarray:
+def softmax(channels: int, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """A map (x, y, z, channels), as a NIfTI file has it."""
-    logits = np.exp(np.random.default_rng(seed).normal(0, 2, (*SHAPE, channels)))
+    logits = np.exp(np.random.default_rng(seed).normal(0, 2, (*shape, channels)))
     return (logits / logits.sum(-1, keepdims=True)).astype(np.float32)
 
 
@@ -63,6 +65,56 @@ def test_channels_that_sum_to_one_are_a_softmax_with_a_background(tmp_path: Path
     said = open_predictions(tmp_path, exclusive=False)
     assert said.classes == Classes.regions({"1": (1,), "2": (2,), "3": (3,)}, painted=(1, 2, 3))
     assert said.layout == "NIfTI, a channel a class, sigmoid"
+
+
+def test_a_softmax_whose_crop_was_undone_is_one(tmp_path: Path) -> None:
+    values = np.zeros((20, 20, 20, 3), np.float32)
+    values[5:15, 3:17, :18] = softmax(3, shape=(10, 14, 18))
+    save(tmp_path / "b.nii.gz", values)
+    save(tmp_path / "a.nii.gz", np.zeros_like(values))  # of a case where nothing was left
+    found = open_predictions(tmp_path)
+    assert found.classes == Classes.softmax(["1", "2"])
+    assert "softmax, since the channels of b sum to 1 where they are not 0" in found.layout
+    labels = Rule(found.classes, "half").labels(found.cases[1].probabilities())
+    assert_array_equal(labels, values.argmax(-1))
+    assert not labels[:5].any()
+    # Where the crop was resampled, its faces are between 0 and what they were.
+    values = ndimage.zoom(values, (1.4, 1.3, 1.6, 1), order=1, mode="grid-constant", grid_mode=True)
+    assert np.abs(values.sum(-1) - 1)[values.any(-1)].max() > 0.1
+    save(tmp_path / "b.nii.gz", values.astype(np.float32))
+    assert open_predictions(tmp_path).classes == Classes.softmax(["1", "2"])
+
+
+@pytest.mark.parametrize("case", ["holes", "rim", "above", "masks", "nothing"])
+def test_sums_that_do_not_tell_softmax_from_sigmoid_are_asked_for(
+    tmp_path: Path, case: str
+) -> None:
+    values = softmax(2, shape=(10, 10, 10))
+    if case == "rim":  # but nothing is 0 outside it
+        values[[0, -1]] *= 0.5
+    elif case == "holes":
+        values[np.random.default_rng(1).random((10, 10, 10)) < 0.3] *= 0.5
+    elif case == "above":
+        values[0, 0, 0] = 0.9
+    elif case == "masks":  # of two classes that are no box, without a background
+        inside = np.square(np.indices((10, 10, 10)) - 4.5).sum(0) < 16
+        values = np.zeros_like(values)
+        values[:5, ..., 0], values[5:, ..., 1] = inside[:5], inside[5:]
+    else:
+        values[:] = 0
+    save(tmp_path / "a.nii.gz", values)
+    match = "a map that is not 0" if case == "nothing" else "a sum of 1 at .*%"
+    _refused(tmp_path / "a.nii.gz", f"{match}.*say --channels softmax or --channels", tmp_path)
+    assert open_predictions(tmp_path, exclusive=True).classes.exclusive
+
+
+def test_disjoint_organs_of_a_sigmoid_sum_to_one_in_few_voxels(tmp_path: Path) -> None:
+    # In 8 bits most of the background is 0, and nowhere is there more than 1.
+    values = np.zeros((20, 20, 20, 2), np.float32)
+    values[2:6, 2:6, 2:6, 0] = values[12:16, 12:16, 12:16, 1] = 0.5
+    values[3:5, 3:5, 3:5, 0] = values[13:15, 13:15, 13:15, 1] = 1
+    save(tmp_path / "a.nii.gz", values)
+    assert not open_predictions(tmp_path).classes.exclusive
 
 
 def test_other_channels_are_a_sigmoid(tmp_path: Path) -> None:
@@ -197,6 +249,24 @@ def test_a_segmentation_in_the_cases_folder_is_the_networks_own(tmp_path: Path) 
             case.segmentation()
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_other_files_in_the_cases_folder_are_no_segmentation(tmp_path: Path, dtype: Any) -> None:
+    labels = {"background": 0, "organ": 1, "tumour": 4, "ignore": 9}
+    write_labels(tmp_path / "classes.json", labels)
+    (tmp_path / "s").mkdir()
+    save(tmp_path / "s" / "prob.nii.gz", softmax(3))
+    own = np.random.default_rng(0).choice([0, 1, 4, 9], SHAPE).astype(dtype)
+    path = save(tmp_path / "s" / "ct.nii.gz", own)
+    (case,) = open_predictions(tmp_path).cases
+    assert_array_equal(case.segmentation(), own)
+    for strange in (-1000, 2):
+        own[2, 2, 2] = strange
+        save(path, own)
+        with pytest.raises(ValueError, match=f"labels 0, 1, 4, 9 in .*got {strange}$") as caught:
+            case.segmentation()
+        assert str(caught.value).startswith(f"{path}: expected ")
+
+
 @pytest.mark.parametrize("separate", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_monai_saves_is_read(tmp_path: Path, separate: bool, channels: int) -> None:
@@ -250,6 +320,28 @@ def test_wrong_folders_are_refused_in_a_line_that_names_the_file(tmp_path: Path)
     _refused(tmp_path / "0.nii.gz", "4 with a channel per class", tmp_path)
     (tmp_path / "0.nii.gz").write_bytes(b"\x1f\x8b")
     _refused(tmp_path / "0.nii.gz", "whole .nii", tmp_path)
+
+
+def test_maps_beside_folders_of_maps_hide_them_not(tmp_path: Path) -> None:
+    for case in ("s1", "s2"):
+        (tmp_path / case).mkdir()
+        save(tmp_path / case / "prob.nii.gz", softmax(3))
+    save(tmp_path / "mean.nii.gz", sigmoid())
+    _refused(tmp_path, "or a folder of maps for each case, got both, mean.nii.gz, s1", tmp_path)
+    # Folders of something else are none of the maps' business.
+    for case in ("s1", "s2"):
+        save(tmp_path / case / "prob.nii.gz", np.ones(SHAPE, np.uint8))
+    (tmp_path / "s1" / "broken.nii.gz").write_bytes(b"\x1f\x8b")
+    assert [case.name for case in open_predictions(tmp_path).cases] == ["mean"]
+
+
+def test_names_and_a_file_of_names_are_not_given_together(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii.gz", sigmoid())
+    write_labels(tmp_path / "classes.json", {"organ": 3})
+    given = {"names": ["a"], "dataset": tmp_path / "classes.json"}
+    _refused(tmp_path / "classes.json", "no names beside it, got a", tmp_path, **given)
+    # The names count more than a file that nobody named.
+    assert open_predictions(tmp_path, names=["a"]).classes.names == ("a",)
 
 
 def test_wrong_folders_of_cases_are_refused(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from tests.volume_files import AFFINE, save
 
+from marginseg.classes import Classes
 from marginseg.files.label_names import read_label_names
 from marginseg.files.nifti import open_volume, write
 from marginseg.files.nnunet import at_half
-from marginseg.files.predictions import open_labels, open_predictions
+from marginseg.files.predictions import open_labels, open_predictions, open_predictions_of
 
 MODEL = "nnUNetTrainerTiny__nnUNetPlans__3d_fullres"
 
@@ -199,6 +200,37 @@ def test_maps_have_the_orientation_of_what_nnunets_writers_write(
     assert_array_equal(at_half(found.classes, case.probabilities()), own)
 
 
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_empty_segmentations_do_not_tell_whether_the_maps_were_turned(
+    tmp_path: Path, affine: np.ndarray
+) -> None:
+    maps = np.full((3, 6, 6, 6), 0.1, np.float32)
+    maps[0] = np.random.default_rng(0).uniform(0.7, 0.9, (6, 6, 6))
+    write_case(tmp_path, "a", maps, np.zeros((6, 6, 6)), affine)
+    write_json(tmp_path / "dataset.json", SOFTMAX)
+    if affine is AFFINES["RAS"]:
+        assert len(open_predictions(tmp_path).cases) == 1
+    else:
+        _refused(tmp_path, tmp_path / "plans.json", "whether maps were turned, .* of a does not")
+    # A case that tells it tells it of all.
+    maps = softmax((3, 6, 7, 8))
+    label = maps.argmax(0).transpose(2, 1, 0)[::-1, ::-1]
+    write_case(tmp_path, "c", maps, label, AFFINES["LPS"])
+    for case in open_predictions(tmp_path).cases:
+        own = case.segmentation()
+        assert own is not None
+        assert_array_equal(case.probabilities().argmax(0), own)
+    (tmp_path / "c.npz").unlink()
+    (tmp_path / "c.nii.gz").unlink()
+    for reader in ("SimpleITKIO", "SimpleITKIOWithReorient"):
+        write_json(tmp_path / "plans.json", {"image_reader_writer": reader})
+        assert len(open_predictions(tmp_path).cases) == 1
+    # Of a map that is the same when it is turned nobody needs to know.
+    (tmp_path / "plans.json").unlink()
+    write_case(tmp_path, "a", np.full((3, 6, 6, 6), 1 / 3), np.zeros((6, 6, 6)), affine)
+    assert len(open_predictions(tmp_path).cases) == 1
+
+
 # Made-up folders
 
 
@@ -266,6 +298,73 @@ def test_a_model_is_read_with_its_folds_and_says_which_have_no_maps(tmp_path: Pa
     (model.parent / "A__B__2d" / "fold_0").mkdir(parents=True)
     with pytest.raises(ValueError, match="expected the folder of one model, got A__B__2d, nnUNet"):
         open_predictions(model.parent)
+
+
+def test_segmentations_without_maps_are_told(tmp_path: Path) -> None:
+    maps = softmax((3, 5, 4, 6))
+    for name in ("a", "b", "c"):
+        write_case(tmp_path, name, maps.transpose(0, 3, 2, 1), maps.argmax(0))
+    write_json(tmp_path / "dataset.json", SOFTMAX)
+    assert open_predictions(tmp_path).layout == "nnU-Net v2, predictions, softmax"
+    for count, name in enumerate(("a", "c"), 1):
+        (tmp_path / f"{name}.npz").unlink()
+        found = open_predictions(tmp_path)
+        assert len(found.cases) == 3 - count
+        said = "1 segmentation" if count == 1 else "2 segmentations"
+        assert found.layout == f"nnU-Net v2, predictions, softmax, {said} without a map left out"
+
+
+@pytest.mark.parametrize(
+    ("here", "given", "layout", "folds"),
+    [
+        ("model", ".", "2 folds of cross-validation, without fold_all", ["fold_0", "fold_1"]),
+        ("model/fold_1", "..", "2 folds of cross-validation", ["fold_0", "fold_1"]),
+        ("model/fold_1", ".", "validation of fold_1", ["fold_1"]),
+        ("model/fold_1", "validation", "validation of fold_1", ["fold_1"]),
+        ("model/fold_1/validation", ".", "validation of fold_1", ["fold_1"]),
+        ("model/fold_all/validation", ".", "fold_all, whose network was trained", ["fold_all"]),
+        ("elsewhere", ".", "validation of fold_3", ["fold_3"]),
+        (".", "elsewhere/fold_3", "validation of fold_3", ["fold_3"]),
+    ],
+)
+def test_folders_are_what_they_are_wherever_one_stands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    here: str,
+    given: str,
+    layout: str,
+    folds: list[str],
+) -> None:
+    maps = softmax((3, 5, 4, 6))
+    for fold in ("0", "1", "all"):
+        folder = tmp_path / "model" / f"fold_{fold}" / "validation"
+        write_case(folder, f"case_{fold}", maps.transpose(0, 3, 2, 1), maps.argmax(0))
+    write_json(tmp_path / "model" / "dataset.json", SOFTMAX)
+    # A model whose folds are elsewhere.
+    write_json(tmp_path / "elsewhere" / "dataset.json", SOFTMAX)
+    (tmp_path / "elsewhere" / "fold_3").symlink_to(tmp_path / "model" / "fold_1")
+    monkeypatch.chdir(tmp_path / here)
+    found = open_predictions(Path(given))
+    assert f"nnU-Net v2, {layout}" in found.layout
+    assert [case.fold for case in found.cases] == folds
+    opened = open_predictions_of([Path(given)], found.classes)
+    assert [case.fold for case in opened] == folds
+
+
+def test_a_rule_knows_the_classes_that_no_file_names(tmp_path: Path) -> None:
+    maps = softmax((3, 5, 4, 6))
+    write_case(tmp_path, "a", maps.transpose(0, 3, 2, 1), maps.argmax(0))
+    _refused(tmp_path, tmp_path / "dataset.json", "put it there, or name it with --dataset")
+    known = Classes.softmax(["organ", "core"])
+    (case,) = open_predictions_of([tmp_path], known)
+    assert_array_equal(case.probabilities(), maps)
+    with pytest.raises(ValueError, match=r"a.npz: expected 2 channels, for organ, got 3$"):
+        open_predictions_of([tmp_path], Classes.softmax(["organ"]))
+    # A file that is there still has its say.
+    write_json(tmp_path / "dataset.json", SOFTMAX)
+    assert len(open_predictions_of([tmp_path], known)) == 1
+    with pytest.raises(ValueError, match="expected maps of core, organ .*got organ, core"):
+        open_predictions_of([tmp_path], Classes.softmax(["core", "organ"]))
 
 
 def test_what_was_trained_on_all_cases_is_left_out_or_told(tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from nibabel import orientations as untyped_orientations
 from numpy.typing import NDArray
 
 from marginseg.classes import Classes
-from marginseg.files.labels import read_label
-from marginseg.files.nifti import SUFFIXES
+from marginseg.files.labels import read_label, refuse_other_labels
+from marginseg.files.nifti import SUFFIXES, VolumeFile
 from marginseg.files.predicted_case import PredictedCase, Predictions
 
 orientations: Any = untyped_orientations
 
 #: What nnU-Net's images have at the end of their names, and labels have not.
 FIRST_CHANNEL: Final = "_0000"
+
+#: Voxel sizes that differ by more of themselves are those of two grids; less is rounding.
+OTHER_SIZE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,26 @@ class CaseLabel:
         name: The case's name.
         paths: The label map; or a file for each class, whose voxels are the class where not 0.
         shape: The shape that it has to have: that of the case's map.
-        affine: Of the map.
+        geometry: The file whose orientation and voxel size it has to have.
         classes: The classes of the predictions.
+        masks: Whether it is a file for each class, and be there one class.
 
     """
 
     name: str
     paths: tuple[Path, ...]
     shape: tuple[int, ...]
-    affine: NDArray[np.float64]
+    geometry: VolumeFile
     classes: Classes
+    masks: bool
 
     def targets(self) -> NDArray[np.bool_]:
         """Return where each class is: (classes, *spatial).
 
         Raises:
             OSError: A file cannot be read.
-            ValueError: A file is damaged, has another shape or orientation than the map, or
-                values that are no label of any class.
+            ValueError: A file is damaged, has another shape, orientation or voxel size than the
+                map, or values that are no label of any class.
 
         """
         return self.read()[0]
@@ -60,21 +65,11 @@ class CaseLabel:
             ValueError: See :meth:`targets`.
 
         """
-        if len(self.paths) > 1:
+        if self.masks:
             masks = [self._mask(path) for path in self.paths]
             return np.stack(masks), None
         label = self._label(self.paths[0])
-        known = {0, *(value for values in self.classes.values for value in values)}
-        if self.classes.ignored is not None:
-            known.add(self.classes.ignored)
-        strange = np.ones(label.shape, np.bool_, order="F")
-        for value in known:  # some comparisons take less time than a search
-            strange &= label != value
-        if strange.any():
-            raise ValueError(
-                f"{self.paths[0]}: expected the labels {', '.join(map(str, sorted(known))):.200}, "
-                f"got {label[strange][0]}"
-            )
+        refuse_other_labels(self.paths[0], label, self.classes)
         return self.classes.targets(label), self.classes.labelled(label)
 
     def _mask(self, path: Path) -> NDArray[np.bool_]:
@@ -92,11 +87,17 @@ class CaseLabel:
                 f"{path}: expected the shape of the map of {self.name}, {self.shape}, got "
                 f"{found.file.shape}"
             )
-        oriented, map_oriented = _oriented(found.file.affine), _oriented(self.affine)
+        oriented, map_oriented = _oriented(found.file.affine), _oriented(self.geometry.affine)
         if len(wanted) == 3 and oriented != map_oriented:
             raise ValueError(
                 f"{path}: expected the orientation of the map of {self.name}, {map_oriented}, got "
                 f"{oriented}"
+            )
+        spacing, map_spacing = found.file.spacing[: len(wanted)], self.geometry.spacing
+        if not np.allclose(spacing, map_spacing[: len(wanted)], rtol=OTHER_SIZE, atol=0):
+            raise ValueError(
+                f"{path}: expected the voxel size of the map of {self.name}, {_mm(map_spacing)}, "
+                f"got {_mm(spacing)}"
             )
         return found.data.reshape(self.shape, order="F")
 
@@ -115,7 +116,8 @@ def open_labels(folder: Path, predictions: Predictions) -> dict[str, CaseLabel]:
 
     Raises:
         OSError: The folder is missing.
-        ValueError: A case has no label; the message names the first of them.
+        ValueError: A case has no label, or no mask of one of the classes; the message names the
+            first of them. Or it has a label map, and nothing tells the classes' labels.
 
     Example:
         >>> import nibabel, tempfile
@@ -137,39 +139,60 @@ def open_labels(folder: Path, predictions: Predictions) -> dict[str, CaseLabel]:
     cases, names = predictions.cases, predictions.classes.names
     found = {case.name: _files(folder, case.name, names) for case in cases}
     for end in _common_ends(cases):
-        if all(found.values()):
+        if all(files.paths for files in found.values()):
             break
         shorter = {case.name: _files(folder, case.name.removesuffix(end), names) for case in cases}
-        if all(shorter.values()):
+        # Masks of some classes say that the labels are called so.
+        if all(files.paths or files.missing for files in shorter.values()):
             found = shorter
     labels = {}
     for case in cases:
-        paths = found[case.name]
-        if not paths:
+        files = found[case.name]
+        if files.missing:
+            raise ValueError(f"{files.missing}: expected a mask of each class, got no such file")
+        if not files.paths:
             raise ValueError(
                 f"{folder / case.name}.nii.gz: expected a label of each case, got none"
             )
+        if not (files.masks or predictions.numbered):
+            raise ValueError(
+                f"{files.paths[0]}: expected a mask of each class; or a classes.json beside the "
+                "maps or --names, which tell the labels of classes that only files are named after"
+            )
         labels[case.name] = CaseLabel(
-            case.name, paths, case.shape, case.geometry.affine, predictions.classes
+            case.name, files.paths, case.shape, case.geometry, predictions.classes, files.masks
         )
     return labels
 
 
-def _files(folder: Path, name: str, classes: Sequence[str]) -> tuple[Path, ...]:
-    """Return the label map of a case, or the masks of its classes; nothing where there is none."""
+@dataclass(frozen=True)
+class _Files:
+    """What there is of a case: a label map, masks, nothing, or masks of some classes only."""
+
+    paths: tuple[Path, ...] = ()
+    masks: bool = False
+    missing: Path | None = None
+
+
+def _files(folder: Path, name: str, classes: Sequence[str]) -> _Files:
+    """Return the label map of a case, or the masks of its classes."""
     if whole := _volume(folder, name):
-        return (whole,)
+        return _Files((whole,))
+    partly = _Files()
     for begin in (f"{name}/", f"{name}/{name}_", f"{name}_"):
-        masks = [_volume(folder, begin + each) for each in classes]
-        present = tuple(mask for mask in masks if mask is not None)
+        masks = {each: _volume(folder, begin + each) for each in classes}
+        present = tuple(mask for mask in masks.values() if mask is not None)
         if len(present) == len(classes):
-            return present
+            return _Files(present, masks=True)
+        if present and not partly.missing:
+            missing = next(each for each, mask in masks.items() if mask is None)
+            partly = _Files(missing=folder / f"{begin}{missing}.nii.gz")
     inside = folder / name
-    if inside.is_dir():
+    if inside.is_dir() and not partly.missing:
         alone = [path for path in sorted(inside.iterdir()) if _is_volume(path)]
         if len(alone) == 1:
-            return (alone[0],)
-    return ()
+            return _Files((alone[0],))
+    return partly
 
 
 def _volume(folder: Path, name: str) -> Path | None:
@@ -200,6 +223,10 @@ def _common_ends(cases: Sequence[PredictedCase]) -> list[str]:
 def _oriented(affine: NDArray[np.float64]) -> str:
     """Return where the axes lead, such as LPS: to the left, to posterior and to superior."""
     return "".join(axis or "?" for axis in orientations.aff2axcodes(affine))
+
+
+def _mm(spacing: Sequence[float]) -> str:
+    return " × ".join(f"{size:.4g}" for size in spacing) + " mm"
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marginseg.classes import Classes
 from marginseg.files.nifti import VolumeFile, open_volume
 
 #: What a label map is held in: the first that has room for its values.
@@ -72,6 +74,32 @@ def read_label(path: str | os.PathLike[str]) -> LabelMap:
             f"{path}: expected integer labels, got other values at {fractional} voxels"
         )
     return LabelMap(file, data.reshape(file.shape, order="F"))
+
+
+def refuse_other_labels(path: Path, label: NDArray[Any], classes: Classes, where: str = "") -> None:
+    """Refuse a label map with values that are not 0, of a class, or of what nobody labelled.
+
+    Args:
+        path: Its file.
+        label: What was read.
+        classes: Those that it may have.
+        where: What the message says of the file beyond its name.
+
+    Raises:
+        ValueError: It has some; the message names one.
+
+    """
+    known = {0, *(value for values in classes.values for value in values)}
+    if classes.ignored is not None:
+        known.add(classes.ignored)
+    strange = np.ones(label.shape, np.bool_, order="F")
+    for value in known:  # some comparisons take less time than a search
+        strange &= label != value
+    if strange.any():
+        raise ValueError(
+            f"{path}: expected the labels {', '.join(map(str, sorted(known))):.200}{where}, "
+            f"got {label[strange][0]}"
+        )
 
 
 def _label_dtype(low: Any, high: Any) -> type[np.integer[Any]] | None:

@@ -7,7 +7,7 @@ Or it is a file for each class: CASE/CLASS.nii.gz, or CASE_CLASS.nii.gz where th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 
 from marginseg.classes import Classes
 from marginseg.files.label_names import BACKGROUND, LabelNames, read_label_names
-from marginseg.files.labels import read_label
+from marginseg.files.labels import read_label, refuse_other_labels
 from marginseg.files.names import printable, shortened
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.predicted_case import PredictedCase, Predictions, check_names
 from marginseg.files.probabilities import ProbabilityFile, open_probabilities
+from marginseg.files.sums_of_channels import exclusive_by_sums
 
 #: Where the classes of a folder may be named.
 NAMES: Final = ("classes.json", "dataset.json")
-
-#: A softmax in few bits sums to 1 no closer than this.
-NEAR_ONE: Final = 0.02
 
 #: What the one class of a 3-D map is called where nothing names it.
 ONLY: Final = "foreground"
@@ -39,11 +37,13 @@ class NiftiCase(PredictedCase):
     Attributes:
         files: The file of the map, or one for each channel.
         own: The network's own segmentation, if it is there.
+        classes: Those that it has labels of, where that is known.
 
     """
 
     files: tuple[ProbabilityFile, ...]
     own: Path | None
+    classes: Classes | None = None
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -67,6 +67,11 @@ class NiftiCase(PredictedCase):
         """Return the label map in the case's own folder."""
         if self.own is None:
             return None
+        if self.classes is None:
+            raise ValueError(
+                f"{self.own}: expected a classes.json or --names beside a label map, to tell which "
+                "label each class has, got none"
+            )
         found = read_label(self.own)
         if found.data.size != np.prod(self.shape) or found.file.shape[: len(self.shape)] != (
             self.shape
@@ -74,6 +79,8 @@ class NiftiCase(PredictedCase):
             raise ValueError(
                 f"{self.own}: expected the map's shape {self.shape}, got {found.file.shape}"
             )
+        place = " in the network's own segmentation, which is what stands beside a map"
+        refuse_other_labels(self.own, found.data, self.classes, place)
         return found.data.reshape(self.shape, order="F")
 
 
@@ -119,14 +126,16 @@ def open_nifti_maps(
             ``dataset.json`` in the folder.
         names: The classes' names in the order of the channels, in place of such a file. Their label
             values are 1, 2, ...
-        exclusive: Whether a voxel has one class at most. The default tells it from the first map,
-            of which the channels sum to 1 or do not.
+        exclusive: Whether a voxel has one class at most. The default tells it from the first map
+            that is not 0, of which the channels sum to 1 or do not.
 
     Raises:
         OSError: A file or folder is missing or cannot be read.
         ValueError: The files do not make sense together.
 
     """
+    if names is not None and dataset is not None:
+        raise ValueError(f"{dataset}: expected with no names beside it, got {_listed(names)}")
     known = None if names is not None else _known(folder, dataset)
     called = _called(names, known)
     found, kind = _find(folder, called)
@@ -140,15 +149,24 @@ def open_nifti_maps(
     if first.classes and known and set(known.values) - set(first.classes):
         missing = sorted(set(known.values) - set(first.classes))
         raise ValueError(f"{first.source}: expected a map of {missing[0]!r}, got none")
+    # Classes that files alone name are in the order of the alphabet, which says nothing of labels.
+    numbered = not first.classes or called is not None
     if first.classes and not called:
         called = [name for name in first.classes if name != BACKGROUND]
+        numbered = len(called) == 1
     cases = [files.case() for files in found]
     check_names(cases)
-    sums, how = _exclusive(cases[0], known, exclusive)
+    sums, how = _exclusive(cases, known, exclusive)
     classes = _classes(cases[0], called, known, sums, first.classes)
     if cases[0].channels == 1:
         how = "one class"
-    return Predictions(classes, list(cases), f"NIfTI, {kind}, {how}")
+    known_to_cases = classes if numbered else None
+    return Predictions(
+        classes,
+        [replace(case, classes=known_to_cases) for case in cases],
+        f"NIfTI, {kind}, {how}",
+        numbered,
+    )
 
 
 def open_nifti_map(path: Path) -> PredictedCase:
@@ -209,7 +227,14 @@ def _said(files: _Files) -> str:
 def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
     """Return the cases of a folder, and what they are made of."""
     maps, labels = _sorted_out(folder)
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _shown(path)]
     if maps:
+        for other in inside:
+            if _has_maps(other):
+                raise ValueError(
+                    f"{folder}: expected maps, or a folder of maps for each case, got both, "
+                    f"{_listed([maps[0].volume.path.name, other.name])}"
+                )
         together = _by_class(maps, names) if names and len(names) > 1 else None
         if together:
             return together, "one file a class"
@@ -228,7 +253,6 @@ def _find(folder: Path, names: list[str] | None) -> tuple[list[_Files], str]:
             f"{labels[0].path}: expected probabilities, of a floating type or scaled by the header,"
             f" got {labels[0].dtype}: a segmentation?"
         )
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and _shown(path)]
     found = [_of_folder(path, names) for path in inside]
     if not found:
         raise ValueError(f"{folder}: expected probability maps (.nii.gz, .nii, .npz), got none")
@@ -310,19 +334,23 @@ def _sorted_out(folder: Path) -> tuple[list[ProbabilityFile], list[VolumeFile]]:
     return maps, labels
 
 
+def _has_maps(folder: Path) -> bool:
+    try:
+        return bool(_sorted_out(folder)[0])
+    except (ValueError, OSError):
+        return False  # it is another's, and nothing of it is read
+
+
 def _exclusive(
-    case: NiftiCase, known: LabelNames | None, exclusive: bool | None
+    cases: Sequence[NiftiCase], known: LabelNames | None, exclusive: bool | None
 ) -> tuple[bool, str]:
     if exclusive is not None:
         return exclusive, "softmax" if exclusive else "sigmoid"
     if known is not None and known.regions:
         return False, "sigmoid of regions"
-    if case.channels == 1:
+    if cases[0].channels == 1:
         return False, "one class"
-    totals = case.probabilities().sum(0, dtype=np.float32)
-    if bool((np.abs(totals - 1) <= NEAR_ONE).all()):
-        return True, f"softmax, since the channels of {case.name} sum to 1"
-    return False, f"sigmoid, since the channels of {case.name} do not sum to 1"
+    return exclusive_by_sums(cases)
 
 
 def _classes(

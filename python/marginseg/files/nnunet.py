@@ -18,7 +18,7 @@ from nibabel import orientations as untyped_orientations
 from numpy.typing import NDArray
 
 from marginseg.classes import Classes
-from marginseg.files.label_names import LabelNames, read_label_names
+from marginseg.files.label_names import read_label_names
 from marginseg.files.labels import read_label
 from marginseg.files.nifti import SUFFIXES, VolumeFile, open_volume
 from marginseg.files.npz import ArchivedArray, keys, open_array
@@ -72,13 +72,17 @@ def is_nnunet(folder: Path) -> bool:
     )
 
 
-def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
+def open_nnunet(
+    folder: Path, dataset: Path | None = None, classes: Classes | None = None
+) -> Predictions:
     """Open what nnU-Net wrote.
 
     Args:
         folder: The output of a prediction; or a trained model (``TRAINER__PLANS__CONFIGURATION``)
-            or one of its folds, whose validation cases are taken.
+            or one of its folds, whose validation cases are taken. The names of folders say what
+            they are, so it is no ``.``, which ``marginseg.files.predictions`` makes absolute.
         dataset: The ``dataset.json``; the default is the one beside the maps, or of the model.
+        classes: What the channels stand for where there is no such file.
 
     Raises:
         OSError: A file or folder is missing or cannot be read.
@@ -95,7 +99,7 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
     elif (folder / "validation").is_dir():
         places, left_out = _folds_with_maps(folder, [folder / "validation"])
     elif len(models) == 1:
-        return open_nnunet(models[0], dataset)
+        return open_nnunet(models[0], dataset, classes)
     elif models:
         found = ", ".join(model.name for model in models)
         raise ValueError(f"{folder}: expected the folder of one model, got {found:.300}")
@@ -105,11 +109,18 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
         raise ValueError(f"{folder}: expected CASE.npz, got no maps: {HOW}{where}")
     sources = [path for place in places for path in _named(place, "*.npz")]
     grids = [_grid(path) for path in sources]
-    names = read_label_names(_beside("dataset.json", places[0], dataset))
-    classes = names.nnunet_classes()
+    described = dataset or _beside("dataset.json", places[0])
+    if described is not None:
+        described = described / "dataset.json" if described.is_dir() else described
+        classes = read_label_names(described).nnunet_classes()
+    elif classes is None:
+        raise FileNotFoundError(
+            f"{places[0] / 'dataset.json'}: expected the file that names the labels, got no such "
+            "file; put it there, or name it with --dataset"
+        )
     reorients = _reorients(places[0])
     cases = [
-        _open_case(source, grid, classes, names)
+        _open_case(source, grid, classes, described)
         for source, grid in zip(sources, grids, strict=True)
     ]
     check_names(cases)
@@ -119,7 +130,7 @@ def open_nnunet(folder: Path, dataset: Path | None = None) -> Predictions:
     return Predictions(
         classes,
         sorted(cases, key=lambda case: case.name),
-        ", ".join(_layout(places, left_out, classes)),
+        ", ".join([*_layout(places, left_out, classes), *_without_maps(places, sources)]),
     )
 
 
@@ -155,6 +166,20 @@ def _layout(places: list[Path], left_out: list[str], classes: Classes) -> list[s
     return [*said, "softmax" if classes.exclusive else "sigmoid of regions"]
 
 
+def _without_maps(places: list[Path], sources: list[Path]) -> list[str]:
+    """Say of how many segmentations there are no maps."""
+    found = {
+        path.with_name(f"{path.name.removesuffix(suffix)}.npz")
+        for place in places
+        for suffix in SUFFIXES
+        for path in _named(place, f"*{suffix}")
+    }
+    count = len(found.difference(sources))
+    if count == 0:
+        return []
+    return [f"{count} segmentation{'s' * (count > 1)} without a map left out"]
+
+
 def _grid(source: Path) -> Path:
     """Return the segmentation beside a map."""
     for suffix in reversed(SUFFIXES):
@@ -173,7 +198,7 @@ def _grid(source: Path) -> Path:
     )
 
 
-def _open_case(source: Path, grid: Path, classes: Classes, names: LabelNames) -> NNUNetCase:
+def _open_case(source: Path, grid: Path, classes: Classes, described: Path | None) -> NNUNetCase:
     if KEY not in (there := keys(source)) and "softmax" in there:
         raise ValueError(f"{source}: expected nnU-Net v2's {KEY!r}, got v1's cropped 'softmax'")
     array = open_array(source, KEY)
@@ -187,8 +212,9 @@ def _open_case(source: Path, grid: Path, classes: Classes, names: LabelNames) ->
         )
     if array.shape[0] != classes.channel_count:
         raise ValueError(
-            f"{source}: expected {classes.channel_count} channels, which {names.path} describes, "
-            f"got {array.shape[0]}"
+            f"{source}: expected {classes.channel_count} channels, "
+            + (f"which {described} describes" if described else f"for {', '.join(classes.names)}")
+            + f", got {array.shape[0]}"
         )
     fold = source.parent.parent.name if source.parent.name == "validation" else None
     shape = geometry.shape[:3]
@@ -229,7 +255,13 @@ def _on_grid(stored: NDArray[Any], geometry: VolumeFile, turned: bool) -> NDArra
 
 
 def _seems_turned(cases: Sequence[NNUNetCase], classes: Classes) -> bool:
-    """Tell from shapes and segmentations whether the maps are turned, where no plans say it."""
+    """Tell from shapes and segmentations whether the maps are turned, where no plans say it.
+
+    Raises:
+        ValueError: They do not tell it, as segmentations that are empty don't, and it matters.
+
+    """
+    undecided: list[NNUNetCase] = []
     for case in cases:
         plain, other = _fits(case), _fits(turned := replace(case, turned=True))
         if plain != other:
@@ -243,6 +275,14 @@ def _seems_turned(cases: Sequence[NNUNetCase], classes: Classes) -> bool:
         ]
         if agreeing[0] != agreeing[1]:
             return bool(agreeing[1] > agreeing[0])
+        if not np.array_equal(case.probabilities(), turned.probabilities()):
+            undecided.append(case)
+    if undecided:
+        raise ValueError(
+            f"{undecided[0].source.with_name('plans.json')}: expected the plans, which tell "
+            "whether maps were turned, got no such file; the segmentation of "
+            f"{undecided[0].name} does not tell it"
+        )
     return False
 
 
@@ -268,18 +308,11 @@ def _reorients(folder: Path) -> bool | None:
     return None
 
 
-def _beside(name: str, folder: Path, given: Path | None) -> Path:
-    if given is not None:
-        return given / name if given.is_dir() else given
+def _beside(name: str, folder: Path) -> Path | None:
     places = [folder]
     if folder.name == "validation":
         places += [folder.parent, folder.parent.parent]
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    raise FileNotFoundError(
-        f"{places[-1] / name}: expected the file that names the labels, got no such file; name it"
-    )
+    return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:

@@ -65,7 +65,7 @@ class PredictedCase(ABC):
 
         Raises:
             OSError: The file cannot be read.
-            ValueError: It is truncated or damaged, or holds no integers.
+            ValueError: It is truncated or damaged, or holds other values than the classes' labels.
 
         """
 
@@ -78,12 +78,15 @@ class Predictions:
         classes: What the channels of all maps stand for.
         cases: In the order of their names.
         layout: What the folder was taken for, in words.
+        numbered: Whether it is known which label values the classes have. They are not where only
+            the names of files tell the classes.
 
     """
 
     classes: Classes
     cases: list[PredictedCase]
     layout: str
+    numbered: bool = True
 
 
 def check_names(cases: Sequence[PredictedCase]) -> None:

@@ -61,6 +61,7 @@ def open_predictions(
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "no such folder"
         raise FileNotFoundError(f"{folder}: expected a folder of probability maps, got {kind}")
+    folder = _absolute(folder)
     if is_nnunet(folder):
         if names is not None or exclusive is not None:
             raise ValueError(
@@ -85,9 +86,10 @@ def open_predictions_of(paths: Sequence[Path], classes: Classes) -> list[Predict
 
     """
     cases: list[PredictedCase] = []
-    for path in paths:
+    for given in paths:
+        path = _absolute(given) if given.is_dir() else given
         if path.is_dir() and is_nnunet(path):
-            opened = open_nnunet(path)
+            opened = open_nnunet(path, classes=classes)
             if _told(opened.classes) != _told(classes):
                 raise ValueError(
                     f"{path}: expected maps of {_named(classes)}, got {_named(opened.classes)}"
@@ -98,7 +100,7 @@ def open_predictions_of(paths: Sequence[Path], classes: Classes) -> list[Predict
         else:
             cases.append(open_nifti_map(path))
     for case in cases:
-        if case.channels < classes.channel_count:
+        if case.channels != classes.channel_count:
             raise ValueError(
                 f"{case.source}: expected {classes.channel_count} channels, for "
                 f"{_named(classes)}, got {case.channels}"
@@ -140,6 +142,14 @@ def classes_of(
     if painted is None and (is_nnunet(path) or names is not None):
         return classes
     return replace(classes, painted=None if painted is None else tuple(painted))
+
+
+def _absolute(folder: Path) -> Path:
+    """Return a folder by its name and those above it, which tell what it is.
+
+    A link stays what it is called, but what ``..`` leads to only the disk knows.
+    """
+    return folder.resolve() if ".." in folder.parts else folder.absolute()
 
 
 def _told(classes: Classes) -> Classes:
