@@ -70,7 +70,7 @@ def test_each_region_is_cut_where_its_dice_is_largest(p) -> None:
 
 def test_exclusive_classes_are_optimal_labels() -> None:
     p = _softmax(0)
-    found = marginseg.optimal_labels(torch.from_numpy(p), background=0)
+    found = marginseg.optimal_labels(torch.from_numpy(p), background=0, spatial_dims=p.ndim - 1)
     np.testing.assert_array_equal(Rule(ORGANS).labels(p), found.labels)
 
 

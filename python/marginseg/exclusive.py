@@ -87,8 +87,9 @@ def optimal_labels(
         background: Its channel; voxels of no class get its number, and each other its channel's.
             None: no channel is the background's; channel i is class i + 1, and voxels of no class
             get 0.
-        spatial_dims: How many trailing axes are spatial; the default is all but the first one, up
-            to three (see :func:`marginseg.axes.spatial_axes`).
+        spatial_dims: How many trailing axes are spatial; the default is all but the first one. Of
+            four axes or more it has to be given: 3 for one case (K, Z, Y, X), 2 for a batch
+            (N, K, Y, X).
 
     Returns:
         :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
@@ -296,6 +297,11 @@ def _checked(
     if values.ndim < 2:
         shape = tuple(values.shape)
         raise ValueError(f"probabilities: expected an axis of channels before others, got {shape}")
+    if spatial_dims is None and values.ndim == 4:
+        raise ValueError(
+            f"spatial_dims: needed for shape {tuple(values.shape)}: "
+            "3 for one case (K, Z, Y, X), 2 for a batch (N, K, Y, X)"
+        )
     n = spatial_axes(values.shape[1:], spatial_dims)
     channels = values.shape[-n - 1]
     if background is not None:
