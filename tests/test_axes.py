@@ -22,11 +22,11 @@ FUNCTIONS = {
     "expected_volume": lambda m, **n: GaussianFieldNoise(0.1, **n).expected_volume(m),
     "volume_loss": lambda m, **n: GaussianFieldNoise(0.1, **n).volume_loss(m),
     "sample": lambda m, **n: GaussianFieldNoise(0.1, **n).sample(m.round(), generator=0),
-    # What stands behind the channels.
-    "optimal_labels": lambda m, **n: (
-        marginseg.optimal_labels(m.expand(2, *m.shape), background=None, **n).value
-    ),
 }
+
+
+def labelled(m: torch.Tensor, spatial_dims: int | None = None) -> torch.Tensor:
+    return marginseg.optimal_labels(m, background=None, spatial_dims=spatial_dims).labels
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -53,9 +53,32 @@ def test_a_first_axis_of_one_may_be_a_channel(name):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         FUNCTIONS[name](m)
     FUNCTIONS[name](m, spatial_dims=3)
-    if name != "optimal_labels":
-        alone, among = FUNCTIONS[name](m[0]), FUNCTIONS[name](m, spatial_dims=2)
-        torch.testing.assert_close(among.reshape(alone.shape), alone)
+    alone, among = FUNCTIONS[name](m[0]), FUNCTIONS[name](m, spatial_dims=2)
+    torch.testing.assert_close(among.reshape(alone.shape), alone)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 4), (1, 5, 4), (2, 1, 4)])
+def test_behind_the_channels_up_to_two_axes_are_spatial(shape):
+    m = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(labelled(m), labelled(m, spatial_dims=len(shape) - 1))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6), (1, 3, 5, 6), (3, 1, 5, 6)])
+def test_four_axes_with_channels_may_be_a_volume_or_a_batch(shape):
+    m = torch.rand(shape)
+    message = (
+        f"spatial_dims: needed for shape {shape}: "
+        "3 for one case (K, Z, Y, X), 2 for a batch (N, K, Y, X)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        labelled(m)
+    assert labelled(m, spatial_dims=3).shape == shape[1:]
+    assert labelled(m, spatial_dims=2).shape == (shape[0], *shape[2:])
+
+
+def test_more_axes_with_channels_are_refused_too():
+    with pytest.raises(ValueError, match="^spatial_dims: needed for shape"):
+        labelled(torch.rand(2, 3, 5, 6, 7))
 
 
 def test_calibration_pools_all_axes():

@@ -207,6 +207,39 @@ def test_a_class_without_mass_is_given_nothing(device):
     assert (float(nothing.value), float(nothing.bound)) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("background", [0, None])
+@pytest.mark.parametrize("probability", [1e-13, 1e-20, 1e-38])
+def test_a_class_with_hardly_any_mass_is_worth_nothing(device, background, probability):
+    """Below the units in which masses are counted it is no class without mass, which is worth 1."""
+    maps = torch.zeros(3, 64, 256)
+    maps[1, :20, :20] = 0.9
+    maps[0] = 1 - maps[1]
+    maps[2] = probability
+    maps = maps[0 if background == 0 else 1 :]
+    found = optimal_labels(maps.to(device), background=background)
+    assert not (found.labels.cpu() == 2).any()
+    assert found.value <= found.bound
+    value = mean_dice(found.labels.cpu()[None], maps[None], background)
+    torch.testing.assert_close(found.value.cpu(), value[0], rtol=0, atol=1e-15)
+    for part, other in zip(
+        found, optimal_labels(maps.double().to(device), background=background), strict=True
+    ):
+        assert torch.equal(part, other)
+
+
+@pytest.mark.parametrize("beta", [1e5, 1e9])
+def test_no_value_is_above_its_bound_where_masses_are_cut_down(device, beta):
+    """Recall alone counts, and of a class of which only few voxels have a unit each."""
+    maps = torch.zeros(2, 1 << 14, dtype=torch.float64)
+    maps[1] = 3e-15  # a unit is 2^-47
+    maps[1, :100] = 8e-15
+    maps[1, 100:200] = 1e-3
+    maps[1, :300:2] = 0.0
+    maps[0] = 1 - maps[1]
+    found = optimal_labels(maps.to(device), metric="fbeta", beta=beta)
+    assert found.value <= found.bound
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 0, 4), (0, 3, 5, 4), (3, 0, 4)])
 def test_no_voxels_and_no_cases(device, shape):
     found = optimal_labels(torch.zeros(shape, device=device), spatial_dims=2)

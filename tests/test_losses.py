@@ -137,8 +137,11 @@ def test_bad_arguments_are_named(loss):
         loss(torch.zeros(2), torch.zeros(2), reduction="sum")
     with pytest.raises(TypeError, match="^prediction"):
         loss(torch.zeros(2, dtype=torch.int64), torch.zeros(2))
-    with pytest.raises(ValueError, match="^spatial_dims"):
-        soft_dice(torch.zeros(2), torch.zeros(2), spatial_dims=3)
+    for wrong in (0, 3):
+        with pytest.raises(ValueError, match=f"^spatial_dims: expected 1 to 1, got {wrong}"):
+            soft_dice(torch.zeros(2), torch.zeros(2), spatial_dims=wrong)
+    alone = torch.tensor(0.5)
+    assert float(soft_dice(alone, alone, logits=False, spatial_dims=0)) == 0.5
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, soft_dice])

@@ -94,6 +94,14 @@ def test_bad_arguments_are_named():
             metric(torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="^spatial_dims"):
         dice(torch.zeros(2), torch.zeros(2), spatial_dims=2)
+
+
+@pytest.mark.parametrize("metric", [accuracy, dice, volume_ratio, volume_bias])
+def test_a_map_has_an_axis_unless_there_is_none(metric):
+    with pytest.raises(ValueError, match="^spatial_dims: expected 1 to 1 for shape"):
+        metric(torch.ones(3), torch.ones(3), spatial_dims=0)
+    alone = metric(torch.tensor(1.0), torch.tensor(0.5), spatial_dims=0)
+    assert torch.equal(alone, metric(torch.ones(1), torch.full((1,), 0.5))[()])
     with pytest.raises(ValueError, match="^probabilities"):
         expected_calibration_error(torch.tensor([1.5]), torch.zeros(1))
     with pytest.raises(ValueError, match="^bins"):

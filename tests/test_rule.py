@@ -96,7 +96,7 @@ def test_what_is_told_of_painted_classes_is_what_their_label_map_shows(p, classe
 
 def test_exclusive_classes_are_optimal_labels() -> None:
     p = _softmax(0)
-    found = marginseg.optimal_labels(torch.from_numpy(p), background=0)
+    found = marginseg.optimal_labels(torch.from_numpy(p), background=0, spatial_dims=p.ndim - 1)
     np.testing.assert_array_equal(Rule(ORGANS).labels(p), found.labels)
 
 

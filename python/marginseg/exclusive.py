@@ -20,7 +20,8 @@ from marginseg.values import transformed, within_unit
 #: Of IoU the mean over classes is another one than that of Dice, and accuracy has no classes.
 METRICS = ("dice", "fbeta")
 
-#: A climb ends when so many passes have not made the mean larger by as much, or after most.
+#: A climb ends when so many passes have not made the mean larger by as much, or after most. A class
+#: that can't be worth as much is given nothing: its gains would drown in the rounding of float32.
 PATIENCE, LEAST_GAIN, MOST_PASSES = 2, 1e-6, 20
 
 #: A first climb that ends so near the bound is not followed by a second one.
@@ -86,11 +87,13 @@ def optimal_labels(
         background: Its channel; voxels of no class get its number, and each other its channel's.
             None: no channel is the background's; channel i is class i + 1, and voxels of no class
             get 0.
-        spatial_dims: How many trailing axes are spatial; the default is all but the first one, up
-            to three (see :func:`marginseg.axes.spatial_axes`).
+        spatial_dims: How many trailing axes are spatial; the default is all but the first one. Of
+            four axes or more it has to be given: 3 for one case (K, Z, Y, X), 2 for a batch
+            (N, K, Y, X).
 
     Returns:
         :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
+        One whose Dice can't be expected to reach 1e-6 is left out, and has Dice 0.
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor or array, or ``beta`` no number.
@@ -164,7 +167,10 @@ class _Climber:
             1,
         )
         self.weighted_mass = self.weight * mass
-        self.least = SHARE * self.own.value[:, self.foreground]
+        # The op's masses are cut down to units, and so may be 0 where the solver sees some.
+        self.empty = self.own.volume == 0
+        self.left_out = self.empty | (self.own.value < LEAST_GAIN)
+        self.least = torch.where(self.left_out, 0.0, SHARE * self.own.value)[:, self.foreground]
         self.near = self._near()
 
     def _near(self) -> tuple[Tensor, Tensor] | None:
@@ -172,14 +178,16 @@ class _Climber:
 
         A voxel gains nothing where :math:`m_c \le F_c / (1 + \beta^2)` for all classes. So as
         long as each :math:`F_c` is at least a share of its supremum, most of the background can
-        be left out.
+        be left out. No voxel joins a class that is left out.
         """
         if len(self.maps) != 1 or self.maps.shape[2] == 0:
             return None
-        (maps,), (least,) = self.maps, self.least
+        maps = self.maps[0]
         near = torch.zeros_like(maps[0], dtype=torch.bool)
-        for channel, bound in zip(self.foreground, least, strict=True):
-            near |= maps[channel] > bound / (1.0 + self.weight)
+        bounds = self.least / (1.0 + self.weight)
+        bounds.masked_fill_(self.left_out[:, self.foreground], torch.inf)
+        for channel, bound in zip(self.foreground, bounds[0], strict=True):
+            near |= maps[channel] > bound
         places = near.nonzero()[:, 0]
         if len(places) > MANY * len(near):
             return None
@@ -225,7 +233,8 @@ class _Climber:
         scale = torch.where(total > 0, (1.0 + self.weight) / total, 0.0)
         # Nothing joins a class without mass, whose value is 1 as it is; the background takes what
         # nobody else wants.
-        offset = torch.where(total > 0, state.value / total, torch.inf)
+        joined = (total > 0) & ~self.left_out
+        offset = torch.where(joined, state.value / total, torch.inf)
         if self.fallback >= 0:
             scale[:, self.fallback], offset[:, self.fallback] = 0.0, torch.inf
         return self._assigned(scale, offset, 0.0, near=self._suffices(state))
@@ -258,8 +267,10 @@ class _Climber:
             rest = labels.new_full((1, voxels), max(self.fallback, 0))
             labels = rest.index_copy_(1, places, labels)
         total = volume + self.weighted_mass
-        value = torch.where(total > 0, (1.0 + self.weight) * mass / total, 1.0)
-        return labels, _State(value, volume.double())
+        value = torch.where(total > 0, (1.0 + self.weight) * mass / total, 0.0)
+        value = torch.where(self.empty & (volume == 0), 1.0, value)
+        # Where the total is cut down, their quotient could end above what any segmentation has.
+        return labels, _State(torch.minimum(value, self.own.value), volume.double())
 
 
 def _better(
@@ -286,6 +297,11 @@ def _checked(
     if values.ndim < 2:
         shape = tuple(values.shape)
         raise ValueError(f"probabilities: expected an axis of channels before others, got {shape}")
+    if spatial_dims is None and values.ndim == 4:
+        raise ValueError(
+            f"spatial_dims: needed for shape {tuple(values.shape)}: "
+            "3 for one case (K, Z, Y, X), 2 for a batch (N, K, Y, X)"
+        )
     n = spatial_axes(values.shape[1:], spatial_dims)
     channels = values.shape[-n - 1]
     if background is not None:

@@ -96,8 +96,9 @@ def soft_dice(
         n = prediction.ndim - 2 if prediction.ndim > 2 else prediction.ndim
     else:
         n = integer("spatial_dims", spatial_dims)
-    if not 0 <= n <= prediction.ndim:
-        raise ValueError(f"spatial_dims: expected 0 to {prediction.ndim}, got {n}")
+    least = min(1, prediction.ndim)  # torch takes a sum over no axis for one over all
+    if not least <= n <= prediction.ndim:
+        raise ValueError(f"spatial_dims: expected {least} to {prediction.ndim}, got {n}")
     c = torch.sigmoid(prediction) if logits else prediction
     axes = [*range(prediction.ndim - n, prediction.ndim)]
     overlap = 2.0 * (c * marginal).sum(dim=axes)

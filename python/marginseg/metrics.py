@@ -213,7 +213,8 @@ def _checked(
 ) -> tuple[Tensor, Tensor, list[int]]:
     """Return both as float64, and the spatial axes; ``names`` are those of the arguments."""
     s, m = _values(names, first, second)
-    n = spatial_axes(s.shape, spatial_dims, least=0)
+    # None of them would be a sum over no axis, which torch takes for a sum over all.
+    n = spatial_axes(s.shape, spatial_dims, least=min(1, s.ndim))
     return s, m, [*range(s.ndim - n, s.ndim)]
 
 

@@ -79,7 +79,8 @@ def optimal_segmentation(
         beta: As for :func:`optimal_threshold`.
         spatial_dims: How many trailing axes are one map; the default is all, up to three (see
             :func:`marginseg.axes.spatial_axes`). Leading axes are cases and classes, each cut at
-            its own threshold.
+            its own threshold: three axes are one volume, so that a batch of planes (N, H, W) needs
+            2, or it is cut at one threshold.
 
     Returns:
         bool tensor of the map's shape; a NumPy array of a NumPy array.

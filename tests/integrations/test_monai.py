@@ -386,6 +386,13 @@ def test_sure_maps_are_cut_as_everyone_cuts_them(kind):
     assert torch.equal(DiceOptimal(exclusive=True, dtype=torch.uint8)(maps), labels.to(torch.uint8))
 
 
+def test_a_map_of_one_slice_is_labelled_as_a_plane():
+    maps = torch.softmax(torch.randn(4, 1, 9, 8), 0)
+    found = DiceOptimal(exclusive=True)(maps)
+    assert found.shape == (1, 1, 9, 8)
+    assert torch.equal(found[:, 0], DiceOptimal(exclusive=True)(maps[:, 0]))
+
+
 def test_a_map_that_is_still_learning_is_cut():
     maps = torch.rand(2, 8, 8, requires_grad=True)
     assert not DiceOptimal(exclusive=False)(maps).requires_grad

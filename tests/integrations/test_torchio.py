@@ -241,11 +241,11 @@ def test_exclusive_classes_get_one_label_map():
     softmax = torch.softmax(3 * torch.randn(4, 6, 6, 6), 0)
     image = torchio.ScalarImage(tensor=softmax)
     found = DiceOptimal(exclusive=True)(image)
-    best = marginseg.optimal_labels(softmax)
+    best = marginseg.optimal_labels(softmax, spatial_dims=3)
     assert isinstance(found, torchio.LabelMap)
     assert torch.equal(found.data[0], best.labels)
     last = DiceOptimal(exclusive=True, background=3)(image)
-    expected = marginseg.optimal_labels(softmax, background=3).labels
+    expected = marginseg.optimal_labels(softmax, background=3, spatial_dims=3).labels
     assert torch.equal(last.data[0], expected)
     assert not torch.equal(last.data, found.data)
 

@@ -363,7 +363,11 @@ class DiceOptimal(Transform):
             labels = self.rule.labels(values)
         else:
             labels = optimal_labels(
-                values, metric=self.metric, beta=self.beta, background=self.background
+                values,
+                metric=self.metric,
+                beta=self.beta,
+                background=self.background,
+                spatial_dims=values.ndim - 1,
             ).labels
         labels = labels[None]
         if self.to_onehot is None:
