@@ -45,6 +45,28 @@ def test_intervals_hold_the_mean_as_often_as_they_say(design, deviations) -> Non
     assert 0.93 - slack <= held / repetitions <= 0.97 + slack
 
 
+@pytest.mark.parametrize(
+    ("design", "deviations", "missing"),
+    [
+        ((2, 2, 40), (0.03, 0.015, 0.015), {(1, 1)}),
+        ((3, 2, 40), (0.03, 0.015, 0.015), {(1, 1), (2, 1)}),
+    ],
+)
+def test_intervals_know_training_though_runs_are_missing(design, deviations, missing) -> None:
+    """A fold whose network was trained once is no reason to think that training changes nothing."""
+    repetitions = 1000
+    rng = np.random.default_rng(11)
+    held = 0
+    for _ in range(repetitions):
+        cell = drawn(rng, *design, deviations)
+        found = spread({key: value for key, value in cell.items() if key[:2] not in missing})
+        assert found.knows_training
+        interval = found.interval()
+        held += interval.low <= 0.01 <= interval.high
+    # With a degree of freedom or two for the networks more than 95 % are held.
+    assert 0.93 <= held / repetitions <= 0.99
+
+
 def test_cases_alone_would_be_too_sure() -> None:
     rng = np.random.default_rng(1)
     held = 0

@@ -86,7 +86,7 @@ def test_tables_are_those_of_the_study(reported: Path) -> None:
     lines = _lines(reported / "table.csv")
     assert len(lines) == len(rows)
     columns = ["structure", "std", "method", "reference", "mean", "sd", "low", "high", "n"]
-    assert list(lines[0]) == [*columns, "networks"]
+    assert list(lines[0]) == [*columns, "networks", "covers"]
     for line, row in zip(lines, rows, strict=True):
         assert line["structure"] == row["structure"]
         assert float(line["mean"]) == pytest.approx(row["mean"], abs=1e-6)
@@ -187,6 +187,51 @@ def test_unfinished_study_says_what_is_missing(study: Path) -> None:
     assert "CE(*) ≥ SD(0) − 0.005: no case has been tested with both methods" in page
     assert not (study / "cases.png").exists()
     assert not (study / "figure2.png").exists()
+
+
+def _deleted(folder: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in (folder / "runs").glob(f"{pattern}/result.json"):
+            path.unlink()
+
+
+def _said(page: Path) -> str:
+    """The page's text, without its markup."""
+    return " ".join(re.sub(r"<[^>]*>", " ", page.read_text(encoding="utf-8")).split())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_missing_training_makes_no_interval_narrower(tmp_path: Path) -> None:
+    """Another fold still tells what training changes; no cell turns to the cases alone."""
+    folder = tmp_path / "study"
+    write_study(folder, structures=("kidney",), cases=12, repeats=2)
+    assert {row["covers"] for row in differences_table(folder)} == {"cases, trainings"}
+    _deleted(folder, "*std0.06-fold1-soft_dice-repeat1-*")
+    rows = [*summary_table(folder), *differences_table(folder)]
+    assert {row["covers"] for row in rows} == {"cases, trainings"}
+    assert "--repeats 3" not in _said(write_report(folder))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_places_whose_intervals_know_no_training_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    write_study(folder, cases=12, repeats=2)
+    _deleted(folder, "kidney-std0.06-*-soft_dice-repeat1-*")
+    page = _said(write_report(folder))
+    assert "At kidney at a = 0.06 (SD(0), SD(*), CE(*) − SD(0)): over test cases alone" in page
+    assert "CE(*) ≥ SD(0) − 0.005" in page
+    assert page.count("Judged by test cases alone: kidney at a = 0.06.") == 1
+    content = json.loads((folder / "report.json").read_text())
+    assert [part["covers"] for part in content["statistics"]["interval"]] == [
+        "cases, trainings",
+        "cases",
+    ]
+    once = {
+        (line["std"], line["method"], line["baseline"])
+        for line in _lines(folder / "differences.csv")
+        if line["covers"] == "cases"
+    }
+    assert once == {("0.06", "CE(*)", "SD(0)")}
 
 
 @pytest.mark.usefixtures("undrawn")

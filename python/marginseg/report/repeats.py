@@ -19,6 +19,9 @@ from scipy.special import stdtrit
 
 from marginseg.intervals import LEVEL, Interval
 
+#: What an interval may know the chance of, from the least to the most.
+COVERS = ("cases", "cases, trainings")
+
 #: A value for each repeat, fold and case.
 Cell = Mapping[tuple[int, int, str], float]
 
@@ -53,6 +56,11 @@ class Spread(NamedTuple):
     cases: int
     networks: int
     knows_training: bool
+
+    @property
+    def covers(self) -> str:
+        """What the interval knows the chance of: one of `COVERS`, nothing where there is none."""
+        return COVERS[self.knows_training] if self.parts else ""
 
     def reach(self, level: float) -> float:
         r"""Return half the interval's width, :math:`\sqrt{\sum_i t_i^2 v_i}` (Howe 1974)."""
@@ -94,8 +102,8 @@ class Spread(NamedTuple):
 def spread(cell: Cell) -> Spread:
     r"""Return a cell's mean, and what its variance consists of.
 
-    With one repeat the networks are taken as they are, and the variance is that of the cases alone.
-    With several, a value is :math:`y_{rfc} = \mu + a_c + b_{rf} + e_{rfc}`: a case has its effect
+    Where no network was trained twice, the networks are taken as they are, and the variance is that
+    of the cases alone. Else a value is :math:`y_{rfc} = \mu + a_c + b_{rf} + e_{rfc}`: a case has its effect
     in every repeat, a network on all its test cases. Over R repeats of a fold with n cases,
 
     .. math::
@@ -124,15 +132,16 @@ def spread(cell: Cell) -> Spread:
         return Spread(math.nan, (), 0, 0, False)
     weights = [table.shape[1] / cases for table in tables]
     mean = sum(w * float(table.mean()) for w, table in zip(weights, tables, strict=True))
-    repeated = all(len(table) > 1 for table in tables)
+    # A fold that lacks a repeat is no reason to take its network for the only one that there is: the
+    # others tell how far two trainings are apart.
+    repeated = any(table.shape[0] > 1 and table.shape[1] > 1 for table in tables)
     parts: tuple[Part, ...] = ()
-    if repeated and any(table.shape[1] > 1 for table in tables):
+    if repeated:
         parts = _parts(tables, weights)
     elif cases > 1:
         means = np.concatenate([table.mean(axis=0) for table in tables])
         parts = (Part(float(means.var(ddof=1)) / cases, cases - 1),)
-        repeated = False
-    return Spread(mean, parts, cases, networks, repeated and bool(parts))
+    return Spread(mean, parts, cases, networks, repeated)
 
 
 def _tables(cell: Cell) -> list[NDArray[np.float64]]:

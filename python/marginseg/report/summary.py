@@ -48,9 +48,9 @@ def summary_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Returns:
         One row for each structure, std, method and reference, in the study's order, with ``mean``
         (over test cases), ``sd`` (of the networks' means; 0 for one), ``low`` and ``high``, ``n``
-        (cases) and ``networks``. With repeats the interval is that of
-        :func:`marginseg.report.repeats.spread`, over cases and trainings; else the bootstrap's over
-        cases, :func:`marginseg.intervals.mean_intervals`. The references are
+        (cases), ``networks``, and what the interval ``covers``: ``"cases, trainings"`` is that of
+        :func:`marginseg.report.repeats.spread`; ``"cases"``, where no network was trained twice,
+        the bootstrap's, :func:`marginseg.intervals.mean_intervals`. The references are
 
         - ``noisy``, ``clean``, ``marginal``: Dice against these. For ``noisy`` and ``marginal``
           the method ``sup D`` is the ceiling;
@@ -75,7 +75,7 @@ def differences_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]
     Returns:
         One row for each structure, std, pair of methods and reference (``noisy``, ``clean``,
         ``marginal``): ``method`` less ``baseline``, over the cases that both have, paired by name,
-        with ``mean``, ``sd``, ``low``, ``high``, ``n`` and ``networks`` as in
+        with ``mean``, ``sd``, ``low``, ``high``, ``n``, ``networks`` and ``covers`` as in
         :func:`summary_table`, and ``p``: how likely so large a distance from the claim's bound is
         where there is none (:meth:`marginseg.report.repeats.Spread.p_value`).
 
@@ -250,6 +250,7 @@ def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
                 "high": interval.high,
                 "n": found.cases,
                 "networks": found.networks,
+                "covers": found.covers,
             }
         )
     return numbers
