@@ -209,7 +209,9 @@ def test_a_missing_training_makes_no_interval_narrower(tmp_path: Path) -> None:
     _deleted(folder, "*std0.06-fold1-soft_dice-repeat1-*")
     rows = [*summary_table(folder), *differences_table(folder)]
     assert {row["covers"] for row in rows} == {"cases, trainings"}
-    assert "--repeats 3" not in _said(write_report(folder))
+    said = _said(write_report(folder))
+    assert "over test cases and trainings, the folds kept" in said
+    assert "--repeats 3" not in said
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -282,3 +284,20 @@ def test_one_case_has_no_interval(tmp_path: Path) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a study's folder, got one without config.json"):
         write_report(tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_intervals_leave_out_is_said(tmp_path: Path) -> None:
+    """Of two folds nothing tells what folds change; of three, but not what they share."""
+    said = {}
+    for folds in (2, 3):
+        folder = tmp_path / str(folds)
+        write_study(folder, structures=("kidney",), std=(0.06,), cases=12, folds=folds)
+        said[folds] = _said(write_report(folder))
+    assert "over test cases alone" in said[2]
+    assert "not on what another training, or other training cases, would have given" in said[2]
+    assert "over test cases, trainings and folds" in said[3]
+    assert (
+        "as each network was trained once, it cannot be told from other training cases" in said[3]
+    )
+    assert "Left out is what all folds share: training cases that any two of them have" in said[3]

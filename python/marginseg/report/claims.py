@@ -116,7 +116,8 @@ def judge(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         For each claim, structure and std a row with ``claim``, ``structure``, ``std``,
         ``verdict``, the corrected ``p``, and ``mean``, ``low``, ``high``, ``n``, ``networks`` and
-        ``covers`` of the paired difference, ``method`` less ``baseline``, in Dice against the noisy label. The interval has 95 % on its own.
+        ``covers`` of the paired difference in Dice against the noisy label, ``method`` less
+        ``baseline``. The interval has 95 % on its own.
 
     """
     rows = [

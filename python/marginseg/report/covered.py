@@ -1,4 +1,4 @@
-"""What intervals know the chance of, in words, and at which places they know less than elsewhere."""
+"""What intervals know the chance of, in words, and at which places they know less."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from marginseg.report.repeats import COVERS
 METHODS: Mapping[str, str] = {
     "cases": "BCa bootstrap of the mean over test cases, the networks kept",
     "cases, trainings": "analysis of variance over test cases and repeated trainings",
+    "cases, trainings, folds": "analysis of variance over test cases, trainings and folds",
 }
 
 #: What an interval that covers so much is over.
 OVER: Mapping[str, str] = {
     "cases": "test cases alone",
-    "cases, trainings": "test cases and trainings",
+    "cases, trainings": "test cases and trainings, the folds kept",
+    "cases, trainings, folds": "test cases, trainings and folds",
 }
 
 
