@@ -22,16 +22,19 @@ def write_study(
     structures: Sequence[str] = STRUCTURES,
     std: Sequence[float] = (0.0, 0.06),
     cases: int = 7,
+    folds: int = 2,
+    repeats: int = 1,
     seed: int = 0,
 ) -> dict[Run, dict[str, Any]]:
-    """Write a finished study of two folds; the runs of a fold have their cases in other orders."""
+    """Write a finished study; the runs of a fold have their cases in other orders."""
     rng = np.random.default_rng(seed)
     config = StudyConfig(
         data="decathlon",
         directory="/secret/place/Task00_None",
         structures=structures,
         std=std,
-        folds=2,
+        folds=folds,
+        repeats=repeats,
         features=(8, 16),
         patch_shape=(8, 8, 8),
         epochs=3,
@@ -42,7 +45,7 @@ def write_study(
     sup = {(s, a, i): rng.uniform(0.8, 1) for s in structures for a in std for i in range(cases)}
     results = {}
     for run in config.runs():
-        numbers = rng.permutation(np.arange(run.fold, cases, 2)).tolist()
+        numbers = rng.permutation(np.arange(run.fold, cases, folds)).tolist()
         tested = []
         for number in numbers:
             promised = np.sort(rng.uniform(0, 100, BINS))

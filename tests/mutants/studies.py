@@ -182,8 +182,8 @@ REPORT = (
     Mutant(
         "repeats-of-one-network",
         "python/marginseg/report/repeats.py",
-        "of_networks.add(by_network, repeats - 1, weight**2 / repeats)",
-        "of_networks.add(by_network, repeats - 1, weight**2 / (repeats * cases))",
+        "by_networks = of_networks.value / repeats",
+        "by_networks = of_networks.value / (repeats * cases)",
         "A network counts as if each case had been tested by another.",
         ("tests/report/test_repeats.py::test_parts_are_those_of_an_analysis_of_variance",),
     ),

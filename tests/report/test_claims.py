@@ -44,6 +44,7 @@ def _row(
         "high": mean + 0.01,
         "n": n,
         "networks": 2,
+        "covers": "cases",
         "p": p,
     }
 

@@ -86,7 +86,7 @@ def test_tables_are_those_of_the_study(reported: Path) -> None:
     lines = _lines(reported / "table.csv")
     assert len(lines) == len(rows)
     columns = ["structure", "std", "method", "reference", "mean", "sd", "low", "high", "n"]
-    assert list(lines[0]) == [*columns, "networks"]
+    assert list(lines[0]) == [*columns, "networks", "covers"]
     for line, row in zip(lines, rows, strict=True):
         assert line["structure"] == row["structure"]
         assert float(line["mean"]) == pytest.approx(row["mean"], abs=1e-6)
@@ -189,6 +189,53 @@ def test_unfinished_study_says_what_is_missing(study: Path) -> None:
     assert not (study / "figure2.png").exists()
 
 
+def _deleted(folder: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in (folder / "runs").glob(f"{pattern}/result.json"):
+            path.unlink()
+
+
+def _said(page: Path) -> str:
+    """The page's text, without its markup."""
+    return " ".join(re.sub(r"<[^>]*>", " ", page.read_text(encoding="utf-8")).split())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_missing_training_makes_no_interval_narrower(tmp_path: Path) -> None:
+    """Another fold still tells what training changes; no cell turns to the cases alone."""
+    folder = tmp_path / "study"
+    write_study(folder, structures=("kidney",), cases=12, repeats=2)
+    assert {row["covers"] for row in differences_table(folder)} == {"cases, trainings"}
+    _deleted(folder, "*std0.06-fold1-soft_dice-repeat1-*")
+    rows = [*summary_table(folder), *differences_table(folder)]
+    assert {row["covers"] for row in rows} == {"cases, trainings"}
+    said = _said(write_report(folder))
+    assert "over test cases and trainings, the folds kept" in said
+    assert "--repeats 3" not in said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_places_whose_intervals_know_no_training_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    write_study(folder, cases=12, repeats=2)
+    _deleted(folder, "kidney-std0.06-*-soft_dice-repeat1-*")
+    page = _said(write_report(folder))
+    assert "At kidney at a = 0.06 (SD(0), SD(*), CE(*) − SD(0)): over test cases alone" in page
+    assert "CE(*) ≥ SD(0) − 0.005" in page
+    assert page.count("Judged by test cases alone: kidney at a = 0.06.") == 1
+    content = json.loads((folder / "report.json").read_text())
+    assert [part["covers"] for part in content["statistics"]["interval"]] == [
+        "cases, trainings",
+        "cases",
+    ]
+    once = {
+        (line["std"], line["method"], line["baseline"])
+        for line in _lines(folder / "differences.csv")
+        if line["covers"] == "cases"
+    }
+    assert once == {("0.06", "CE(*)", "SD(0)")}
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_soft_dice_alone_is_reported(study: Path) -> None:
     for path in (study / "runs").glob("*cross_entropy*/result.json"):
@@ -237,3 +284,20 @@ def test_one_case_has_no_interval(tmp_path: Path) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a study's folder, got one without config.json"):
         write_report(tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_intervals_leave_out_is_said(tmp_path: Path) -> None:
+    """Of two folds nothing tells what folds change; of three, but not what they share."""
+    said = {}
+    for folds in (2, 3):
+        folder = tmp_path / str(folds)
+        write_study(folder, structures=("kidney",), std=(0.06,), cases=12, folds=folds)
+        said[folds] = _said(write_report(folder))
+    assert "over test cases alone" in said[2]
+    assert "not on what another training, or other training cases, would have given" in said[2]
+    assert "over test cases, trainings and folds" in said[3]
+    assert (
+        "as each network was trained once, it cannot be told from other training cases" in said[3]
+    )
+    assert "Left out is what all folds share: training cases that any two of them have" in said[3]

@@ -103,7 +103,7 @@ def study(
         typer.Option(
             metavar="R",
             help="Train each network R times, with other weights, order and noisy labels: from 2 "
-            "on, intervals and verdicts know what training changes. Default: 1.",
+            "on, intervals and verdicts know what training changes, also with 2 folds. Default: 1.",
         ),
     ] = None,
     features: Annotated[

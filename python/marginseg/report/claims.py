@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marginseg.intervals import holm
+from marginseg.report.covered import OVER, less_known, place
 
 #: The verdicts on a claim, at one structure and noise level.
 VERDICTS = ("holds", "fails", "undecided", "too few cases", "nothing to expect")
@@ -17,6 +18,9 @@ JUDGED = VERDICTS[:3]
 
 #: With fewer cases not even differences of one sign are significant: 2 / 2⁵ > 0.05.
 FEWEST_CASES = 6
+
+#: What a finding has of the difference that it judges.
+KEPT = ("method", "baseline", "mean", "low", "high", "n", "networks", "covers")
 
 #: Of error, for all verdicts of a study together.
 SIGNIFICANCE = 0.05
@@ -111,8 +115,9 @@ def judge(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         For each claim, structure and std a row with ``claim``, ``structure``, ``std``,
-        ``verdict``, the corrected ``p``, and ``mean``, ``low``, ``high``, ``n`` and ``networks`` of
-        the paired difference in Dice against the noisy label. The interval has 95 % on its own.
+        ``verdict``, the corrected ``p``, and ``mean``, ``low``, ``high``, ``n``, ``networks`` and
+        ``covers`` of the paired difference in Dice against the noisy label, ``method`` less
+        ``baseline``. The interval has 95 % on its own.
 
     """
     rows = [
@@ -134,7 +139,7 @@ def judge(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "std": row["std"],
                 "verdict": claim.verdict(row["mean"], p, cases=row["n"], std=row["std"]),
                 "p": p,
-                **{name: row[name] for name in ("mean", "low", "high", "n", "networks")},
+                **{name: row[name] for name in KEPT},
             }
         )
     return findings
@@ -170,6 +175,8 @@ def sentences(findings: Sequence[Mapping[str, Any]]) -> list[str]:
             if chosen:
                 listed = "; ".join(_described(row) for row in chosen)
                 text += f" {verdict.capitalize()}: {listed}."
+        for covers, places in less_known(judged).items():
+            text += f" Judged by {OVER[covers]}: {'; '.join(places)}."
         said.append(text)
     return said
 
@@ -190,5 +197,4 @@ def interval_text(row: Mapping[str, Any], *, signed: bool = False, digits: int =
 
 
 def _described(row: Mapping[str, Any]) -> str:
-    name = row["structure"].replace("_", " ")
-    return f"{name} at a = {row['std']:g}, {interval_text(row, signed=True)}"
+    return f"{place(row['structure'], row['std'])}, {interval_text(row, signed=True)}"

@@ -13,8 +13,10 @@ from typing import Any
 from marginseg import intervals
 from marginseg.report.claims import SIGNIFICANCE, judge
 from marginseg.report.comparison import Comparison
+from marginseg.report.covered import METHODS, groups
 from marginseg.report.results import Results
 from marginseg.report.summary import (
+    CEILING,
     QUANTILES,
     calibration_curves,
     differences,
@@ -40,6 +42,8 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
     """
     folder = results.folder
     rows, pairs = summarise(results), differences(results)
+    # No interval of the ceiling is shown: it depends on no network.
+    shown = [row for row in rows if row["method"] != CEILING]
     private = _Private(results)
     configuration = results.config.to_dict()
     if results.config.directory is not None:
@@ -50,9 +54,10 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
         "configuration": configuration,
         "environment": folder.read_environment(),
         "statistics": {
-            "interval": "analysis of variance over test cases and repeated trainings"
-            if results.config.repeats > 1
-            else "BCa bootstrap of the mean over test cases, the networks kept",
+            "interval": [
+                {"covers": covers, "method": METHODS[covers], "places": places}
+                for covers, places in groups([*shown, *pairs]).items()
+            ],
             "level": intervals.LEVEL,
             "resamples": intervals.RESAMPLES,
             "seed": intervals.SEED,

@@ -9,6 +9,7 @@ from typing import Any
 
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
+from marginseg.report.covered import OVER
 from marginseg.report.html import rendered
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
 from marginseg.study.evaluation import METHOD_ORDER
@@ -43,6 +44,7 @@ def page(
         claims=CLAIMS,
         judged=_judged(content["findings"]),
         interval_text=interval_text,
+        over=OVER,
         skipped_by_reason=_by_reason(content["skipped"]),
         references=REFERENCES,
         pictures=pictures,

@@ -1,4 +1,4 @@
-"""Intervals that know about training: means over cases and over networks trained anew.
+"""Intervals that know about training: means over cases, trainings and folds.
 
 A bootstrap of the few networks that a study can afford is too narrow: resampling four of them loses
 a quarter of their variance, and its percentiles know nothing of how badly four numbers tell a
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from marginseg.intervals import LEVEL, Interval
+
+#: What an interval may know the chance of, from the least to the most.
+COVERS = ("cases", "cases, trainings", "cases, trainings, folds")
+
+#: With two folds the variance between them has one degree of freedom, and Student's quantile is
+#: 12.7: an interval that asks for it says nothing, also where folds make no difference.
+FEWEST_FOLDS = 3
 
 #: A value for each repeat, fold and case.
 Cell = Mapping[tuple[int, int, str], float]
@@ -44,7 +51,7 @@ class Spread(NamedTuple):
         parts: Of its variance; none where nothing tells it.
         cases: How many different cases there are.
         networks: How many networks were trained.
-        knows_training: Whether there is a part for what another training would change.
+        covers: What the parts know the chance of: one of `COVERS`, nothing where there are none.
 
     """
 
@@ -52,7 +59,12 @@ class Spread(NamedTuple):
     parts: tuple[Part, ...]
     cases: int
     networks: int
-    knows_training: bool
+    covers: str
+
+    @property
+    def knows_training(self) -> bool:
+        """Whether the parts know what another training would change."""
+        return self.covers in COVERS[1:]
 
     def reach(self, level: float) -> float:
         r"""Return half the interval's width, :math:`\sqrt{\sum_i t_i^2 v_i}` (Howe 1974)."""
@@ -63,7 +75,7 @@ class Spread(NamedTuple):
         """Return the interval around the mean; NaN where nothing tells its width.
 
         Example:
-            >>> found = Spread(1.0, (Part(0.01, 10),), 11, 1, False).interval()
+            >>> found = Spread(1.0, (Part(0.01, 10),), 11, 1, "cases").interval()
             >>> f"{found.low:.3f} {found.high:.3f}", found.n
             ('0.777 1.223', 11)
 
@@ -75,7 +87,7 @@ class Spread(NamedTuple):
         """Return 1 less the level of the interval that ends at ``bound``.
 
         Example:
-            >>> round(Spread(1.0, (Part(0.01, 10),), 11, 1, False).p_value(0.8), 3)
+            >>> round(Spread(1.0, (Part(0.01, 10),), 11, 1, "cases").p_value(0.8), 3)
             0.073
 
         """
@@ -94,18 +106,26 @@ class Spread(NamedTuple):
 def spread(cell: Cell) -> Spread:
     r"""Return a cell's mean, and what its variance consists of.
 
-    With one repeat the networks are taken as they are, and the variance is that of the cases alone.
-    With several, a value is :math:`y_{rfc} = \mu + a_c + b_{rf} + e_{rfc}`: a case has its effect
-    in every repeat, a network on all its test cases. Over R repeats of a fold with n cases,
+    A value is :math:`y_{rfc} = \mu + a_c + d_f + b_{rf} + e_{rfc}`: a case has its effect in every
+    repeat, a fold (its training cases) on all its networks, a network on all its test cases. Over R
+    repeats of a fold with n cases,
 
     .. math::
 
-        \operatorname{var} \bar y_f = \frac{\sigma_a^2}{n} + \frac{\sigma_b^2}{R}
-        + \frac{\sigma_e^2}{n R} = \Bigl(\frac{A}{n} - \frac{E}{n R}\Bigr) + \frac{B}{R},
+        \operatorname{var} \bar y_f = \sigma_d^2 + \frac{\sigma_a^2}{n} + \frac{\sigma_b^2}{R}
+        + \frac{\sigma_e^2}{n R} = \sigma_d^2 + \Bigl(\frac{A}{n} - \frac{E}{n R}\Bigr)
+        + \frac{B}{R},
 
     where A is the variance of the cases' means over repeats, B that of the repeats' means over
-    cases, and E the residual mean square, each pooled over folds. The bracket has the degrees of
-    freedom of the cases, the rest those of the networks.
+    cases, and E the residual mean square, each pooled over folds: a fold that lacks a repeat learns
+    from the others how far two trainings are apart. What the means of the folds vary more than the
+    last two terms explain is :math:`\sigma_d^2`, or 0. The bracket has the degrees of freedom of
+    the cases, B those of the networks, :math:`\sigma_d^2` one less than there are folds.
+
+    With fewer than ``FEWEST_FOLDS`` folds they are taken as they are: there is no such part. Where
+    no network was trained twice, B and E are 0, and what the folds' means vary more is that of
+    trainings and training cases together; with too few folds for that the networks are taken as
+    they are, and Student's interval over the cases is left.
 
     Args:
         cell: Values that are not finite are left out, and cases that lack a repeat.
@@ -121,18 +141,19 @@ def spread(cell: Cell) -> Spread:
     cases = sum(table.shape[1] for table in tables)
     networks = sum(table.shape[0] for table in tables)
     if not cases:
-        return Spread(math.nan, (), 0, 0, False)
-    weights = [table.shape[1] / cases for table in tables]
-    mean = sum(w * float(table.mean()) for w, table in zip(weights, tables, strict=True))
-    repeated = all(len(table) > 1 for table in tables)
-    parts: tuple[Part, ...] = ()
-    if repeated and any(table.shape[1] > 1 for table in tables):
-        parts = _parts(tables, weights)
+        return Spread(math.nan, (), 0, 0, "")
+    weights = np.array([table.shape[1] / cases for table in tables])
+    mean = float(weights @ [table.mean() for table in tables])
+    if len(tables) >= FEWEST_FOLDS:
+        parts, covers = _parts(tables, weights), COVERS[2]
+    elif any(min(table.shape) > 1 for table in tables):
+        parts, covers = _parts(tables, weights), COVERS[1]
     elif cases > 1:
         means = np.concatenate([table.mean(axis=0) for table in tables])
-        parts = (Part(float(means.var(ddof=1)) / cases, cases - 1),)
-        repeated = False
-    return Spread(mean, parts, cases, networks, repeated and bool(parts))
+        parts, covers = (Part(float(means.var(ddof=1)) / cases, cases - 1),), COVERS[0]
+    else:
+        parts, covers = (), ""
+    return Spread(mean, parts, cases, networks, covers)
 
 
 def _tables(cell: Cell) -> list[NDArray[np.float64]]:
@@ -151,32 +172,44 @@ def _tables(cell: Cell) -> list[NDArray[np.float64]]:
 
 
 class _MeanSquare:
-    """A mean square that is pooled over folds, and the share that the mean's variance has of it."""
+    """A mean square that is pooled over folds; 0 where none of them tells it."""
 
     def __init__(self) -> None:
-        self.squares, self.freedom, self.share = 0.0, 0, 0.0
+        self.squares, self.freedom = 0.0, 0
 
-    def add(self, deviations: NDArray[np.float64], freedom: int, share: float) -> None:
+    def add(self, deviations: NDArray[np.float64], freedom: int) -> None:
         self.squares += float((deviations**2).sum())
         self.freedom += freedom
-        self.share += share
 
     @property
-    def variance(self) -> float:
-        return self.share * self.squares / self.freedom
+    def value(self) -> float:
+        return self.squares / self.freedom if self.freedom else 0.0
 
 
-def _parts(tables: list[NDArray[np.float64]], weights: list[float]) -> tuple[Part, Part]:
-    """Return the parts of cases and of networks; there are two of each in some fold."""
+def _parts(tables: Sequence[NDArray[np.float64]], weights: NDArray[np.float64]) -> tuple[Part, ...]:
+    """Return the parts of cases, of networks and of folds, as far as something tells them."""
     of_cases, of_networks, residual = _MeanSquare(), _MeanSquare(), _MeanSquare()
-    for table, weight in zip(tables, weights, strict=True):
+    for table in tables:
         repeats, cases = table.shape
         by_case = table.mean(axis=0) - table.mean()
         by_network = table.mean(axis=1) - table.mean()
+        of_cases.add(by_case, cases - 1)
+        of_networks.add(by_network, repeats - 1)
         rest = table - table.mean() - by_case - by_network[:, None]
-        of_cases.add(by_case, cases - 1, weight**2 / cases)
-        of_networks.add(by_network, repeats - 1, weight**2 / repeats)
-        residual.add(rest, (repeats - 1) * (cases - 1), weight**2 / (repeats * cases))
-    # Chance can make the residual larger than what it is a part of.
-    rest_of_cases = max(0.0, of_cases.variance - residual.variance)
-    return Part(rest_of_cases, of_cases.freedom), Part(of_networks.variance, of_networks.freedom)
+        residual.add(rest, (repeats - 1) * (cases - 1))
+    repeats, cases = np.array([table.shape for table in tables]).T
+    # Of each fold's mean. Chance can make the residual larger than what it is a part of.
+    by_cases = (of_cases.value / cases - residual.value / (repeats * cases)).clip(0.0)
+    by_networks = of_networks.value / repeats
+    parts = [
+        Part(float(weights**2 @ by_cases), of_cases.freedom),
+        Part(float(weights**2 @ by_networks), of_networks.freedom),
+    ]
+    if len(tables) >= FEWEST_FOLDS:
+        means = np.array([table.mean() for table in tables])
+        # What is expected of Σ w (mean - mean of all)², is Σ w (1 - w) var(mean).
+        found = weights @ (means - weights @ means) ** 2
+        shares = weights * (1.0 - weights)
+        excess = max(0.0, float(found - shares @ (by_cases + by_networks)) / float(shares.sum()))
+        parts.append(Part(float((weights**2).sum()) * excess, len(tables) - 1))
+    return tuple(part for part in parts if part.freedom)

@@ -48,9 +48,11 @@ def summary_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Returns:
         One row for each structure, std, method and reference, in the study's order, with ``mean``
         (over test cases), ``sd`` (of the networks' means; 0 for one), ``low`` and ``high``, ``n``
-        (cases) and ``networks``. With repeats the interval is that of
-        :func:`marginseg.report.repeats.spread`, over cases and trainings; else the bootstrap's over
-        cases, :func:`marginseg.intervals.mean_intervals`. The references are
+        (cases), ``networks``, and what the interval ``covers``: ``"cases"``, where there are two
+        folds and no network was trained twice, is the bootstrap's,
+        :func:`marginseg.intervals.mean_intervals`; ``"cases, trainings"``, with two folds and
+        repeats, and ``"cases, trainings, folds"``, from three folds on, are those of
+        :func:`marginseg.report.repeats.spread`. The references are
 
         - ``noisy``, ``clean``, ``marginal``: Dice against these. For ``noisy`` and ``marginal``
           the method ``sup D`` is the ceiling;
@@ -75,7 +77,7 @@ def differences_table(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]
     Returns:
         One row for each structure, std, pair of methods and reference (``noisy``, ``clean``,
         ``marginal``): ``method`` less ``baseline``, over the cases that both have, paired by name,
-        with ``mean``, ``sd``, ``low``, ``high``, ``n`` and ``networks`` as in
+        with ``mean``, ``sd``, ``low``, ``high``, ``n``, ``networks`` and ``covers`` as in
         :func:`summary_table`, and ``p``: how likely so large a distance from the claim's bound is
         where there is none (:meth:`marginseg.report.repeats.Spread.p_value`).
 
@@ -236,7 +238,7 @@ def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     """Return mean, spread and interval of cells of values by repeat, fold and case."""
     chosen = list(cells)
     spreads = [spread(cell) for cell in chosen]
-    # Where each network was trained once, the cases alone are drawn again, and may be skew.
+    # Where nothing tells what training changes, the cases alone are drawn again, and may be skew.
     once = [cell for cell, found in zip(chosen, spreads, strict=True) if not found.knows_training]
     of_cases = iter(mean_intervals([_case_means(cell) for cell in once]))
     numbers = []
@@ -250,6 +252,7 @@ def _numbers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
                 "high": interval.high,
                 "n": found.cases,
                 "networks": found.networks,
+                "covers": found.covers,
             }
         )
     return numbers

@@ -49,6 +49,7 @@ TABLE_COLUMNS = (
     "high",
     "n",
     "networks",
+    "covers",
 )
 DIFFERENCE_COLUMNS = (*TABLE_COLUMNS[:3], "baseline", *TABLE_COLUMNS[3:], "p")
 
