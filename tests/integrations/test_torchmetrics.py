@@ -174,6 +174,35 @@ def test_forward_reset_and_a_collection():
     assert "val/dice_at_half/1" in collection.compute()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [{"empty": empty} for empty in ("one", "nan", "skip")],
+        [{"thresholds": (0.3, 0.5)}, {"thresholds": (0.5, 0.7)}],
+    ],
+)
+def test_a_collection_does_not_merge_metrics_of_other_settings(settings):
+    """After the first batch, of sure maps without an empty label, all sums are the same."""
+    maps, labels = cases()
+    batches = [(labels[4:].float(), labels[4:]), (maps, labels)]
+    alone = {f"{i}": DiceAtOptimum(2, **arguments) for i, arguments in enumerate(settings)}
+    alone["twin"] = DiceAtOptimum(["a", "b"], **settings[0])
+    collection = torchmetrics.MetricCollection({name: m.clone() for name, m in alone.items()})
+    for batch in batches:
+        collection.update(*batch)
+    found = collection.compute()
+    results = []
+    for name, metric in alone.items():
+        for batch in batches:
+            metric.update(*batch)
+        results.append(metric.compute())
+        for key, value in results[-1].items():
+            assert torch.equal(found[f"{name}_{key}"], value), (name, key)
+    assert len({tuple(map(float, result.values())) for result in results[:-1]}) == len(settings)
+    # What has the same settings is updated once, whatever its classes are called.
+    assert ["0", "twin"] in collection.compute_groups.values()
+
+
 def test_states_stay_doubles_on_their_device():
     assert DiceAtOptimum(2).to("meta").curve.device.type == "meta"
     maps, labels = cases()

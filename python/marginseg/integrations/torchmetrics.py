@@ -86,6 +86,7 @@ class DiceAtOptimum(Metric):
     curve: Tensor
     curve_counts: Tensor
     worst_change: Tensor
+    settings: Tensor
 
     def __init__(
         self,
@@ -110,6 +111,10 @@ class DiceAtOptimum(Metric):
         for name, columns in (("counts", len(MEANS)), ("curve_counts", len(grid))):
             self.add_state(name, _float64([[0.0] * columns] * count), dist_reduce_fx="sum")
         self.add_state("worst_change", _float64([torch.inf] * count), dist_reduce_fx="min")
+        # A MetricCollection has metrics whose states are equal after the first batch updated as
+        # one. Those of other settings may be equal by chance, and are told apart by this one.
+        settings = _float64([EMPTY.index(empty), *grid])
+        self.add_state("settings", settings, dist_reduce_fx="max")
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:
         """Count the cases of a batch.
