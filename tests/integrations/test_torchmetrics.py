@@ -216,6 +216,32 @@ def test_states_stay_doubles_on_their_device():
     assert DiceAtOptimum(2).state_dict() == {}
 
 
+class Named(torch.Tensor):
+    """A tensor with something besides, as MONAI's; what is computed from it is one too."""
+
+
+def test_subclasses_of_tensors_leave_no_trace():
+    maps, labels = cases()
+    metric, plain = (DiceAtOptimum(2, thresholds=GRID) for _ in range(2))
+    plain(maps, labels)
+    of_batch = metric(maps.as_subclass(Named), labels.float().as_subclass(Named))
+    metric.update(maps.as_subclass(Named), labels.as_subclass(Named))
+    plain.update(maps, labels)
+    found = metric.compute()
+    states = [getattr(metric, name) for name in metric._defaults]
+    kinds = {type(value) for value in (*states, *of_batch.values(), *found.values())}
+    assert kinds == {torch.Tensor}
+    assert all(torch.equal(found[name], value) for name, value in plain.compute().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.uint16, torch.int64])
+def test_labels_of_integers(dtype):
+    maps, labels = cases()
+    metric = DiceAtOptimum(2, empty="nan", thresholds=GRID)
+    metric.update(maps, labels.to(dtype))
+    assert_agrees(metric.compute(), directly(maps, labels, "nan"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types(dtype):
     maps, labels = cases()
@@ -233,6 +259,7 @@ def test_half_types(dtype):
         (torch.rand(2, 2), torch.rand(2, 2), r"^probabilities: expected shape \(batch, 2,"),
         (torch.rand(2, 2, 4), torch.rand(2, 2, 5), r"^target: expected shape \(2, 2, 4\)"),
         (torch.rand(2, 2, 4), torch.full((2, 2, 4), 3), r"^target: expected values within"),
+        (torch.rand(2, 2, 4), torch.full((2, 2, 4), math.nan), r"^target: .* got NaN;"),
         (torch.rand(2, 2, 4) + 1, torch.rand(2, 2, 4), r"^probabilities: expected values within"),
     ],
 )
