@@ -18,6 +18,10 @@ from marginseg.classes import Classes
 from marginseg.rule import Rule
 
 nnunetv2 = pytest.importorskip("nnunetv2")
+from batchgenerators.dataloading.data_loader import DataLoader  # noqa: E402
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import (  # noqa: E402
+    NonDetMultiThreadedAugmenter,
+)
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms  # noqa: E402
 from batchgeneratorsv2.transforms.utils.random import RandomTransform  # noqa: E402
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
@@ -288,9 +292,9 @@ def test_noise_is_the_models_inside_a_patch(shape):
     """Nothing of the field reaches the border, so nothing is different from a whole image."""
     segmentation = a_segmentation(*shape)
     transform = LabelNoiseTransform(std=1.0, length_scale=6)
-    torch.manual_seed(4)
+    np.random.seed(4)  # noqa: NPY002
     found = transform(segmentation=segmentation.clone())["segmentation"]
-    torch.manual_seed(4)
+    np.random.seed(4)  # noqa: NPY002
     seed = transform.get_parameters()["seed"]
     noise = marginseg.GaussianFieldNoise(1.0, 6, "voxel", spatial_dims=len(shape))
     generator = torch.Generator().manual_seed(seed)
@@ -330,9 +334,9 @@ def test_what_comes_from_outside_the_patch_is_what_was_there():
 
 def test_units_and_channels():
     segmentation = a_segmentation(24, 24, 24).repeat(2, 1, 1, 1)
-    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
     in_mm = LabelNoiseTransform(2.0, 10, "mm", spacing=(2.0, 1.0, 0.5))(segmentation=segmentation)
-    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
     in_voxels = LabelNoiseTransform((1.0, 2.0, 4.0), (5.0, 10.0, 20.0))(segmentation=segmentation)
     assert torch.equal(in_mm["segmentation"], in_voxels["segmentation"])
     first, second = in_mm["segmentation"]
@@ -347,9 +351,9 @@ def test_units_and_channels():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
 def test_other_dtypes_and_what_is_no_label(dtype):
     transform = LabelNoiseTransform(1.0, 6)
-    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
     expected = transform(segmentation=a_segmentation(20, 20))["segmentation"]
-    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
     found = transform(segmentation=a_segmentation(20, 20, dtype=dtype))["segmentation"]
     assert found.dtype == dtype
     assert torch.equal(found.to(torch.int16), expected)
@@ -367,6 +371,30 @@ def test_in_a_pipeline_of_batchgenerators():
     same = sum(torch.equal(result["segmentation"], segmentation) for result in results)
     assert abs(same - 20) < 5 * math.sqrt(40 / 4)
     assert len({result["segmentation"].numpy().tobytes() for result in results}) == 41 - same
+
+
+class Seeds(DataLoader):  # type: ignore[misc]
+    """Gives the seeds that a worker's transform draws, instead of batches."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 1, 1, None, True, False, True)
+
+    def generate_train_batch(self) -> dict[str, int]:
+        seed = LabelNoiseTransform(1.0, 6).get_parameters()["seed"]
+        return {"worker": self.thread_id, "seed": seed}
+
+
+def test_each_worker_of_nnunets_augmenter_draws_fields_of_its_own():
+    """Without seeds, as nnU-Net's trainer starts them: workers inherit torch's generator."""
+    augmenter = NonDetMultiThreadedAugmenter(Seeds(), None, 2, 2, seeds=None)
+    drawn: dict[int, list[int]] = {}
+    for batch in augmenter:
+        drawn.setdefault(batch["worker"], []).append(batch["seed"])
+        if len(drawn) == 2:
+            break
+    augmenter._finish()
+    seeds = [seed for of_worker in drawn.values() for seed in of_worker]
+    assert len(set(seeds)) == len(seeds)
 
 
 def a_trainer_of_the_guide(folder: Path, nnunet_dir: Path) -> Any:

@@ -174,6 +174,35 @@ def test_forward_reset_and_a_collection():
     assert "val/dice_at_half/1" in collection.compute()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [{"empty": empty} for empty in ("one", "nan", "skip")],
+        [{"thresholds": (0.3, 0.5)}, {"thresholds": (0.5, 0.7)}],
+    ],
+)
+def test_a_collection_does_not_merge_metrics_of_other_settings(settings):
+    """After the first batch, of sure maps without an empty label, all sums are the same."""
+    maps, labels = cases()
+    batches = [(labels[4:].float(), labels[4:]), (maps, labels)]
+    alone = {f"{i}": DiceAtOptimum(2, **arguments) for i, arguments in enumerate(settings)}
+    alone["twin"] = DiceAtOptimum(["a", "b"], **settings[0])
+    collection = torchmetrics.MetricCollection({name: m.clone() for name, m in alone.items()})
+    for batch in batches:
+        collection.update(*batch)
+    found = collection.compute()
+    results = []
+    for name, metric in alone.items():
+        for batch in batches:
+            metric.update(*batch)
+        results.append(metric.compute())
+        for key, value in results[-1].items():
+            assert torch.equal(found[f"{name}_{key}"], value), (name, key)
+    assert len({tuple(map(float, result.values())) for result in results[:-1]}) == len(settings)
+    # What has the same settings is updated once, whatever its classes are called.
+    assert ["0", "twin"] in collection.compute_groups.values()
+
+
 def test_states_stay_doubles_on_their_device():
     assert DiceAtOptimum(2).to("meta").curve.device.type == "meta"
     maps, labels = cases()
@@ -185,6 +214,32 @@ def test_states_stay_doubles_on_their_device():
         metric.reset()
         assert metric.curve.dtype == metric.worst_change.dtype == torch.float64
     assert DiceAtOptimum(2).state_dict() == {}
+
+
+class Named(torch.Tensor):
+    """A tensor with something besides, as MONAI's; what is computed from it is one too."""
+
+
+def test_subclasses_of_tensors_leave_no_trace():
+    maps, labels = cases()
+    metric, plain = (DiceAtOptimum(2, thresholds=GRID) for _ in range(2))
+    plain(maps, labels)
+    of_batch = metric(maps.as_subclass(Named), labels.float().as_subclass(Named))
+    metric.update(maps.as_subclass(Named), labels.as_subclass(Named))
+    plain.update(maps, labels)
+    found = metric.compute()
+    states = [getattr(metric, name) for name in metric._defaults]
+    kinds = {type(value) for value in (*states, *of_batch.values(), *found.values())}
+    assert kinds == {torch.Tensor}
+    assert all(torch.equal(found[name], value) for name, value in plain.compute().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.uint16, torch.int64])
+def test_labels_of_integers(dtype):
+    maps, labels = cases()
+    metric = DiceAtOptimum(2, empty="nan", thresholds=GRID)
+    metric.update(maps, labels.to(dtype))
+    assert_agrees(metric.compute(), directly(maps, labels, "nan"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -204,6 +259,7 @@ def test_half_types(dtype):
         (torch.rand(2, 2), torch.rand(2, 2), r"^probabilities: expected shape \(batch, 2,"),
         (torch.rand(2, 2, 4), torch.rand(2, 2, 5), r"^target: expected shape \(2, 2, 4\)"),
         (torch.rand(2, 2, 4), torch.full((2, 2, 4), 3), r"^target: expected values within"),
+        (torch.rand(2, 2, 4), torch.full((2, 2, 4), math.nan), r"^target: .* got NaN;"),
         (torch.rand(2, 2, 4) + 1, torch.rand(2, 2, 4), r"^probabilities: expected values within"),
     ],
 )

@@ -183,7 +183,9 @@ class LabelNoiseTransform(SegOnlyTransform):
     under it, and what lies outside the patch, is not known; a voxel that would get its label from
     there keeps its own. (In a whole image, what comes from outside is 0; a patch is a part of one.)
 
-    The seed of the field comes from torch's global generator.
+    The seed of the field comes from NumPy's global generator: where nnU-Net is not told a seed, its
+    augmenter seeds NumPy anew in each of its workers, and torch in none, so that torch's generator
+    would draw the same fields in all of them.
 
     Args:
         std: How far a border moves, >= 0: one number, or one for each axis.
@@ -231,7 +233,7 @@ class LabelNoiseTransform(SegOnlyTransform):
 
     def get_parameters(self, **data_dict: Any) -> dict[str, Any]:
         """Draw the seed."""
-        return {"seed": int(torch.randint(0, 2**31, (1,)).item())}
+        return {"seed": int(np.random.randint(2**31, dtype=np.int64))}  # noqa: NPY002, see above
 
     def _apply_to_segmentation(self, segmentation: Tensor, *, seed: int, **params: Any) -> Tensor:
         if segmentation.dtype not in LABEL_DTYPES:

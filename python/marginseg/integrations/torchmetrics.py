@@ -16,6 +16,7 @@ from marginseg.metrics import dice
 from marginseg.numbers import integer, number
 from marginseg.ops.dice_threshold import dice_threshold
 from marginseg.threshold import cut
+from marginseg.values import WIDER, extent
 
 #: The thresholds among which the best single one is sought, unless others are named.
 HUNDREDTHS = tuple(hundredth / 100 for hundredth in range(1, 100))
@@ -86,6 +87,7 @@ class DiceAtOptimum(Metric):
     curve: Tensor
     curve_counts: Tensor
     worst_change: Tensor
+    settings: Tensor
 
     def __init__(
         self,
@@ -110,6 +112,10 @@ class DiceAtOptimum(Metric):
         for name, columns in (("counts", len(MEANS)), ("curve_counts", len(grid))):
             self.add_state(name, _float64([[0.0] * columns] * count), dist_reduce_fx="sum")
         self.add_state("worst_change", _float64([torch.inf] * count), dist_reduce_fx="min")
+        # A MetricCollection has metrics whose states are equal after the first batch updated as
+        # one. Those of other settings may be equal by chance, and are told apart by this one.
+        settings = _float64([EMPTY.index(empty), *grid])
+        self.add_state("settings", settings, dist_reduce_fx="max")
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:
         """Count the cases of a batch.
@@ -124,7 +130,7 @@ class DiceAtOptimum(Metric):
             ValueError: The shapes do not fit, or a value is outside [0, 1].
 
         """
-        self._check(probabilities, target)
+        probabilities, target = self._checked(probabilities, target)
         n = probabilities.ndim - 2
         best = dice_threshold(probabilities, spatial_dims=n, check=True)
         at_half = self._dice(cut(probabilities, 0.5), target)
@@ -177,7 +183,12 @@ class DiceAtOptimum(Metric):
     def _grid(self) -> Tensor:
         return torch.tensor(self.thresholds, dtype=torch.float64, device=self.sums.device)
 
-    def _check(self, probabilities: Tensor, target: Tensor) -> None:
+    def _checked(self, probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both as plain tensors, of dtypes that can be computed with.
+
+        What is computed from a subclass, such as MONAI's ``MetaTensor``, is of that subclass: the
+        states would be, then the results, and then the checkpoints that they are saved in.
+        """
         if not isinstance(target, Tensor) or not isinstance(probabilities, Tensor):
             kinds = f"{type(probabilities).__name__} and {type(target).__name__}"
             raise TypeError(f"probabilities, target: expected tensors, got {kinds}")
@@ -188,13 +199,16 @@ class DiceAtOptimum(Metric):
             )
         if tuple(target.shape) != shape:
             raise ValueError(f"target: expected shape {shape}, got {tuple(target.shape)}")
+        probabilities, target = (given.as_subclass(Tensor) for given in (probabilities, target))
+        target = target.to(WIDER.get(target.dtype, target.dtype))
         if target.dtype is not torch.bool and target.numel():
             low, high = torch.stack(torch.aminmax(target)).tolist()
             if not (low >= 0 and high <= 1):  # NaN fails too
                 raise ValueError(
-                    f"target: expected values within [0, 1], got {low:g} to {high:g}; a label map "
+                    f"target: expected values within [0, 1], got {extent(low, high)}; a label map "
                     "of many classes needs a channel for each"
                 )
+        return probabilities, target
 
     def _dice(self, segmentation: Tensor, target: Tensor) -> Tensor:
         """Return Dice of each case and class, NaN where it is left out."""
