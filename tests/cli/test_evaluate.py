@@ -86,6 +86,35 @@ def test_the_rule_is_done_on_maps(folders, evaluated, tmp_path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_what_is_scored_of_masks_is_what_is_written(tmp_path) -> None:
+    """Maps of classes that overlap, one inside the other, with a mask of each as labels."""
+    maps, labels = tmp_path / "maps", tmp_path / "labels"
+    random = np.random.default_rng(0)
+    grid = np.linalg.norm(np.indices((12, 12, 12)) - 5.5, axis=0)
+    for number in range(2):
+        held = np.stack([grid < 5, grid < 3 + number])
+        p = np.where(held, 0.8, 0.1) + random.uniform(-0.1, 0.1, held.shape)
+        maps.mkdir(exist_ok=True)
+        save(maps / f"c{number}.nii.gz", np.moveaxis(p, 0, -1).astype(np.float32))
+        for name, mask in zip(("whole", "core"), held, strict=True):
+            (labels / f"c{number}").mkdir(parents=True, exist_ok=True)
+            save(labels / f"c{number}" / f"{name}.nii.gz", mask.astype(np.uint8))
+    command = ("evaluate", maps, labels, "--names", "whole", "core", "--rule", "optimal")
+    assert run(*command, "-o", tmp_path / "out").exit_code == 0
+    rule = tmp_path / "out" / "rule-optimal.json"
+    assert run("threshold", maps, "--rule", rule, "-o", tmp_path / "s").exit_code == 0
+    with (tmp_path / "out" / "cases.csv").open(newline="") as file:
+        scores = [row for row in csv.DictReader(file) if row["rule"] == "optimal"]
+    assert len(scores) == 4
+    for row in scores:
+        channel = ("whole", "core").index(row["structure"])
+        found = load(tmp_path / "s" / f"{row['case']}.nii.gz")[..., channel] > 0
+        held = load(labels / row["case"] / f"{row['structure']}.nii.gz") > 0
+        dice = 2 * (found & held).sum() / (found.sum() + held.sum())
+        assert float(row["overlap"]) == pytest.approx(dice, abs=1e-6)
+        assert float(row["overlap"]) > 0.9
+
+
 def test_options_reach_the_rule(folders, tmp_path) -> None:
     options = ("--rule", "platt", "optimal", "--beta", 2, "--empty", "skip", "--surface")
     options += ("--min-probability", 0.001, "--smallest-component", 3, "--at-half", "whole")

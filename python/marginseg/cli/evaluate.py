@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,7 @@ from marginseg.cli.several import available_memory
 from marginseg.cli.tables import show
 
 if TYPE_CHECKING:
+    from marginseg.classes import Classes
     from marginseg.evaluation.case import Case
     from marginseg.files.predictions import Predictions
 
@@ -122,7 +124,7 @@ def evaluate(
         names=names,
         exclusive=None if channels is None else channels is Channels.softmax,
     )
-    cases = _cases(opened, labels)
+    cases, classes = _cases(opened, labels)
 
     from marginseg.evaluation.case import Settings
     from marginseg.evaluation.evaluate import evaluate as evaluated
@@ -140,11 +142,11 @@ def evaluate(
         at_half=tuple(at_half or ()),
         **chosen,
     )
-    settings.rule(opened.classes)  # which refuses what is out of range
+    settings.rule(classes)  # which refuses what is out of range
     output.mkdir(parents=True, exist_ok=True)
     with _progress() as progress:
         found = evaluated(
-            cases, opened.classes, settings, workers=_workers(opened, workers), progress=progress
+            cases, classes, settings, workers=_workers(opened, workers), progress=progress
         )
     typer.echo(f"{len(cases)} case{'s' * (len(cases) > 1)}, {opened.layout}")
     show(evaluation_table(found.comparisons, metric=metric_name(beta)))
@@ -152,12 +154,18 @@ def evaluate(
     typer.echo(str(write_evaluation(output, found, described=opened.layout)))
 
 
-def _cases(opened: Predictions, folder: Path) -> list[Case]:
+def _cases(opened: Predictions, folder: Path) -> tuple[list[Case], Classes]:
+    """Return the cases with their labels, and what the channels stand for."""
     from marginseg.evaluation.case import Case, Label
     from marginseg.files.predictions import open_labels
 
     labels = open_labels(folder, opened)
-    return [
+    classes = opened.classes
+    single = all(len(values) == 1 for values in classes.values)
+    if single and not classes.exclusive and any(label.masks for label in labels.values()):
+        # Nobody has said that one class covers another: a rule writes masks, as the labels are.
+        classes = replace(classes, painted=None)
+    cases = [
         Case(
             case.name,
             case.probabilities,
@@ -167,6 +175,7 @@ def _cases(opened: Predictions, folder: Path) -> list[Case]:
         )
         for case in opened.cases
     ]
+    return cases, classes
 
 
 def _workers(opened: Predictions, given: int | None) -> int:
