@@ -126,7 +126,7 @@ OTHER = _row("platt", -0.01, -0.02, 1.0)
         (
             [_row("optimal", 0.03, 0.01, 0.07), OTHER],
             "+3.0 points [+1.0, +5.0]",
-            "p = 0.07 after the correction for 2 rules, which the interval is without",
+            "p = 0.07 after the correction for 2 rules, which the interval is not corrected for",
         ),
         ([_row("optimal", 0.03, 0.01, 0.07)], "+3.0", "p = 0.07 by Student's paired test"),
         ([_row("optimal", 0.03, -0.001, 0.04)], "+3.0 points [−0.1,", "but the interval reaches"),

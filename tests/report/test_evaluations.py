@@ -160,7 +160,7 @@ def test_the_page_begins_with_the_verdict_and_has_the_numbers(
         assert name in page.text
     assert page.text.index(found.verdict.sentence) < page.text.index("side by side")
     assert "marginseg threshold NEW --rule rule.json -o OUT" in page.text
-    rare = "7 cases say nothing of a loss that hits fewer than about one case in 2 (rule of three"
+    rare = "The 7 cases that count say nothing of a loss that hits fewer than about one case in 2"
     assert page.text.index(rare) < page.text.index("side by side")
     by_rule = {c.rule: c for c in found.comparisons if c.structure == MEAN}
     lines = {row[0].partition(" ")[0]: row for row in page.rows[1:8]}

@@ -205,7 +205,7 @@ def _against(row: Comparison, corrected: int) -> str:
         if not low > 0:
             return f"that can be chance, {told}"
         if corrected > 1:
-            return f"{told}, which the interval is without"
+            return f"{told}, which the interval is not corrected for"
         return f"{told} by Student's paired test"
     if not low > 0:
         return "but the interval reaches down to 0"

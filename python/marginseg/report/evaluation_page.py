@@ -77,18 +77,18 @@ def sentence(text: str) -> str:
 
 
 def unseen(cases: int) -> str:
-    """Return how rare a loss may be that none of these cases shows.
+    """Say how rare a loss may be that none of these cases shows.
 
     Of what none of n cases shows, a share of 3 / n is still likely enough: (1 - 3 / n)^n = 0.05.
 
     Example:
         >>> unseen(40).partition(" (")[0]
-        '40 cases say nothing of a loss that hits fewer than about one case in 13'
+        'The 40 cases that count say nothing of a loss that hits fewer than about one case in 13'
 
     """
     return (
-        f"{cases} cases say nothing of a loss that hits fewer than about one case in {cases // 3} "
-        "(rule of three, 95 %)."
+        f"The {cases} cases that count say nothing of a loss that hits fewer than about one case "
+        f"in {cases // 3} (rule of three, 95 %)."
     )
 
 
