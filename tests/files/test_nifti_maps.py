@@ -115,6 +115,12 @@ def test_disjoint_organs_of_a_sigmoid_sum_to_one_in_few_voxels(tmp_path: Path) -
     values[3:5, 3:5, 3:5, 0] = values[13:15, 13:15, 13:15, 1] = 1
     save(tmp_path / "a.nii.gz", values)
     assert not open_predictions(tmp_path).classes.exclusive
+    # A box of planes is all rim, which says nothing.
+    for first, last in ((0, 1), (8, 12)):
+        values[:] = 0
+        values[:, :, first:last] = 0.3
+        save(tmp_path / "a.nii.gz", values)
+        assert not open_predictions(tmp_path).classes.exclusive
 
 
 def test_other_channels_are_a_sigmoid(tmp_path: Path) -> None:

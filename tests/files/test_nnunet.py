@@ -321,6 +321,7 @@ def test_segmentations_without_maps_are_told(tmp_path: Path) -> None:
         ("model/fold_1", "..", "2 folds of cross-validation", ["fold_0", "fold_1"]),
         ("model/fold_1", ".", "validation of fold_1", ["fold_1"]),
         ("model/fold_1", "validation", "validation of fold_1", ["fold_1"]),
+        ("model/fold_1/validation", "..", "validation of fold_1", ["fold_1"]),
         ("model/fold_1/validation", ".", "validation of fold_1", ["fold_1"]),
         ("model/fold_all/validation", ".", "fold_all, whose network was trained", ["fold_all"]),
         ("elsewhere", ".", "validation of fold_3", ["fold_3"]),

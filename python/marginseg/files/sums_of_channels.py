@@ -82,7 +82,7 @@ def _is_crop(near: NDArray[np.bool_], present: NDArray[np.bool_]) -> bool:
     if np.count_nonzero(present) < MOST * present[box].size:
         return False
     for rim in range(WIDEST_RIM + 1):
-        inner = tuple(slice(b + rim, e - rim) for b, e in zip(begin, end, strict=True))
+        inner = tuple(slice(b + rim, max(e - rim, 0)) for b, e in zip(begin, end, strict=True))
         size = near[inner].size
         if size >= present[box].size / 4 and np.count_nonzero(near[inner]) >= MOST * size:
             return True
