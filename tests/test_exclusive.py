@@ -315,6 +315,13 @@ def test_wrong_arguments_are_refused(arguments, message):
         optimal_labels(**given_arguments)
 
 
+def test_vmap_is_refused_in_favour_of_leading_axes():
+    maps = torch.softmax(torch.randn(2, 3, 40), 1)
+    message = "^optimal_labels: expected a batch as leading axes, with spatial_dims, got one of"
+    with pytest.raises(NotImplementedError, match=message):
+        torch.vmap(lambda m: optimal_labels(m).value)(maps)
+
+
 def _mostly_background(seed: int) -> torch.Tensor:
     """Three small organs in a wide field, as a softmax."""
     random = np.random.default_rng(seed)

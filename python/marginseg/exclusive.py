@@ -72,17 +72,19 @@ def optimal_labels(
 
     to first order. Begun with each class's own best cut, every voxel goes to the class of the
     largest gain, or to the background where no gain is positive; with the new :math:`D_c` and
-    :math:`|s_c|` again, as long as the mean grows. A second climb begins with the map's argmax, unless
-    the first one has ended within 1e-4 of the bound, and the best of all is returned. Without a
-    background that is two argmaxes: of all voxels, and of those with a class above ½. So the value
-    is never below the argmax's, save by less than 1e-4 where it is as near to the bound. There is
-    no proof that no better assignment exists; the bound says how much more there can be at most.
+    :math:`|s_c|` again, as long as the mean grows. A second climb begins with the map's argmax,
+    unless the first one has ended within 1e-4 of the bound, and the best of all is returned.
+    Without a background there are two argmaxes: of all voxels, and of those with a class above ½.
+    So the value is never below the argmax's, save by less than 1e-4 where it is as near to the
+    bound. There is no proof that no better assignment exists; the bound says how much more there
+    can be at most.
 
     For F_beta the gain is :math:`((1 + \beta^2) m_c - F_c)\,/\,(|s_c| + \beta^2 \|m_c\|)`.
 
     Args:
         probabilities: m, shape (*batch, K, *spatial), floating, within [0, 1]: a softmax, say. The
-            values of a voxel need not sum to 1.
+            values of a voxel need not sum to 1. Many cases are a batch: ``torch.vmap`` does not
+            make one.
         metric: ``"dice"`` or ``"fbeta"``.
         beta: How much recall counts beside precision, within [1e-9, 1e9], where the metric is
             ``"fbeta"``; None for Dice.
@@ -105,6 +107,7 @@ def optimal_labels(
         ValueError: It holds NaN or values outside [0, 1] by more than rounding, as for
             :func:`optimal_threshold`; it has no foreground channel; an argument is needed or out of
             its range; ``"fbeta"`` has no beta, or Dice has one.
+        NotImplementedError: It is called under ``torch.vmap``, or asked for a derivative.
 
     Example:
         >>> import torch
@@ -306,6 +309,10 @@ def _checked(
 ) -> tuple[Tensor, int, int | None]:
     """Return the values, how many axes are spatial, and the background's channel from the first."""
     values = as_tensor("probabilities", probabilities)
+    if transformed() and torch._C._functorch.is_batchedtensor(values):
+        raise NotImplementedError(
+            "optimal_labels: expected a batch as leading axes, with spatial_dims, got one of vmap"
+        )
     if values.dtype not in FLOATING_DTYPES:
         raise TypeError(f"probabilities: expected a floating dtype, got {values.dtype}")
     if values.ndim < 2:
