@@ -240,6 +240,38 @@ def test_no_value_is_above_its_bound_where_masses_are_cut_down(device, beta):
     assert found.value <= found.bound
 
 
+def test_a_softmax_without_a_background_is_never_below_its_argmax(device):
+    """Where no class has half, an argmax may give the largest one all the same."""
+    logits = np.random.default_rng(0).normal(0, 0.08, (50, 3, 38))  # nowhere is any class sure
+    maps = torch.softmax(torch.from_numpy(logits), 1)
+    found = optimal_labels(maps.to(device), background=None, spatial_dims=1)
+    value = mean_dice(found.labels.cpu(), maps, None)
+    assert (value >= mean_dice(maps.argmax(1) + 1, maps, None) - 1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_no_voxel_that_may_gain_is_left_out(dtype):
+    """The bound of what is left out is rounded in the map's dtype, and must not be rounded up."""
+    looked_at = 0
+    for seed in range(30):
+        random = torch.Generator().manual_seed(seed)
+        maps = torch.zeros(1, 3, 4000, dtype=torch.float64)
+        maps[0, 1, :200] = 0.3 * torch.rand(200, generator=random, dtype=torch.float64)
+        maps[0, 2, 200:240] = torch.rand(40, generator=random, dtype=torch.float64)
+        maps[0, 0] = 1 - maps[0, 1] - maps[0, 2]
+        climber = marginseg.exclusive._Climber(maps.to(dtype), 0, 1.0)
+        value = climber.own.value.clone()
+        value[:, 1:] = climber.least * (1 + 2e-5)
+        state = marginseg.exclusive._State(value, climber.own.volume)
+        looked_at += climber.near is not None and climber._suffices(state)
+        few, of_few = climber._moved(state)
+        climber.near = None
+        every, of_all = climber._moved(state)
+        assert torch.equal(few, every)
+        assert torch.equal(of_few.value, of_all.value)
+    assert looked_at == 30
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 0, 4), (0, 3, 5, 4), (3, 0, 4)])
 def test_no_voxels_and_no_cases(device, shape):
     found = optimal_labels(torch.zeros(shape, device=device), spatial_dims=2)
@@ -281,6 +313,13 @@ def test_wrong_arguments_are_refused(arguments, message):
     given_arguments = {"probabilities": torch.full((2, 3), 0.5), **arguments}
     with pytest.raises((ValueError, TypeError), match=f"^{message}"):
         optimal_labels(**given_arguments)
+
+
+def test_vmap_is_refused_in_favour_of_leading_axes():
+    maps = torch.softmax(torch.randn(2, 3, 40), 1)
+    message = "^optimal_labels: expected a batch as leading axes, with spatial_dims, got one of"
+    with pytest.raises(NotImplementedError, match=message):
+        torch.vmap(lambda m: optimal_labels(m).value)(maps)
 
 
 def _mostly_background(seed: int) -> torch.Tensor:

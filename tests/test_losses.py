@@ -144,6 +144,22 @@ def test_bad_arguments_are_named(loss):
     assert float(soft_dice(alone, alone, logits=False, spatial_dims=0)) == 0.5
 
 
+def test_probabilities_that_rounding_put_outside_cost_what_those_inside_do():
+    m, beyond = torch.tensor([1.0, 0.0]), torch.tensor([1 + 2.0**-23, -(2.0**-23)])
+    assert cross_entropy(beyond, m, logits=False) == cross_entropy(m, m, logits=False) == 0
+    half = torch.tensor([1 + 2.0**-9], dtype=torch.float16)
+    assert cross_entropy(half, torch.ones(1), logits=False) == 0
+    c = torch.tensor([0.25, 0.5], requires_grad=True)
+    cross_entropy(c, m, logits=False).backward()
+    assert c.grad.tolist() == [-2.0, 1.0]  # -1/c and 1/(1 - c), of the mean
+
+
+@pytest.mark.parametrize("wrong", [1.01, -0.01, math.nan, math.inf])
+def test_what_is_no_probability_is_named(wrong):
+    with pytest.raises(ValueError, match="^prediction: expected values within"):
+        cross_entropy(torch.tensor([0.5, wrong]), torch.ones(2), logits=False)
+
+
 @pytest.mark.parametrize("loss", [cross_entropy, soft_dice])
 def test_what_is_no_tensor_is_named(loss):
     with pytest.raises(TypeError, match="^prediction: expected a torch.Tensor, got list"):

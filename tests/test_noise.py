@@ -211,6 +211,20 @@ def test_bad_labels_are_named():
         noise.marginals(torch.full((4, 4), math.nan))
     with pytest.raises(ValueError, match="^n:"):
         noise.sample(torch.zeros(4, 4, dtype=torch.uint8), 0)
+    with pytest.raises(ValueError, match="^n: expected at least 0, got -1"):
+        noise.displacement((4, 4), -1)
+
+
+@pytest.mark.parametrize("classes", [1, "1", [1.5], ["1"], [None], torch.tensor(1)])
+def test_classes_are_integers(classes):
+    with pytest.raises(TypeError, match="^classes: expected a.* integer.*, got"):
+        GaussianFieldNoise(0.1).marginals(torch.ones(4, 4, dtype=torch.uint8), classes=classes)
+
+
+@pytest.mark.parametrize("classes", [[], (), range(0), np.zeros(0, np.int64)])
+def test_no_classes_are_no_marginals(classes):
+    with pytest.raises(ValueError, match="^classes: expected one at least, got none"):
+        GaussianFieldNoise(0.1).marginals(torch.ones(4, 4, dtype=torch.uint8), classes=classes)
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 30), (24, 30, 20)])
@@ -272,9 +286,10 @@ def test_the_default_length_scale_is_that_of_the_extent_only():
 def test_dtypes_that_are_not_computed_in_are_told_from_those_that_are():
     noise = GaussianFieldNoise(0.02)
     for dtype in (torch.uint64, torch.complex64):
+        message = f"^label: expected .*int64, int8, uint16 or uint32, got {dtype}"
         label = torch.ones(6, 6).to(dtype)
         for call in (noise.sample, noise.marginals, noise.expected_volume, noise.volume_loss):
-            with pytest.raises(TypeError, match=f"^label: expected .*int64, got {dtype}"):
+            with pytest.raises(TypeError, match=message):
                 call(label)
 
 
@@ -337,6 +352,11 @@ def test_a_seed_is_as_good_as_a_generator():
     assert not torch.equal(drawn, noise.displacement((8, 9), 2, generator=12))
     with pytest.raises(TypeError, match="^generator: expected an integer, got 'a'"):
         noise.sample(label, generator="a")
+    for seed in (-(2**63), 2**64 - 1):
+        assert noise.sample(label, generator=seed).shape == (1, *label.shape)
+    for seed in (-(2**63) - 1, 2**64):
+        with pytest.raises(ValueError, match=f"^generator: expected a seed .*, got {seed}"):
+            noise.sample(label, generator=seed)
 
 
 @pytest.mark.parametrize("n", [math.nan, 2.0, "2", None])

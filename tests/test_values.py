@@ -119,3 +119,14 @@ def test_nan_is_refused_beside_what_is_clamped():
     values = torch.tensor([math.nan, 1 + 2.0**-23])
     with pytest.raises(ValueError, match="got NaN"):
         marginseg.optimal_threshold(values)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint64, torch.float8_e4m3fn])
+def test_what_torch_cannot_compare_is_refused(dtype):
+    values = torch.ones(3).to(dtype)
+    for first, second, name in (
+        (values, torch.ones(3), "segmentation"),
+        (torch.ones(3), values, "marginal"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name}: expected floats, .*, got {dtype}"):
+            marginseg.dice(first, second)

@@ -72,15 +72,19 @@ def optimal_labels(
 
     to first order. Begun with each class's own best cut, every voxel goes to the class of the
     largest gain, or to the background where no gain is positive; with the new :math:`D_c` and
-    :math:`|s_c|` again, as long as the mean grows. A second climb begins with the map's argmax, and
-    the best of all is returned: it is never below the argmax. There is no proof that no better
-    assignment exists; the bound says how much more there can be at most.
+    :math:`|s_c|` again, as long as the mean grows. A second climb begins with the map's argmax,
+    unless the first one has ended within 1e-4 of the bound, and the best of all is returned.
+    Without a background there are two argmaxes: of all voxels, and of those with a class above ½.
+    So the value is never below the argmax's, save by less than 1e-4 where it is as near to the
+    bound. There is no proof that no better assignment exists; the bound says how much more there
+    can be at most.
 
     For F_beta the gain is :math:`((1 + \beta^2) m_c - F_c)\,/\,(|s_c| + \beta^2 \|m_c\|)`.
 
     Args:
         probabilities: m, shape (*batch, K, *spatial), floating, within [0, 1]: a softmax, say. The
-            values of a voxel need not sum to 1.
+            values of a voxel need not sum to 1. Many cases are a batch: ``torch.vmap`` does not
+            make one.
         metric: ``"dice"`` or ``"fbeta"``.
         beta: How much recall counts beside precision, within [1e-9, 1e9], where the metric is
             ``"fbeta"``; None for Dice.
@@ -94,12 +98,16 @@ def optimal_labels(
     Returns:
         :class:`OptimalLabels`. A class without mass has Dice 1 where no voxel has it, as none will.
         One whose Dice can't be expected to reach 1e-6 is left out, and has Dice 0.
+        One that is absent, but has an even probability that is not as small, may be given voxels of
+        the background, for they cost nothing there: ``min_probability`` of a
+        :class:`marginseg.rule.Rule` takes them out.
 
     Raises:
         TypeError: ``probabilities`` is no floating tensor or array, or ``beta`` no number.
         ValueError: It holds NaN or values outside [0, 1] by more than rounding, as for
             :func:`optimal_threshold`; it has no foreground channel; an argument is needed or out of
             its range; ``"fbeta"`` has no beta, or Dice has one.
+        NotImplementedError: It is called under ``torch.vmap``, or asked for a derivative.
 
     Example:
         >>> import torch
@@ -186,7 +194,8 @@ class _Climber:
         near = torch.zeros_like(maps[0], dtype=torch.bool)
         bounds = self.least / (1.0 + self.weight)
         bounds.masked_fill_(self.left_out[:, self.foreground], torch.inf)
-        for channel, bound in zip(self.foreground, bounds[0], strict=True):
+        bounds = _rounded_down(bounds[0], maps.dtype)
+        for channel, bound in zip(self.foreground, bounds, strict=True):
             near |= maps[channel] > bound
         places = near.nonzero()[:, 0]
         if len(places) > MANY * len(near):
@@ -198,9 +207,11 @@ class _Climber:
         found = self._climb(self.own)
         far = self.mean(self.own.value) - found[1] > SMALL_GAP
         if bool(far.any()):
-            plain, state = self._argmax()
-            found = _better(found, (plain, self.mean(state.value)), far)
-            found = _better(found, self._climb(state), far)
+            # Without a background, an argmax may leave voxels to none where no class has half.
+            for floor in (-1.0,) if self.fallback >= 0 else (0.5, -1.0):
+                plain, state = self._argmax(floor)
+                found = _better(found, (plain, self.mean(state.value)), far)
+                found = _better(found, self._climb(state), far)
         return *found, self.mean(self.own.value)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -244,10 +255,9 @@ class _Climber:
         values = state.value[:, self.foreground]
         return self.near is not None and bool((values >= (1.0 + ROUNDING) * self.least).all())
 
-    def _argmax(self) -> tuple[Tensor, _State]:
+    def _argmax(self, floor: float) -> tuple[Tensor, _State]:
         """Let every voxel join its most probable class, as everyone labels a map."""
         ones = torch.ones_like(self.weighted_mass)
-        floor = 0.5 if self.fallback < 0 else -1.0
         return self._assigned(ones, torch.zeros_like(ones), floor, near=False)
 
     def _assigned(
@@ -287,11 +297,22 @@ def _better(
     )
 
 
+def _rounded_down(bounds: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return positive numbers in a map's dtype, in which they are compared with it."""
+    rounded = bounds.to(dtype)
+    below = torch.nextafter(rounded, torch.zeros_like(rounded))
+    return torch.where(rounded.double() > bounds, below, rounded)
+
+
 def _checked(
     probabilities: Any, background: int | None, spatial_dims: int | None
 ) -> tuple[Tensor, int, int | None]:
     """Return the values, how many axes are spatial, and the background's channel from the first."""
     values = as_tensor("probabilities", probabilities)
+    if transformed() and torch._C._functorch.is_batchedtensor(values):
+        raise NotImplementedError(
+            "optimal_labels: expected a batch as leading axes, with spatial_dims, got one of vmap"
+        )
     if values.dtype not in FLOATING_DTYPES:
         raise TypeError(f"probabilities: expected a floating dtype, got {values.dtype}")
     if values.ndim < 2:

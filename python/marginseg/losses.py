@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from marginseg.numbers import integer
+from marginseg.values import within_unit
 
 Reduction = Literal["mean", "none"]
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "none")
@@ -32,7 +33,8 @@ def cross_entropy(
 
     Raises:
         TypeError: An argument is no tensor, or ``prediction`` is not floating.
-        ValueError: The shapes differ, or ``reduction`` is unknown.
+        ValueError: The shapes differ, ``reduction`` is unknown, or probabilities are NaN or outside
+            [0, 1] by more than rounding: on a GPU the host waits to look at them, not at logits.
 
     Example:
         >>> import torch
@@ -41,14 +43,16 @@ def cross_entropy(
         0.3466
 
     """
-    prediction, marginal = _checked(prediction, marginal, reduction)
+    computed, marginal = _checked(prediction, marginal, reduction)
     if logits:
         return nn.functional.binary_cross_entropy_with_logits(
-            prediction, marginal, reduction=reduction
+            computed, marginal, reduction=reduction
         )
+    # What is a rounding outside depends on the dtype that was given.
+    computed = within_unit("prediction", prediction).to(computed.dtype)
     # Autocast refuses this function; outside of it float32 is used as is.
     with torch.autocast(prediction.device.type, enabled=False):
-        return nn.functional.binary_cross_entropy(prediction, marginal, reduction=reduction)
+        return nn.functional.binary_cross_entropy(computed, marginal, reduction=reduction)
 
 
 def soft_dice(

@@ -171,7 +171,7 @@ class GaussianFieldNoise:
 
         Args:
             shape: The 1 to 3 spatial sizes.
-            n: How many; ``None`` draws one without a leading axis.
+            n: How many, >= 0; ``None`` draws one without a leading axis.
             generator: Source of the normals, or the seed of one.
             method: ``"exact"`` or ``"convolution"``, see :func:`marginseg.gaussian_field`.
             dtype: Of the result.
@@ -188,13 +188,16 @@ class GaussianFieldNoise:
         if self.spatial_dims is not None and len(shape) != self.spatial_dims:
             raise ValueError(f"shape: expected {self.spatial_dims} sizes, got {tuple(shape)}")
         shape = integers("shape", shape)
+        n = None if n is None else integer("n", n)
+        if n is not None and n < 0:
+            raise ValueError(f"n: expected at least 0, got {n}")
         return gaussian_field(
             shape,
             self.std_in_voxels(shape),
             self.length_scale_in_voxels(shape),
             generator=generator,
             method=method,
-            batch_shape=() if n is None else (integer("n", n),),
+            batch_shape=() if n is None else (n,),
             dtype=dtype,
             device=device,
         )
@@ -305,11 +308,12 @@ class GaussianFieldNoise:
             array.
 
         Raises:
-            TypeError: ``label`` is no tensor or array of real numbers.
+            TypeError: ``label`` is no tensor or array of real numbers, or ``classes`` are no
+                integers.
             ValueError: The label has values outside [0, 1], by more than rounding, and no
                 ``classes`` are given; or, with them, fractions; or NaN. On a GPU the host waits to
                 look at the values, unless they are bools; in a compiled function, under vmap and
-                while a CUDA graph is captured it does not look.
+                while a CUDA graph is captured it does not look. Or ``classes`` are empty.
 
         Example:
             >>> import torch
@@ -321,8 +325,11 @@ class GaussianFieldNoise:
         """
         given, spatial = self._given(label)
         if classes is not None:
+            wanted = integers("classes", classes)
+            if not wanted:
+                raise ValueError("classes: expected one at least, got none")
             numbers, axis = whole("label", given), given.ndim - len(spatial)
-            given = torch.stack([numbers == value for value in classes], dim=axis)
+            given = torch.stack([numbers == value for value in wanted], dim=axis)
         soft, std, reverse = self._laid_out(_soft(given), spatial)
         dtype = torch.float64 if soft.dtype is torch.float64 else torch.float32
         filtered = gaussian_filter(
@@ -463,7 +470,7 @@ class GaussianFieldNoise:
         """Return a label of real numbers as a tensor, and its spatial sizes."""
         given = as_tensor("label", label)
         if given.dtype not in (*FLOATING_DTYPES, *LABEL_DTYPES, *WIDER):
-            expected = listed((*FLOATING_DTYPES, *LABEL_DTYPES))
+            expected = listed((*FLOATING_DTYPES, *LABEL_DTYPES, *WIDER))
             raise TypeError(f"label: expected {expected}, got {given.dtype}")
         return given, self._spatial_shape(given)
 

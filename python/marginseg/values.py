@@ -24,6 +24,11 @@ WIDER: Final = {
     torch.uint32: torch.int64,
 }
 
+#: What values may be of; torch knows other dtypes, but compares none of them.
+REAL: Final = frozenset(
+    {*ROUNDING, *WIDER, torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64}
+)
+
 
 def transformed() -> bool:
     """Whether one of ``torch.func``'s transforms (grad, jvp, vmap) is at work."""
@@ -49,10 +54,11 @@ def within_unit(name: str, values: Tensor, *, hint: str = "") -> Tensor:
 
     Args:
         name: Of the argument.
-        values: Of any real dtype.
+        values: Floating, bools or integers.
         hint: What the message says besides.
 
     Raises:
+        TypeError: They are of a dtype that torch can't compare, as uint64.
         ValueError: Some lie further outside, or are NaN; the message begins with ``name``.
 
     Example:
@@ -71,6 +77,10 @@ def rounded_beyond_unit(name: str, values: Tensor, *, hint: str = "") -> bool:
         True
 
     """
+    if values.dtype not in REAL:
+        raise TypeError(
+            f"{name}: expected floats, bools, or integers that int64 holds, got {values.dtype}"
+        )
     if values.dtype is torch.bool or not readable(values) or not values.numel():
         return False
     looked_at = values.detach().to(WIDER.get(values.dtype, values.dtype))

@@ -31,7 +31,8 @@ class AssignedLabels(NamedTuple):
     Attributes:
         labels: (*batch, voxels), uint8; int16 where there are more than 256 of them.
         volume: Voxels of each channel, (*batch, K), int64.
-        mass: The sum of m over the voxels of each channel, (*batch, K), float64.
+        mass: The sum of m over the voxels that joined each channel by a gain, (*batch, K), float64;
+            those that fall back add nothing.
 
     """
 

@@ -141,6 +141,10 @@ def seeded(
 ) -> torch.Generator | None:
     """Return a generator on a device, made of a seed where one is given.
 
+    Raises:
+        TypeError: It is neither a generator nor an integer.
+        ValueError: The seed is none that torch takes.
+
     Example:
         >>> seeded(7, "cpu").initial_seed()
         7
@@ -148,7 +152,10 @@ def seeded(
     """
     if generator is None or isinstance(generator, torch.Generator):
         return generator
-    return torch.Generator(device).manual_seed(integer("generator", generator))
+    seed = integer("generator", generator)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"generator: expected a seed of -2^63 to 2^64 - 1, got {seed}")
+    return torch.Generator(device).manual_seed(seed)
 
 
 def draw_coefficients(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from marginseg import _cpu
+from marginseg.numbers import integer
 from marginseg.ops.boundary import DTYPE_CODES, FLOATING_DTYPES
 from marginseg.ops.dice_threshold import DiceThreshold
 from marginseg.ops.overlap import Metric, beta_of
@@ -51,8 +52,8 @@ def streamed_dice_threshold(
         has Dice 1, is cut at ½, or :math:`1 / (1 + \beta^2)`, and has volume 0.
 
     Raises:
-        TypeError: ``chunks`` can be gone through once only, a chunk is not of a floating dtype, or
-            ``beta`` is no number.
+        TypeError: ``chunks`` can be gone through once only, a chunk is not of a floating dtype,
+            ``leading_dims`` is no integer, or ``beta`` no number.
         ValueError: Values are NaN, or outside [0, 1] by more than rounding (those that are not
             count as 0 and 1, as with ``check`` of :func:`dice_threshold`); chunks differ in dtype
             or leading shape, or from one pass to the next; there is no chunk to tell the leading
@@ -74,6 +75,7 @@ def streamed_dice_threshold(
             "chunks: expected what can be iterated over again, such as a list or an object with "
             f"__iter__, got the iterator {type(chunks).__name__}"
         )
+    leading_dims = integer("leading_dims", leading_dims)
     if leading_dims < 0:
         raise ValueError(f"leading_dims: expected at least 0, got {leading_dims}")
     maps = _Maps(leading_dims, beta_of(metric, beta), at_half=metric == "accuracy")
