@@ -12,6 +12,7 @@ from marginseg.study.evaluation import evaluate
 from marginseg.training.train import (
     LOSSES,
     Epoch,
+    TrainedOn,
     TrainingSettings,
     computing_dtype,
     predict,
@@ -72,6 +73,26 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
         assert torch.equal(one, other), key
     assert torch.equal(predict(straight.model, images[0]), predict(resumed.model, images[0]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt"]
+
+
+def test_a_training_knows_what_computed_it(tmp_path: Path) -> None:
+    """All that did, where it goes on in another precision, as on another machine."""
+    images, labels = cases(1)
+    settings = dataclasses.replace(SMALL, epochs=1, precision="float32")
+    checkpoint = tmp_path / "checkpoint.pt"
+    first = train(images, labels, settings, checkpoint=checkpoint)
+    assert first.trained_on == [TrainedOn("cpu", "float32")]
+    other = dataclasses.replace(settings, precision="bfloat16")
+    # It is done: nothing is computed in the other precision.
+    assert train(images, labels, other, checkpoint=checkpoint).trained_on == first.trained_on
+    further = dataclasses.replace(other, epochs=2)
+    both = [TrainedOn("cpu", "float32"), TrainedOn("cpu", "bfloat16")]
+    assert train(images, labels, further, checkpoint=checkpoint).trained_on == both
+    older = torch.load(checkpoint, weights_only=True)
+    del older["trained_on"]
+    torch.save(older, checkpoint)
+    unknown = [TrainedOn("unknown", "unknown")]
+    assert train(images, labels, further, checkpoint=checkpoint).trained_on == unknown
 
 
 def test_a_damaged_checkpoint_is_started_over(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from marginseg.training.unet import UNet
 
 LOSSES = ("cross_entropy", "soft_dice")
 PRECISIONS = ("auto", "bfloat16", "float32")
+COMPUTING_PRECISIONS = PRECISIONS[1:]
+UNKNOWN = "unknown"
 DEVICES = ("auto", "cpu", "cuda")
 SCHEDULES = ("plateau", "cosine")
 
@@ -98,11 +100,29 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """What computed a training.
+
+    Attributes:
+        device: ``"cpu"``, or what the GPU is called; ``UNKNOWN`` where nobody wrote it down.
+        precision: The dtype of the convolutions, one of ``COMPUTING_PRECISIONS``, or ``UNKNOWN``.
+
+    """
+
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class Trained:
-    """The model of the best training metric, in evaluation mode, and how it came to be."""
+    """The model of the best training metric, in evaluation mode, and how it came to be.
+
+    What it was trained on is one device in one precision, unless it went on elsewhere.
+    """
 
     model: UNet
     epochs: list[Epoch]
+    trained_on: list[TrainedOn]
 
 
 def computing_device(device: str = "auto") -> torch.device:
@@ -150,6 +170,22 @@ def computing_dtype(precision: str = "auto", device: torch.device | str = "cpu")
             native = any(getattr(cpu, probe, bool)() for probe in probes)
         return torch.bfloat16 if native else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def training_on(precision: str = "auto", device: torch.device | str = "cpu") -> TrainedOn:
+    """Return what computes a training on a device.
+
+    Raises:
+        ValueError: ``precision`` is unknown.
+
+    Example:
+        >>> training_on("float32")
+        TrainedOn(device='cpu', precision='float32')
+
+    """
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return TrainedOn(name, str(computing_dtype(precision, device)).removeprefix("torch."))
 
 
 def predict(model: nn.Module, image: Tensor, *, precision: str = "auto") -> Tensor:
@@ -219,6 +255,10 @@ def train(
     state = _State(images, labels, settings, device)
     if checkpoint is not None:
         state.load(checkpoint)
+    here = training_on(settings.precision, device)
+    # A training that is done already is computed by nobody here.
+    if here not in state.trained_on and len(state.epochs) < settings.epochs:
+        state.trained_on.append(here)
     step_type = CapturedStep if device.type == "cuda" else Step
     step = step_type(
         state.model,
@@ -252,7 +292,7 @@ def train(
         if on_epoch is not None:
             on_epoch(list(state.epochs))
     state.model.load_state_dict(state.best)
-    return Trained(state.model.eval(), state.epochs)
+    return Trained(state.model.eval(), state.epochs, state.trained_on)
 
 
 class _State:
@@ -294,6 +334,7 @@ class _State:
         )
         self.epochs: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
+        self.trained_on: list[TrainedOn] = []
 
     @property
     def learning_rate(self) -> float:
@@ -331,6 +372,7 @@ class _State:
             },
             "generator": self.generator.get_state(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
+            "trained_on": [asdict(place) for place in self.trained_on],
         }
         with replacing(path) as file:
             torch.save(state, file)
@@ -353,3 +395,5 @@ class _State:
         self.scheduler.load_state_dict(saved["scheduler"])
         self.generator.set_state(saved["generator"].cpu())
         self.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
+        unknown = [asdict(TrainedOn(UNKNOWN, UNKNOWN))]
+        self.trained_on = [TrainedOn(**place) for place in saved.get("trained_on", unknown)]
