@@ -105,6 +105,41 @@ def test_a_damaged_checkpoint_is_started_over(tmp_path: Path) -> None:
     assert train(images, labels, settings, checkpoint=checkpoint).epochs == straight.epochs
 
 
+def test_a_checkpoint_that_is_not_ours_is_started_over(tmp_path: Path) -> None:
+    """It would make the run fail at every try, for nobody but the run removes it."""
+    images, labels = cases(2)
+    settings = dataclasses.replace(SMALL, epochs=2)
+    straight = train(images, labels, settings)
+    path = tmp_path / "checkpoint.pt"
+    train(images, labels, dataclasses.replace(settings, epochs=1), checkpoint=path)
+    ours = torch.load(path, weights_only=True)
+    train(images, labels, dataclasses.replace(SMALL, features=(3, 4), epochs=1), checkpoint=path)
+    others = torch.load(path, weights_only=True)
+    foreign = [
+        {},
+        [],
+        torch.zeros(3),
+        {"model": {"x": torch.zeros(1)}, "best": {}},
+        {"features": [2, 4], "state": ours["model"]},
+        others,
+        {**ours, "epochs": []},
+        {**ours, "epochs": ours["epochs"] * 2},
+        # These have taken over the weights of another training before anything is amiss.
+        *({**ours, part: others[part]} for part in ("model", "best", "optimiser")),
+        *({**ours, part: None} for part in ours),
+        {**ours, "optimiser": {}},
+        {**ours, "scheduler": {"patience": 3}},
+        {**ours, "generator": torch.zeros(3)},
+    ]
+    for content in foreign:
+        torch.save(content, path)
+        found = train(images, labels, settings, checkpoint=path)
+        assert found.epochs == straight.epochs
+        assert found.trained_on == straight.trained_on
+        for key, value in found.model.state_dict().items():
+            assert torch.equal(value, straight.model.state_dict()[key])
+
+
 def test_the_model_of_the_best_metric_is_kept(tmp_path: Path) -> None:
     # A learning rate of 100 wrecks the network after its first, best epoch.
     images, labels = cases(1)
