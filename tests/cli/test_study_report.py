@@ -92,3 +92,15 @@ def test_a_table_without_a_common_row_gets_a_line(study: Path, tmp_path: Path) -
     assert said[1].startswith(f"marginseg: --compare: no row of {theirs} has a structure,")
     assert len(said) == 2
     assert "theirs" not in result.stdout
+
+
+def test_nobody_asked_for_the_papers_table(study: Path, tmp_path: Path) -> None:
+    """Where a study has no row of it, nothing is said of an option that was not given."""
+    masks = tmp_path / "scans" / "s0001" / "segmentations"
+    masks.mkdir(parents=True)
+    for path in (masks.parent / "ct.nii.gz", masks / "aorta.nii.gz"):
+        path.touch()
+    organs = ["--data", "totalsegmentator", "--dir", masks.parent.parent, "--structure", "aorta"]
+    result = run("study", "--preset", "paper", *organs, "-o", study)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "writing the report\n"

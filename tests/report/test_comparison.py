@@ -129,8 +129,8 @@ def test_the_papers_table_bears_out_its_claims() -> None:
 def test_the_papers_table_stands_beside_its_own_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert published_table("totalsegmentator", ["liver"]) is None
-    assert published_table("decathlon", ["aorta"]) is None
+    assert published_table("totalsegmentator", ["liver"], [0.01]) is None
+    assert published_table("decathlon", ["aorta"], [0.01]) is None
     compared: list[Path | None] = []
 
     def report(_: Path, *, compare: Path | None) -> Path:
@@ -150,7 +150,8 @@ def test_the_papers_table_stands_beside_its_own_study(
         ["--preset", "paper", *organs],
         ["--preset", "paper", *organs, "--compare", str(theirs)],
         ["--preset", "quick", *organs],
+        ["--preset", "paper", *organs, "--std", "0.05"],
         ["--preset", "paper"],
     ):
         CliRunner().invoke(app, ["study", *options, "-o", str(tmp_path / "study")])
-    assert compared == [TABLE_1, theirs, None, None]
+    assert compared == [TABLE_1, theirs, None, None, None]

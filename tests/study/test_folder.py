@@ -23,7 +23,7 @@ from marginseg.study import StudyConfig, run_folder
 from marginseg.study.evaluation import METHODS, evaluate
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
 from marginseg.study.run_folder import SLICES, RunFolder
-from marginseg.training.train import Epoch
+from marginseg.training.train import Epoch, TrainedOn
 
 PACKAGE = Path(marginseg.study.__file__).parents[1]
 
@@ -133,7 +133,7 @@ def test_a_run_that_is_written_is_read(tmp_path: Path) -> None:
     model = torch.load(folder.path / "model.pt", weights_only=True)
     assert model["features"] == [8, 16]
     # Without the scores of a case it is no result.
-    folder.write_result(run, seconds=1.0, epochs=epochs, cases=[])
+    folder.write_result(run, seconds=1.0, epochs=epochs, trained_on=HERE, cases=[])
     assert folder.has_result
     assert folder.read_result(run) is None
     assert folder.last_error() == ""
@@ -183,6 +183,8 @@ def replaced(content: Any, place: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
+HERE = [TrainedOn("cpu", "float32")]
+
 WRONG = ("0.5", None, True, [], [[]], {}, -1, 1.7e9, 1e308, 10**400, float("nan"))
 
 
@@ -198,7 +200,7 @@ def test_a_result_with_anything_out_of_its_place_is_none(tmp_path: Path) -> None
     folder.path.mkdir(parents=True)
     epochs = [Epoch(n, 0.5, -0.5, 1e-3, 1.0) for n in (1, 2)]
     cases = [{"name": name, "fold": 0, **found} for name in "ab"]
-    folder.write_result(run, seconds=1.0, epochs=epochs, cases=cases)
+    folder.write_result(run, seconds=1.0, epochs=epochs, trained_on=HERE, cases=cases)
     path = folder.path / "result.json"
     whole = json.loads(path.read_text())
     assert folder.read_result(run) == whole
@@ -216,12 +218,15 @@ def test_a_result_with_anything_out_of_its_place_is_none(tmp_path: Path) -> None
     assert {name for name, value in allowed if value in (-1, 1e308)} == {*loss, "0 fold"}
     # Any text is a name; whether there are as many epochs as there should be asks another method.
     others = {name for name, value in allowed if value not in (-1, 1.7e9, 1e308)}
-    assert others == {"0 fold", "0 name", "epochs"}
+    assert others == {"0 fold", "0 name", "epochs", "0 device"}
+    older = {key: value for key, value in whole.items() if key != "trained_on"}
+    path.write_text(json.dumps(older))
+    assert folder.read_result(run) == older
     path.write_text("[" * 100_000)
     assert folder.read_result(run) is None
     # A case that is there twice, and a curve of fewer bins than the others'.
     for wrong in ([cases[0]] * 2, [replaced(cases[0], ("calibration", "held"), [1.0])]):
-        folder.write_result(run, seconds=1.0, epochs=epochs, cases=wrong)
+        folder.write_result(run, seconds=1.0, epochs=epochs, trained_on=HERE, cases=wrong)
         assert folder.read_result(run) is None
 
 

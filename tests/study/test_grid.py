@@ -52,12 +52,14 @@ def test_folder(finished: Path) -> None:
     )
     assert json.loads((finished / "skipped.json").read_text()) == []
     assert json.loads((finished / "failed.json").read_text()) == []
+    environment = json.loads((finished / "environment.json").read_text())
     for run, result in zip(TINY.runs(), results, strict=True):
         folder = finished / "runs" / TINY.folder_of(run)
         assert json.loads((folder / "result.json").read_text()) == result
         assert lines(folder / "log.jsonl") == result["epochs"]
         files = {".lock", "log.jsonl", "model.pt", "result.json", "slices.npz"}
         assert {path.name for path in folder.iterdir()} == files
+        assert result["trained_on"] == [{"device": "cpu", "precision": environment["precision"]}]
         for case in result["cases"]:
             if run.std == 0:
                 assert case["sup_dice"] == 1.0

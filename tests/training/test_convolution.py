@@ -55,6 +55,19 @@ def test_equals_torchs(kernel, inputs, outputs, half, batch, last, seed):
         torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(3, 4, 4), (5, 3, 6), (7, 2, 5), (4, 5, 3)])
+def test_a_plane_that_is_left_over_makes_no_output(size):
+    torch.manual_seed(1)
+    image = torch.rand(1, 2, *size) - 0.5
+    ours, plain = layers(2, 3, 2)
+    weight = torch.rand(plain(image.double()).shape) - 0.5
+    expected = results(plain, image.double(), weight)
+    for value, exact in zip(results(ours, image, weight), expected, strict=True):
+        torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-5)
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        ours(image[:, :, :1])
+
+
 @pytest.mark.parametrize("channels", [1, 8])
 @pytest.mark.parametrize("kernel", [0, 1, 2, 3])
 def test_no_neighbours_are_copied_into_a_matrix(kernel, channels):

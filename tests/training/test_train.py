@@ -12,6 +12,7 @@ from marginseg.study.evaluation import evaluate
 from marginseg.training.train import (
     LOSSES,
     Epoch,
+    TrainedOn,
     TrainingSettings,
     computing_dtype,
     predict,
@@ -74,6 +75,26 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt"]
 
 
+def test_a_training_knows_what_computed_it(tmp_path: Path) -> None:
+    """All that did, where it goes on in another precision, as on another machine."""
+    images, labels = cases(1)
+    settings = dataclasses.replace(SMALL, epochs=1, precision="float32")
+    checkpoint = tmp_path / "checkpoint.pt"
+    first = train(images, labels, settings, checkpoint=checkpoint)
+    assert first.trained_on == [TrainedOn("cpu", "float32")]
+    other = dataclasses.replace(settings, precision="bfloat16")
+    # It is done: nothing is computed in the other precision.
+    assert train(images, labels, other, checkpoint=checkpoint).trained_on == first.trained_on
+    further = dataclasses.replace(other, epochs=2)
+    both = [TrainedOn("cpu", "float32"), TrainedOn("cpu", "bfloat16")]
+    assert train(images, labels, further, checkpoint=checkpoint).trained_on == both
+    older = torch.load(checkpoint, weights_only=True)
+    del older["trained_on"]
+    torch.save(older, checkpoint)
+    unknown = [TrainedOn("unknown", "unknown")]
+    assert train(images, labels, further, checkpoint=checkpoint).trained_on == unknown
+
+
 def test_a_damaged_checkpoint_is_started_over(tmp_path: Path) -> None:
     images, labels = cases(2)
     settings = dataclasses.replace(SMALL, epochs=1)
@@ -82,6 +103,41 @@ def test_a_damaged_checkpoint_is_started_over(tmp_path: Path) -> None:
     train(images, labels, settings, checkpoint=checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert train(images, labels, settings, checkpoint=checkpoint).epochs == straight.epochs
+
+
+def test_a_checkpoint_that_is_not_ours_is_started_over(tmp_path: Path) -> None:
+    """It would make the run fail at every try, for nobody but the run removes it."""
+    images, labels = cases(2)
+    settings = dataclasses.replace(SMALL, epochs=2)
+    straight = train(images, labels, settings)
+    path = tmp_path / "checkpoint.pt"
+    train(images, labels, dataclasses.replace(settings, epochs=1), checkpoint=path)
+    ours = torch.load(path, weights_only=True)
+    train(images, labels, dataclasses.replace(SMALL, features=(3, 4), epochs=1), checkpoint=path)
+    others = torch.load(path, weights_only=True)
+    foreign = [
+        {},
+        [],
+        torch.zeros(3),
+        {"model": {"x": torch.zeros(1)}, "best": {}},
+        {"features": [2, 4], "state": ours["model"]},
+        others,
+        {**ours, "epochs": []},
+        {**ours, "epochs": ours["epochs"] * 2},
+        # These have taken over the weights of another training before anything is amiss.
+        *({**ours, part: others[part]} for part in ("model", "best", "optimiser")),
+        *({**ours, part: None} for part in ours),
+        {**ours, "optimiser": {}},
+        {**ours, "scheduler": {"patience": 3}},
+        {**ours, "generator": torch.zeros(3)},
+    ]
+    for content in foreign:
+        torch.save(content, path)
+        found = train(images, labels, settings, checkpoint=path)
+        assert found.epochs == straight.epochs
+        assert found.trained_on == straight.trained_on
+        for key, value in found.model.state_dict().items():
+            assert torch.equal(value, straight.model.state_dict()[key])
 
 
 def test_the_model_of_the_best_metric_is_kept(tmp_path: Path) -> None:

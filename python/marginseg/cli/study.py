@@ -231,10 +231,11 @@ def study(
         read_comparison(compare)  # what is wrong with it shows before hours of training
 
     config = configured(preset, settings)
+    asked = compare is not None
     if compare is None and preset is Preset.paper:
         from marginseg.report.comparison import published_table
 
-        compare = published_table(config.data, config.structures)
+        compare = published_table(config.data, config.structures, config.std)
 
     from marginseg.report import rich_table, write_report
     from marginseg.study.folder import StudyFolder
@@ -252,7 +253,7 @@ def study(
         page = write_report(output, compare=compare)
     show(rich_table(output))
     if compare is not None:
-        _show_comparison(output, compare)
+        _show_comparison(output, compare, asked=asked)
     for structure_name, name, reason in result.skipped[:SKIPPED_SHOWN]:
         typer.echo(printable(f"skipped: {structure_name}: {name}: {reason}"))
     if len(result.skipped) > SKIPPED_SHOWN:
@@ -266,15 +267,15 @@ def study(
         raise typer.Exit(1)
 
 
-def _show_comparison(output: Path, compare: Path) -> None:
-    """Print the means that both tables have, or say that there are none."""
+def _show_comparison(output: Path, compare: Path, *, asked: bool) -> None:
+    """Print the means that both tables have; who asked for them is told where there are none."""
     from marginseg.report.terminal import comparison_table
 
     table = comparison_table(output, compare)
     if table.row_count:
         typer.echo()
         show(table)
-    else:
+    elif asked:
         typer.echo(
             f"marginseg: --compare: no row of {compare} has a structure, std and method of this "
             "study, with Dice against the noisy label",

@@ -68,23 +68,26 @@ class Comparison:
         ]
 
 
-def published_table(data: str, structures: Sequence[str]) -> Path | None:
+def published_table(data: str, structures: Sequence[str], std: Sequence[float]) -> Path | None:
     """Return the paper's Table 1 for a study on what it is about, else None.
 
     Args:
         data: The kind of data.
         structures: What is segmented.
+        std: Noise levels.
 
     Example:
-        >>> published_table("totalsegmentator", ["aorta"]).name
+        >>> published_table("totalsegmentator", ["aorta"], [0.02]).name
         'table1.csv'
-        >>> published_table("phantom", ["tube"])
+        >>> published_table("totalsegmentator", ["aorta"], [0.05])
+        >>> published_table("phantom", ["tube"], [0.02])
 
     """
     if data != "totalsegmentator":
         return None
-    known = {structure for structure, *_ in read_comparison(TABLE_1).means}
-    return TABLE_1 if known.intersection(structures) else None
+    known = {(structure, level) for structure, level, *_ in read_comparison(TABLE_1).means}
+    ours = {(structure, f"{level:g}") for structure in structures for level in std}
+    return TABLE_1 if known & ours else None
 
 
 def read_comparison(compare: str | os.PathLike[str]) -> Comparison:

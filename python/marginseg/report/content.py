@@ -14,6 +14,7 @@ from marginseg import intervals
 from marginseg.report.claims import SIGNIFICANCE, judge
 from marginseg.report.comparison import Comparison
 from marginseg.report.covered import METHODS, groups
+from marginseg.report.devices import devices
 from marginseg.report.results import Results
 from marginseg.report.summary import (
     CEILING,
@@ -67,6 +68,7 @@ def report_content(results: Results, other: Comparison | None) -> dict[str, Any]
         "expected": results.expected,
         "finished": len(results.finished),
         "time": _time(results),
+        "computed": devices(results),
         "findings": judge(pairs),
         "table": rows,
         "differences": pairs,

@@ -124,7 +124,7 @@ def evaluation_content(evaluation: Evaluation, described: str) -> dict[str, Any]
         "settings": asdict(evaluation.settings),
         "metric": metric_name(evaluation.settings.beta),
         "statistics": {
-            "interval": "BCa bootstrap of the mean over cases",
+            "interval": "expanded BCa bootstrap of the mean over cases",
             "level": intervals.LEVEL,
             "resamples": intervals.RESAMPLES,
             "seed": intervals.SEED,

@@ -10,6 +10,7 @@ from typing import Any
 from marginseg.report.claims import CLAIMS, interval_text, sentences
 from marginseg.report.comparison import Comparison
 from marginseg.report.covered import OVER
+from marginseg.report.devices import named
 from marginseg.report.html import rendered
 from marginseg.report.summary import CEILING, REFERENCES, TABLE_1
 from marginseg.study.evaluation import METHOD_ORDER
@@ -45,6 +46,7 @@ def page(
         judged=_judged(content["findings"]),
         interval_text=interval_text,
         over=OVER,
+        named=named,
         skipped_by_reason=_by_reason(content["skipped"]),
         references=REFERENCES,
         pictures=pictures,

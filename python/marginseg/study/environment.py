@@ -12,7 +12,7 @@ from marginseg.data import Dataset
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.folded_share import folded_share
 from marginseg.study.configuration import StudyConfig
-from marginseg.training.train import computing_device, computing_dtype
+from marginseg.training.train import computing_device, training_on
 
 #: Cases that the statistics of the noise are taken from.
 NOISE_CASES = 8
@@ -20,14 +20,14 @@ NOISE_CASES = 8
 
 def environment(config: StudyConfig) -> dict[str, Any]:
     """Return the versions, and what networks are trained on and in."""
-    device = computing_device(config.device)
+    here = training_on(config.precision, computing_device(config.device))
     return {
         "marginseg": version("marginseg"),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": str(computing_dtype(config.precision, device)).removeprefix("torch."),
+        "device": here.device,
+        "precision": here.precision,
     }
 
 

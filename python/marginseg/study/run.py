@@ -69,7 +69,13 @@ def _train_and_test(task: Task, on_epoch: Callable[[Epoch], None]) -> None:
     folder.write_slices({name: torch.stack(p).cpu().numpy() for name, p in slices.items()})
     folder.write_model(config.features, trained.model.cpu().state_dict())
     seconds = sum(epoch.seconds for epoch in trained.epochs) + time.monotonic() - started
-    folder.write_result(run, seconds=seconds, epochs=trained.epochs, cases=scores)
+    folder.write_result(
+        run,
+        seconds=seconds,
+        epochs=trained.epochs,
+        trained_on=trained.trained_on,
+        cases=scores,
+    )
 
 
 def _test(

@@ -21,10 +21,13 @@ from marginseg.files.numbers import is_number
 from marginseg.files.records import parse_json, read_json
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.evaluation import is_whole_score
-from marginseg.training.train import Epoch
+from marginseg.training.train import COMPUTING_PRECISIONS, UNKNOWN, Epoch, TrainedOn
 
 #: Seconds that no run takes: thirty thousand years.
 LONGEST: Final = 1e12
+
+#: Letters that no device's name has more of.
+LONGEST_NAME: Final = 200
 
 #: Bytes of all planes of a run, decompressed: 500 cases of 512 by 512 have no more.
 LARGEST_SLICES: Final = 1 << 30
@@ -169,7 +172,13 @@ class RunFolder:
             torch.save({"features": list(features), "state": state}, file)
 
     def write_result(
-        self, run: Run, *, seconds: float, epochs: Iterable[Epoch], cases: list[dict[str, Any]]
+        self,
+        run: Run,
+        *,
+        seconds: float,
+        epochs: Iterable[Epoch],
+        trained_on: Iterable[TrainedOn],
+        cases: list[dict[str, Any]],
     ) -> None:
         """Write what the run gave, after all its other files.
 
@@ -177,6 +186,7 @@ class RunFolder:
             run: Which; its fields stand in the result.
             seconds: Spent on training and testing.
             epochs: Of the training.
+            trained_on: What computed them.
             cases: For each test case ``name``, ``fold``, and what
                 :func:`marginseg.study.evaluation.evaluate` says of it.
 
@@ -185,6 +195,7 @@ class RunFolder:
             **asdict(run),
             "seconds": seconds,
             "epochs": [asdict(epoch) for epoch in epochs],
+            "trained_on": [asdict(place) for place in trained_on],
             "cases": cases,
         }
         write_text(self._result, json.dumps(content) + "\n")
@@ -195,7 +206,10 @@ class RunFolder:
         return self._result.exists()
 
     def read_result(self, run: Run) -> dict[str, Any] | None:
-        """Return what :meth:`write_result` wrote of this run, if it is all there."""
+        """Return what :meth:`write_result` wrote of this run, if it is all there.
+
+        Results of earlier versions, which do not say what computed them, are whole without it.
+        """
         result = read_json(self._result)
         try:
             cases, epochs = result["cases"], result["epochs"]
@@ -204,6 +218,7 @@ class RunFolder:
                 and is_number(result["seconds"], 0, LONGEST)
                 and isinstance(epochs, list)
                 and all(_epoch(epoch, place) for place, epoch in enumerate(epochs, start=1))
+                and ("trained_on" not in result or bool(trained_on(result)))
                 and isinstance(cases, list)
                 and all(is_whole_score(case, run.loss) for case in cases)
                 and 0 < len({case["name"] for case in cases}) == len(cases)
@@ -222,6 +237,29 @@ class RunFolder:
         archives = [self._slices, *([self._model] if self._model.exists() else [])]
         done = result is not None and len(result["epochs"]) == config.epochs
         return result if done and all(map(zipfile.is_zipfile, archives)) else None
+
+
+def trained_on(result: Mapping[str, Any]) -> tuple[TrainedOn, ...]:
+    """Return what computed the training of a result.
+
+    Raises:
+        TypeError: There stands anything else.
+        ValueError: A name is too long, or a precision is none.
+
+    Example:
+        >>> trained_on({})
+        (TrainedOn(device='unknown', precision='unknown'),)
+
+    """
+    if "trained_on" not in result:
+        return (TrainedOn(UNKNOWN, UNKNOWN),)
+    found = tuple(TrainedOn(**record) for record in result["trained_on"])
+    for place in found:
+        if not (isinstance(place.device, str) and 0 < len(place.device) <= LONGEST_NAME):
+            raise ValueError(f"expected the name of a device, got {place}")
+        if place.precision not in (*COMPUTING_PRECISIONS, UNKNOWN):
+            raise ValueError(f"expected a precision, got {place}")
+    return found
 
 
 def _epoch(record: Any, number: int) -> Epoch:

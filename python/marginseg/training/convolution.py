@@ -20,7 +20,8 @@ LARGE = 20480
 class Convolution3d(nn.Conv3d):
     """A convolution with a kernel of 1, of 2 and a stride of 2, or of 3 and a padding of 1.
 
-    Equal to torch's, to rounding.
+    Equal to torch's, to rounding, of any size: with a stride of 2 the last plane, row or column of
+    an odd number makes no output.
 
     Args:
         inputs: Channels of the input.
@@ -41,15 +42,18 @@ class Convolution3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of (batch, inputs, depth, height, width)."""
-        if not _is_slow(input):
+        stride = int(self.stride[0])
+        if not _is_slow(input) or input.shape[2] < stride:
             return super().forward(input)
+        # A plane that is left over makes no output.
+        input = input.narrow(2, 0, input.shape[2] // stride * stride)
         if self.kernel_size[0] == 1:
             voxels = input.permute(0, 2, 3, 4, 1)
             outputs = functional.linear(voxels, self.weight.flatten(1), self.bias)
             return outputs.permute(0, 4, 1, 2, 3)
         beyond = int(self.padding[0])
         # Of one channel, each plane with its neighbours is the faster piece.
-        pieces = _cut(input, self.stride[0], beyond, into_planes=beyond > 0 and input.shape[1] == 1)
+        pieces = _cut(input, stride, beyond, into_planes=beyond > 0 and input.shape[1] == 1)
         padding = (0, *self.padding[1:])
         return _joined(functional.conv3d(pieces, self.weight, self.bias, self.stride, padding))
 

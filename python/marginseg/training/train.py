@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,13 @@ from marginseg.training.unet import UNet
 
 LOSSES = ("cross_entropy", "soft_dice")
 PRECISIONS = ("auto", "bfloat16", "float32")
+COMPUTING_PRECISIONS = PRECISIONS[1:]
+UNKNOWN = "unknown"
 DEVICES = ("auto", "cpu", "cuda")
 SCHEDULES = ("plateau", "cosine")
+
+#: What changes in torch's scheduler of plateaus.
+SCHEDULER = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 #: Initial weights come from torch's global generator, which threads share.
 _initialising = threading.Lock()
@@ -98,11 +103,29 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """What computed a training.
+
+    Attributes:
+        device: ``"cpu"``, or what the GPU is called; ``UNKNOWN`` where nobody wrote it down.
+        precision: The dtype of the convolutions, one of ``COMPUTING_PRECISIONS``, or ``UNKNOWN``.
+
+    """
+
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class Trained:
-    """The model of the best training metric, in evaluation mode, and how it came to be."""
+    """The model of the best training metric, in evaluation mode, and how it came to be.
+
+    What it was trained on is one device in one precision, unless it went on elsewhere.
+    """
 
     model: UNet
     epochs: list[Epoch]
+    trained_on: list[TrainedOn]
 
 
 def computing_device(device: str = "auto") -> torch.device:
@@ -152,6 +175,22 @@ def computing_dtype(precision: str = "auto", device: torch.device | str = "cpu")
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def training_on(precision: str = "auto", device: torch.device | str = "cpu") -> TrainedOn:
+    """Return what computes a training on a device.
+
+    Raises:
+        ValueError: ``precision`` is unknown.
+
+    Example:
+        >>> training_on("float32")
+        TrainedOn(device='cpu', precision='float32')
+
+    """
+    device = torch.device(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return TrainedOn(name, str(computing_dtype(precision, device)).removeprefix("torch."))
+
+
 def predict(model: nn.Module, image: Tensor, *, precision: str = "auto") -> Tensor:
     """Return the foreground probability of every voxel.
 
@@ -188,7 +227,8 @@ def train(
 
     With a ``checkpoint`` its state is written there after every epoch, and where the file is there
     already, training goes on from it: on the CPU the result has the same bits as one that was
-    never interrupted (for the same number of threads). A file that cannot be read is ignored.
+    never interrupted (for the same number of threads). A file that cannot be read is ignored,
+    and so is one that holds anything but the state of such a training.
 
     On a GPU all cases go there once, the step is a captured graph, and the host waits for it once
     an epoch; the work is queued on the current stream, so that threads with streams of their own
@@ -217,8 +257,13 @@ def train(
     images = [image.to(device) for image in images]
     labels = [label.to(device) for label in labels]
     state = _State(images, labels, settings, device)
-    if checkpoint is not None:
-        state.load(checkpoint)
+    if checkpoint is not None and not state.load(checkpoint):
+        # Some of what was no checkpoint may be in the state already.
+        state = _State(images, labels, settings, device)
+    here = training_on(settings.precision, device)
+    # A training that is done already is computed by nobody here.
+    if here not in state.trained_on and len(state.epochs) < settings.epochs:
+        state.trained_on.append(here)
     step_type = CapturedStep if device.type == "cuda" else Step
     step = step_type(
         state.model,
@@ -252,7 +297,7 @@ def train(
         if on_epoch is not None:
             on_epoch(list(state.epochs))
     state.model.load_state_dict(state.best)
-    return Trained(state.model.eval(), state.epochs)
+    return Trained(state.model.eval(), state.epochs, state.trained_on)
 
 
 class _State:
@@ -294,6 +339,7 @@ class _State:
         )
         self.epochs: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
+        self.trained_on: list[TrainedOn] = []
 
     @property
     def learning_rate(self) -> float:
@@ -325,31 +371,62 @@ class _State:
             "optimiser": self.optimiser.state_dict()["state"],
             "learning_rate": self.learning_rate,
             "scheduler": {
-                key: value
-                for key, value in self.scheduler.state_dict().items()
-                if key in ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+                key: value for key, value in self.scheduler.state_dict().items() if key in SCHEDULER
             },
             "generator": self.generator.get_state(),
             "epochs": [asdict(epoch) for epoch in self.epochs],
+            "trained_on": [asdict(place) for place in self.trained_on],
         }
         with replacing(path) as file:
             torch.save(state, file)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path) -> bool:
+        """Go on from a checkpoint, and return whether that could be done; no file is no hindrance.
+
+        A file may be damaged, or hold anything: then the state is good for nothing.
+        """
         device = next(self.model.parameters()).device
         try:
-            saved = torch.load(path, weights_only=True, map_location=device)
+            self._take(torch.load(path, weights_only=True, map_location=device))
         except FileNotFoundError:
-            return
-        except Exception:  # a damaged archive raises whatever zip and unpickler raise
-            return
+            return True
+        except Exception:  # zip, unpickler, and whatever takes the wrong thing apart
+            return False
+        return True
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        """Take over what `save` has written.
+
+        Raises:
+            Exception: It is anything else.
+
+        """
+        epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
+        if [epoch.epoch for epoch in epochs] != list(range(1, len(epochs) + 1)) or not epochs:
+            raise ValueError("epochs: expected them from the first on")
+        if _shapes(saved["best"]) != _shapes(self.model.state_dict()):
+            raise ValueError("best: expected the network's parameters")
         self.model.load_state_dict(saved["model"])
         self.best = saved["best"]
         # The checkpoint says where Adam was. How it works (fused, capturable) depends on the device
         # and stays as it is here.
+        moments = [_shapes(of) for _, of in sorted(saved["optimiser"].items())]
+        if moments != [
+            {"step": (), "exp_avg": (*p.shape,), "exp_avg_sq": (*p.shape,)}
+            for p in self.model.parameters()
+        ]:
+            raise ValueError("optimiser: expected Adam's moments of each parameter")
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": saved["optimiser"], "param_groups": groups})
-        self.learning_rate = saved["learning_rate"]
+        self.learning_rate = float(saved["learning_rate"])
+        if saved["scheduler"].keys() != set(SCHEDULER):
+            raise ValueError(f"scheduler: expected {', '.join(SCHEDULER)}")
         self.scheduler.load_state_dict(saved["scheduler"])
         self.generator.set_state(saved["generator"].cpu())
-        self.epochs = [Epoch(**epoch) for epoch in saved["epochs"]]
+        self.epochs = epochs
+        unknown = [asdict(TrainedOn(UNKNOWN, UNKNOWN))]
+        self.trained_on = [TrainedOn(**place) for place in saved.get("trained_on", unknown)]
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: (*tensor.shape,) for name, tensor in tensors.items()}
