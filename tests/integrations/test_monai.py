@@ -244,6 +244,34 @@ def test_labels_of_different_shapes_have_no_field_in_common():
         RandLabelNoised(("a", "b"), 0.1, prob=1.0)({"a": square(8, 8), "b": square(8, 9)})
 
 
+def test_planes_of_volumes_stay_in_their_plane():
+    """Along an axis of one voxel all that moved would leave the image."""
+    plane = square(64, 64)
+    volumes = {}
+    for name, label in {"plane": plane, "first": plane[:, None], "last": plane[..., None]}.items():
+        noise = RandLabelNoise(2.0, 15.0, "voxel", prob=1.0).set_random_state(0)
+        volumes[name] = np.array([float(noise(label).sum()) for _ in range(30)])
+    for drawn in volumes.values():
+        # Nothing reaches the image's border, so E|L| = |l| (Theorem 2).
+        assert abs(drawn.mean() - 32 * 32) < 5 * drawn.std() / np.sqrt(30)
+    assert volumes["last"].std() < 3 * volumes["plane"].std()
+
+
+def test_what_comes_from_outside_a_patch_is_what_was_there():
+    """A patch within an organ stays so; of a whole image noise would take from its faces."""
+    inside = torch.full((2, 16, 16), 5.0)
+    inside[1, :, 8:] = 2
+    patch = RandLabelNoise(2.0, 8.0, "voxel", prob=1.0, patch=True).set_random_state(0)
+    whole = RandLabelNoise(2.0, 8.0, "voxel", prob=1.0).set_random_state(0)
+    for _ in range(10):
+        found, other = patch(inside), whole(inside)
+        assert found.dtype == inside.dtype
+        # By the definition: where the same field brings 0 from outside, the label is kept.
+        assert torch.equal(found.as_tensor(), torch.where(other > 0, other, inside).as_tensor())
+        assert (other == 0).any()
+        assert (found[1] != inside[1]).any()
+
+
 # Pipelines with noise
 
 

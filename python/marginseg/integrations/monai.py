@@ -18,6 +18,7 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
+from marginseg.integrations.label_noise import deformed_patch, std_along
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.boundary import Interpolation
 from marginseg.rule import Rule, load_rule
@@ -45,6 +46,7 @@ class _RandomField(RandomizableTransform):
         sample_std: bool,
         interpolation: Interpolation,
         spacing: Sequence[float] | None,
+        patch: bool,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         # Wrong arguments are refused here, not in a worker. What lacks only a spacing, which comes
@@ -62,6 +64,7 @@ class _RandomField(RandomizableTransform):
         self._units: Units = units
         self._spacing = None if spacing is None else tuple(spacing)
         self._sample_std = sample_std
+        self._patch = patch
         self._seed = 0
         self._factor = 1.0
 
@@ -87,20 +90,19 @@ class _RandomField(RandomizableTransform):
                     f"label: expected one shape, as one field deforms all, got {shapes[0]} and "
                     f"{shape}"
                 )
-        model = self._model(given, len(shapes[0]))
+        model = self._model(given, shapes[0])
         return [self._sample(model, label) for label in labels]
 
-    def _model(self, given: Sequence[Any], n: int) -> GaussianFieldNoise:
-        """Return the model for labels of n spatial axes, whose affine may say the spacing."""
-        noise, factor = self._noise, self._factor
-        std = noise.std
+    def _model(self, given: Sequence[Any], shape: tuple[int, ...]) -> GaussianFieldNoise:
+        """Return the model for labels of a spatial shape, whose affine may say the spacing."""
+        n = len(shape)
         return GaussianFieldNoise(
-            tuple(a * factor for a in std) if isinstance(std, tuple) else std * factor,
-            noise.length_scale,
+            std_along(self._noise.std, shape, self._factor),
+            self._noise.length_scale,
             self._units,
             spacing=self._spacing_of(given, n) if self._units == "mm" else None,
             spatial_dims=n,
-            interpolation=noise.interpolation,
+            interpolation=self._noise.interpolation,
         )
 
     def _spacing_of(self, given: Sequence[Any], n: int) -> Sequence[float]:
@@ -120,7 +122,10 @@ class _RandomField(RandomizableTransform):
 
     def _sample(self, model: GaussianFieldNoise, label: Tensor) -> Tensor:
         values = label.as_tensor() if isinstance(label, MetaTensor) else label
-        noisy = model.sample(values, generator=self._seed)[0]
+        if self._patch:
+            noisy = deformed_patch(model, values, self._seed)
+        else:
+            noisy = model.sample(values, generator=self._seed)[0]
         result, *_ = convert_to_dst_type(noisy, label)
         return result
 
@@ -132,6 +137,10 @@ class RandLabelNoise(_RandomField):
     from the transform's own random state, so that ``set_random_state``, ``set_determinism`` and the
     workers of a ``DataLoader`` do with it what they do with any random transform of MONAI.
 
+    Its place is before any crop, as before ``RandCropByPosNegLabel``: what comes from outside the
+    label is 0, so that noise after a crop takes foreground away at the faces of the patch, unless
+    ``patch`` says that it is one. An axis with a single voxel is not moved along.
+
     Args:
         std: How far a border moves, as for :class:`marginseg.GaussianFieldNoise`.
         length_scale: Over which distance the displacement changes; needed in units other than
@@ -141,6 +150,8 @@ class RandLabelNoise(_RandomField):
         sample_std: Whether the std of each call is drawn uniformly between 0 and ``std``.
         interpolation: ``"nearest"`` or ``"linear"``.
         spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it.
+        patch: Whether labels are patches, of which it is not known what lies outside. A voxel that
+            would get its label from there then keeps its own.
 
     Raises:
         ValueError: An argument is out of its range; the message names it.
@@ -165,8 +176,9 @@ class RandLabelNoise(_RandomField):
         sample_std: bool = False,
         interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
+        patch: bool = False,
     ) -> None:
-        super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing)
+        super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing, patch)
 
     def __call__(self, label: Any, randomize: bool = True) -> Tensor:
         """Return the label with noise.
@@ -193,7 +205,8 @@ class RandLabelNoised(_RandomField, MapTransform):
     """Dictionary version of :class:`RandLabelNoise`: one field deforms the labels of all keys.
 
     So two raters' labels of a case, or a label and the mask beside it, stay together. In units of
-    millimetres the first label with an affine says the spacing.
+    millimetres the first label with an affine says the spacing. Its place is before any crop, as
+    before ``RandCropByPosNegLabeld``, unless ``patch`` is true.
 
     Args:
         keys: Of the labels, which have one spatial shape.
@@ -204,6 +217,7 @@ class RandLabelNoised(_RandomField, MapTransform):
         sample_std: See there.
         interpolation: See there.
         spacing: See there.
+        patch: See there.
         allow_missing_keys: Whether items without some of the keys are let through.
 
     Raises:
@@ -230,11 +244,12 @@ class RandLabelNoised(_RandomField, MapTransform):
         sample_std: bool = False,
         interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
+        patch: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         _RandomField.__init__(
-            self, std, length_scale, units, prob, sample_std, interpolation, spacing
+            self, std, length_scale, units, prob, sample_std, interpolation, spacing, patch
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -17,6 +17,7 @@ from torchio.transforms.intensity_transform import IntensityTransform
 from torchio.transforms.preprocessing.label.label_transform import LabelTransform
 
 from marginseg.exclusive import optimal_labels
+from marginseg.integrations.label_noise import std_along
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.numbers import numbers
 from marginseg.ops.boundary import LABEL_DTYPES
@@ -152,14 +153,8 @@ class LabelNoise(LabelTransform):
             _check_one_space(images, name)
             # The same seed and shape draw the same field for each label map.
             generator = torch.Generator().manual_seed(self.seed)
-            # An axis of a single voxel would be left by all that moves along it.
-            std = numbers("std", self.std)
-            along = std if isinstance(std, tuple) else (std,) * 3
-            moved = [
-                0.0 if size == 1 else value
-                for value, size in zip(along, image.spatial_shape, strict=True)
-            ]
-            noise = _noise(moved, self.length_scale, self.units, image.spacing)
+            std = std_along(numbers("std", self.std), image.spatial_shape)
+            noise = _noise(std, self.length_scale, self.units, image.spacing)
             label = _whole_numbers(name, image.data)
             image.set_data(noise.sample(label, generator=generator)[0].to(image.data.dtype))
         return subject
