@@ -19,6 +19,7 @@ from monai.data import (
     DataLoader,
     Dataset,
     MetaTensor,
+    PersistentDataset,
     decollate_batch,
     list_data_collate,
 )
@@ -307,6 +308,26 @@ def test_a_cache_holds_labels_without_noise(items, determinism):
     assert not any(torch.equal(*pair) for pair in itertools.combinations(turns, 2))
     noise.prob = 0.0
     assert torch.equal(data[0]["label"], loading()(items[0])["label"])
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob):
+    """It does from the second epoch on, and is refused there at once, noise or not."""
+    kept = {"track_meta": True, "weights_only": False}
+    for keeping in ({}, kept, {"spacing": (1.5, 1.5, 1.5)}):
+        spacing = keeping.get("spacing")
+        noise = RandLabelNoised("label", 3.0, 10.0, "mm", prob=prob, spacing=spacing)
+        cache = {} if spacing else keeping
+        data = PersistentDataset(items[:1], loading(noise), tmp_path / f"{len(keeping)}", **cache)
+        data[0]
+        if keeping:
+            assert data[0]["label"].shape == data[0]["image"].shape
+        else:
+            with pytest.raises(RuntimeError) as caught:
+                data[0]
+            message = str(caught.value.__cause__)
+            assert message.startswith('spacing: needed with units="mm"')
+            assert "PersistentDataset(track_meta=True, weights_only=False)" in message
 
 
 def test_a_lazy_pipeline_resamples_before_it_deforms(items):

@@ -76,8 +76,13 @@ class _RandomField(RandomizableTransform):
             self._factor = float(self.R.uniform()) if self._sample_std else 1.0
 
     def _deformed(self, given: Sequence[Any]) -> list[Tensor]:
-        """Deform labels of one shape by one field."""
+        """Deform labels of one shape by one field, or return them as they are if there is none.
+
+        What they lack is looked for either way. Else a pipeline would run until the first noise.
+        """
         labels = [_tracked(label) for label in given]
+        if not labels:
+            return labels
         shapes = [tuple(label.shape[1:]) for label in labels]
         for label, shape in zip(labels, shapes, strict=True):
             if not 1 <= len(shape) <= 3:
@@ -91,7 +96,7 @@ class _RandomField(RandomizableTransform):
                     f"{shape}"
                 )
         model = self._model(given, shapes[0])
-        return [self._sample(model, label) for label in labels]
+        return [self._sample(model, label) for label in labels] if self._do_transform else labels
 
     def _model(self, given: Sequence[Any], shape: tuple[int, ...]) -> GaussianFieldNoise:
         """Return the model for labels of a spatial shape, whose affine may say the spacing."""
@@ -115,7 +120,9 @@ class _RandomField(RandomizableTransform):
         affine = next((label.affine for label in given if isinstance(label, MetaTensor)), None)
         if affine is None or affine.shape[-1] <= n:
             raise ValueError(
-                f'spacing: needed with units="mm" for labels without affines of {n} axes'
+                f'spacing: needed with units="mm" for labels without affines of {n} axes: give '
+                "spacing=, or have the cache keep meta data "
+                "(PersistentDataset(track_meta=True, weights_only=False))"
             )
         # Columns of the affine, not pixdim: that of a plane within a volume has rows of all axes.
         return tuple(affine[:-1, :n].double().square().sum(0).sqrt().tolist())
@@ -198,7 +205,7 @@ class RandLabelNoise(_RandomField):
         """
         if randomize:
             self.randomize()
-        return self._deformed([label])[0] if self._do_transform else _tracked(label)
+        return self._deformed([label])[0]
 
 
 class RandLabelNoised(_RandomField, MapTransform):
@@ -263,9 +270,7 @@ class RandLabelNoised(_RandomField, MapTransform):
         result = dict(data)
         self.randomize()
         keys = list(self.key_iterator(result))
-        labels = [result[key] for key in keys]
-        noisy = self._do_transform and labels
-        labels = self._deformed(labels) if noisy else [_tracked(label) for label in labels]
+        labels = self._deformed([result[key] for key in keys])
         result.update(zip(keys, labels, strict=True))
         return result
 
