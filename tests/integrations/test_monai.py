@@ -240,6 +240,33 @@ def test_what_is_no_label_is_refused(label, arguments, message):
         RandLabelNoise(**{"std": 0.1, "prob": 1.0, **arguments})(label)
 
 
+def test_labels_that_lie_differently_have_no_field_in_common():
+    """Stored the other way round, the same organ would be deformed otherwise."""
+    label = torch.zeros(1, 20, 18, 16)
+    label[:, 3:12, 5:13, 4:12] = 1
+    turned = AFFINE.copy()
+    turned[:3, 0], turned[:3, 3] = -AFFINE[:3, 0], AFFINE[:3, 3] + 19 * AFFINE[:3, 0]
+    item = {
+        "a": MetaTensor(label, affine=torch.from_numpy(AFFINE)),
+        "b": MetaTensor(label.flip(1), affine=torch.from_numpy(turned)),
+        "c": label.flip(1),  # without an affine nobody knows
+    }
+    noise = RandLabelNoised(("a", "b", "c"), 2.0, 8.0, "voxel", prob=1.0)
+    with pytest.raises(ValueError, match="^label: expected axes of one .* put Orientationd"):
+        noise(item)
+    noise.prob = 0.0
+    with pytest.raises(ValueError, match="^label: expected axes"):
+        noise(item)
+    noise.prob = 1.0
+    noisy = noise(Orientationd(("a", "b"), "RAS")(item))
+    assert torch.equal(noisy["a"].as_tensor(), noisy["b"].as_tensor())
+    # What only rounding has turned fits; so does what begins elsewhere.
+    close = item["a"].affine.clone()
+    close[:3, :3] += 1e-5
+    close[:3, 3] += 40
+    noise({"a": item["a"], "b": MetaTensor(label, affine=close), "c": label})
+
+
 def test_labels_of_different_shapes_have_no_field_in_common():
     with pytest.raises(ValueError, match="^label: expected one shape"):
         RandLabelNoised(("a", "b"), 0.1, prob=1.0)({"a": square(8, 8), "b": square(8, 9)})

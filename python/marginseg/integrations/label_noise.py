@@ -109,3 +109,15 @@ def lie_alike(affine: Any, other: Any, n: int) -> bool:
         return False
     apart = (edges - others).square().sum(0).sqrt()
     return bool((apart <= TOLERANCE * edges.square().sum(0).sqrt()).all())
+
+
+def edges_of(affine: Any, n: int) -> list[list[float]]:
+    """Return a voxel's n edges, in millimetres, as a message shows them.
+
+    Example:
+        >>> edges_of(torch.diag(torch.tensor([-1.0, 2.0, 1.0])), 2)
+        [[-1.0, 0.0], [0.0, 2.0]]
+
+    """
+    columns = torch.as_tensor(affine).double()[:-1, :n].T
+    return [[round(value, 4) for value in column] for column in columns.tolist()]

@@ -18,7 +18,7 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.integrations.label_noise import deformed_patch, std_along
+from marginseg.integrations.label_noise import deformed_patch, edges_of, lie_alike, std_along
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.boundary import Interpolation
 from marginseg.rule import Rule, load_rule
@@ -95,6 +95,7 @@ class _RandomField(RandomizableTransform):
                     f"label: expected one shape, as one field deforms all, got {shapes[0]} and "
                     f"{shape}"
                 )
+        _check_one_space(given, len(shapes[0]))
         model = self._model(given, shapes[0])
         return [self._sample(model, label) for label in labels] if self._do_transform else labels
 
@@ -216,7 +217,8 @@ class RandLabelNoised(_RandomField, MapTransform):
     before ``RandCropByPosNegLabeld``, unless ``patch`` is true.
 
     Args:
-        keys: Of the labels, which have one spatial shape.
+        keys: Of the labels, which have one spatial shape; those with affines, also axes of one
+            direction and spacing, as after ``Orientationd``.
         std: As for :class:`RandLabelNoise`, as are all that follow.
         length_scale: See there.
         units: See there.
@@ -264,7 +266,8 @@ class RandLabelNoised(_RandomField, MapTransform):
 
         Raises:
             KeyError: A key is missing, and may not.
-            ValueError: As for :class:`RandLabelNoise`, or the labels differ in shape.
+            ValueError: As for :class:`RandLabelNoise`; or the labels differ in shape, or in the
+                direction or spacing of their axes.
 
         """
         result = dict(data)
@@ -454,6 +457,18 @@ class DiceOptimald(MapTransform):
         for key in self.key_iterator(result):
             result[key] = self.converter(result[key])
         return result
+
+
+def _check_one_space(given: Sequence[Any], n: int) -> None:
+    """Refuse labels whose axes differ: in space the field of one would be another for the next."""
+    affines = [label.affine for label in given if isinstance(label, MetaTensor)]
+    for affine in affines[1:]:
+        if not lie_alike(affines[0], affine, n):
+            raise ValueError(
+                "label: expected axes of one direction and spacing, as one field deforms all, got "
+                f"{edges_of(affines[0], n)} and {edges_of(affine, n)}: put Orientationd and "
+                "Spacingd before"
+            )
 
 
 def _tracked(array: Any) -> Tensor:
