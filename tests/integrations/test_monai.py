@@ -462,6 +462,18 @@ def test_sure_maps_are_cut_as_everyone_cuts_them(kind):
     assert torch.equal(DiceOptimal(exclusive=True, dtype=torch.uint8)(maps), labels.to(torch.uint8))
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_batch_is_refused(exclusive):
+    """Its channels would be taken for an axis of space, and each case cut with the next."""
+    softmax = torch.softmax(torch.randn(2, 3, 5, 4, 6), 1)
+    cut = DiceOptimal(exclusive=exclusive)
+    with pytest.raises(ValueError, match=r"^probabilities: expected \(K, \*spatial\).* decollate"):
+        cut(softmax)
+    assert [cut(case).shape[1:] for case in decollate_batch(softmax)] == [(5, 4, 6)] * 2
+    with pytest.raises(ValueError, match=r"^probabilities: expected \(K, \*spatial\)"):
+        cut(torch.rand(3))
+
+
 def test_a_map_that_is_still_learning_is_cut():
     maps = torch.rand(2, 8, 8, requires_grad=True)
     assert not DiceOptimal(exclusive=False)(maps).requires_grad

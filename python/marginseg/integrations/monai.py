@@ -366,14 +366,23 @@ class DiceOptimal(Transform):
 
         Raises:
             TypeError: The map is not floating.
-            ValueError: It has values outside [0, 1], or NaN, or too few channels.
+            ValueError: It has values outside [0, 1], or NaN, or too few channels; or more axes, as
+                a batch has, whose cases have cuts of their own.
 
         """
         probabilities = _tracked(probabilities)
         tracked = isinstance(probabilities, MetaTensor)
         values = (probabilities.as_tensor() if tracked else probabilities).detach()
+        self._check(values.shape)
         result, *_ = convert_to_dst_type(self._segmented(values), probabilities, dtype=self.dtype)
         return result
+
+    def _check(self, shape: torch.Size) -> None:
+        if not 1 <= len(shape) - 1 <= 3:
+            raise ValueError(
+                "probabilities: expected (K, *spatial) with 1 to 3 spatial axes, got shape "
+                f"{tuple(shape)}; decollate the batch first"
+            )
 
     def _segmented(self, values: Tensor) -> Tensor:
         if not self.exclusive:
