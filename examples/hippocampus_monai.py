@@ -88,7 +88,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=40, help="cases to write maps of")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in LOSSES:
+        # Those of another network would be evaluated as if they were this one's.
+        maps = options.output / name
+        if any(maps.glob("*")):
+            parser.error(f"--output: expected no maps of an earlier run, got {maps}")
+    return options
 
 
 def split(data: Path, train: int, held_out: int, seed: int) -> tuple[list[Any], list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,19 @@ from marginseg.rule import Rule
 pytest.importorskip("monai")
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hippocampus_monai.py"
+
+
+def test_maps_of_another_network_are_not_evaluated_as_this_ones(tmp_path, monkeypatch, capsys):
+    earlier = tmp_path / "cross_entropy" / "hippocampus_001.nii.gz"
+    earlier.parent.mkdir()
+    earlier.touch()
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(tmp_path), "-o", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert caught.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith(f"--output: expected no maps of an earlier run, got {earlier.parent}")
+    assert earlier.exists()
 
 
 @pytest.mark.slow

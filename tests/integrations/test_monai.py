@@ -19,6 +19,7 @@ from monai.data import (
     DataLoader,
     Dataset,
     MetaTensor,
+    PersistentDataset,
     decollate_batch,
     list_data_collate,
 )
@@ -239,9 +240,64 @@ def test_what_is_no_label_is_refused(label, arguments, message):
         RandLabelNoise(**{"std": 0.1, "prob": 1.0, **arguments})(label)
 
 
+def test_labels_that_lie_differently_have_no_field_in_common():
+    """Stored the other way round, the same organ would be deformed otherwise."""
+    label = torch.zeros(1, 20, 18, 16)
+    label[:, 3:12, 5:13, 4:12] = 1
+    turned = AFFINE.copy()
+    turned[:3, 0], turned[:3, 3] = -AFFINE[:3, 0], AFFINE[:3, 3] + 19 * AFFINE[:3, 0]
+    item = {
+        "a": MetaTensor(label, affine=torch.from_numpy(AFFINE)),
+        "b": MetaTensor(label.flip(1), affine=torch.from_numpy(turned)),
+        "c": label.flip(1),  # without an affine nobody knows
+    }
+    noise = RandLabelNoised(("a", "b", "c"), 2.0, 8.0, "voxel", prob=1.0)
+    with pytest.raises(ValueError, match="^label: expected axes of one .* put Orientationd"):
+        noise(item)
+    noise.prob = 0.0
+    with pytest.raises(ValueError, match="^label: expected axes"):
+        noise(item)
+    noise.prob = 1.0
+    noisy = noise(Orientationd(("a", "b"), "RAS")(item))
+    assert torch.equal(noisy["a"].as_tensor(), noisy["b"].as_tensor())
+    # What only rounding has turned fits; so does what begins elsewhere.
+    close = item["a"].affine.clone()
+    close[:3, :3] += 1e-5
+    close[:3, 3] += 40
+    noise({"a": item["a"], "b": MetaTensor(label, affine=close), "c": label})
+
+
 def test_labels_of_different_shapes_have_no_field_in_common():
     with pytest.raises(ValueError, match="^label: expected one shape"):
         RandLabelNoised(("a", "b"), 0.1, prob=1.0)({"a": square(8, 8), "b": square(8, 9)})
+
+
+def test_planes_of_volumes_stay_in_their_plane():
+    """Along an axis of one voxel all that moved would leave the image."""
+    plane = square(64, 64)
+    volumes = {}
+    for name, label in {"plane": plane, "first": plane[:, None], "last": plane[..., None]}.items():
+        noise = RandLabelNoise(2.0, 15.0, "voxel", prob=1.0).set_random_state(0)
+        volumes[name] = np.array([float(noise(label).sum()) for _ in range(30)])
+    for drawn in volumes.values():
+        # Nothing reaches the image's border, so E|L| = |l| (Theorem 2).
+        assert abs(drawn.mean() - 32 * 32) < 5 * drawn.std() / np.sqrt(30)
+    assert volumes["last"].std() < 3 * volumes["plane"].std()
+
+
+def test_what_comes_from_outside_a_patch_is_what_was_there():
+    """A patch within an organ stays so; of a whole image noise would take from its faces."""
+    inside = torch.full((2, 16, 16), 5.0)
+    inside[1, :, 8:] = 2
+    patch = RandLabelNoise(2.0, 8.0, "voxel", prob=1.0, patch=True).set_random_state(0)
+    whole = RandLabelNoise(2.0, 8.0, "voxel", prob=1.0).set_random_state(0)
+    for _ in range(10):
+        found, other = patch(inside), whole(inside)
+        assert found.dtype == inside.dtype
+        # By the definition: where the same field brings 0 from outside, the label is kept.
+        assert torch.equal(found.as_tensor(), torch.where(other > 0, other, inside).as_tensor())
+        assert (other == 0).any()
+        assert (found[1] != inside[1]).any()
 
 
 # Pipelines with noise
@@ -279,6 +335,26 @@ def test_a_cache_holds_labels_without_noise(items, determinism):
     assert not any(torch.equal(*pair) for pair in itertools.combinations(turns, 2))
     noise.prob = 0.0
     assert torch.equal(data[0]["label"], loading()(items[0])["label"])
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob):
+    """It does from the second epoch on, and is refused there at once, noise or not."""
+    kept = {"track_meta": True, "weights_only": False}
+    for keeping in ({}, kept, {"spacing": (1.5, 1.5, 1.5)}):
+        spacing = keeping.get("spacing")
+        noise = RandLabelNoised("label", 3.0, 10.0, "mm", prob=prob, spacing=spacing)
+        cache = {} if spacing else keeping
+        data = PersistentDataset(items[:1], loading(noise), tmp_path / f"{len(keeping)}", **cache)
+        data[0]
+        if keeping:
+            assert data[0]["label"].shape == data[0]["image"].shape
+        else:
+            with pytest.raises(RuntimeError) as caught:
+                data[0]
+            message = str(caught.value.__cause__)
+            assert message.startswith('spacing: needed with units="mm"')
+            assert "PersistentDataset(track_meta=True, weights_only=False)" in message
 
 
 def test_a_lazy_pipeline_resamples_before_it_deforms(items):
@@ -391,6 +467,18 @@ def test_a_map_of_one_slice_is_labelled_as_a_plane():
     found = DiceOptimal(exclusive=True)(maps)
     assert found.shape == (1, 1, 9, 8)
     assert torch.equal(found[:, 0], DiceOptimal(exclusive=True)(maps[:, 0]))
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_batch_is_refused(exclusive):
+    """Its channels would be taken for an axis of space, and each case cut with the next."""
+    softmax = torch.softmax(torch.randn(2, 3, 5, 4, 6), 1)
+    cut = DiceOptimal(exclusive=exclusive)
+    with pytest.raises(ValueError, match=r"^probabilities: expected \(K, \*spatial\).* decollate"):
+        cut(softmax)
+    assert [cut(case).shape[1:] for case in decollate_batch(softmax)] == [(5, 4, 6)] * 2
+    with pytest.raises(ValueError, match=r"^probabilities: expected \(K, \*spatial\)"):
+        cut(torch.rand(3))
 
 
 def test_a_map_that_is_still_learning_is_cut():

@@ -332,6 +332,21 @@ def test_what_comes_from_outside_the_patch_is_what_was_there():
             assert torch.equal(found, segmentation)
 
 
+def test_a_plane_among_volumes_is_redrawn_as_a_plane():
+    """Along its axis of one voxel nothing is moved, so all of it is known."""
+    plane = a_segmentation(40, 40)
+    np.random.seed(3)  # noqa: NPY002
+    expected = LabelNoiseTransform(2.0, 15)(segmentation=plane)["segmentation"]
+    changed = torch.zeros(3)
+    for axis in range(3):
+        volume = plane.unsqueeze(1 + axis)
+        for _ in range(10):
+            found = LabelNoiseTransform(2.0, 15)(segmentation=volume)["segmentation"]
+            changed[axis] += (found != volume).sum() / (expected != plane).sum() / 10
+    # As many voxels as in a plane of two axes; it would be a fifth where most of it leaves.
+    assert (changed > 0.6).all()
+
+
 def test_units_and_channels():
     segmentation = a_segmentation(24, 24, 24).repeat(2, 1, 1, 1)
     np.random.seed(0)  # noqa: NPY002

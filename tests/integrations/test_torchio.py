@@ -181,6 +181,31 @@ def test_label_maps_of_two_spaces_are_refused():
         RandomLabelNoise(std=2, length_scale=8)(subject)
 
 
+def test_label_maps_stored_the_other_way_round_are_refused():
+    """The same organ would be deformed otherwise; after ToCanonical it is not."""
+    organ = a_subject().organ
+    turned = organ.affine.copy()
+    turned[0, 0], turned[0, 3] = -SPACING[0], SPACING[0] * (SHAPE[0] - 1)
+    other = torchio.LabelMap(tensor=organ.data.flip(1), affine=turned)
+    subject = a_subject(other=other)
+    noise = RandomLabelNoise(std=2, length_scale=8)
+    expected = "^label map other: expected the orientation of organ, .* put ToCanonical before"
+    with pytest.raises(ValueError, match=expected):
+        noise(subject)
+    noisy = noise(torchio.ToCanonical()(subject))
+    assert torch.equal(noisy.organ.data, noisy.other.data)
+    assert not torch.equal(noisy.organ.data, organ.data)
+    # Of an oblique one the letters are the same, and it has to be resampled.
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.96, -0.28], [0.28, 0.96]]
+    oblique = torchio.LabelMap(tensor=organ.data, affine=turn @ organ.affine)
+    with pytest.raises(ValueError, match=r"the axes of organ, .* or resample it$"):
+        noise(a_subject(other=oblique))
+    moved = organ.affine + 1e-5
+    moved[:3, 3] += 40
+    noise(a_subject(other=torchio.LabelMap(tensor=organ.data, affine=moved)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

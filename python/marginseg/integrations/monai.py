@@ -18,6 +18,7 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
+from marginseg.integrations.label_noise import deformed_patch, edges_of, lie_alike, std_along
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.boundary import Interpolation
 from marginseg.rule import Rule, load_rule
@@ -45,6 +46,7 @@ class _RandomField(RandomizableTransform):
         sample_std: bool,
         interpolation: Interpolation,
         spacing: Sequence[float] | None,
+        patch: bool,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         # Wrong arguments are refused here, not in a worker. What lacks only a spacing, which comes
@@ -62,6 +64,7 @@ class _RandomField(RandomizableTransform):
         self._units: Units = units
         self._spacing = None if spacing is None else tuple(spacing)
         self._sample_std = sample_std
+        self._patch = patch
         self._seed = 0
         self._factor = 1.0
 
@@ -73,8 +76,13 @@ class _RandomField(RandomizableTransform):
             self._factor = float(self.R.uniform()) if self._sample_std else 1.0
 
     def _deformed(self, given: Sequence[Any]) -> list[Tensor]:
-        """Deform labels of one shape by one field."""
+        """Deform labels of one shape by one field, or return them as they are if there is none.
+
+        What they lack is looked for either way. Else a pipeline would run until the first noise.
+        """
         labels = [_tracked(label) for label in given]
+        if not labels:
+            return labels
         shapes = [tuple(label.shape[1:]) for label in labels]
         for label, shape in zip(labels, shapes, strict=True):
             if not 1 <= len(shape) <= 3:
@@ -87,20 +95,20 @@ class _RandomField(RandomizableTransform):
                     f"label: expected one shape, as one field deforms all, got {shapes[0]} and "
                     f"{shape}"
                 )
-        model = self._model(given, len(shapes[0]))
-        return [self._sample(model, label) for label in labels]
+        _check_one_space(given, len(shapes[0]))
+        model = self._model(given, shapes[0])
+        return [self._sample(model, label) for label in labels] if self._do_transform else labels
 
-    def _model(self, given: Sequence[Any], n: int) -> GaussianFieldNoise:
-        """Return the model for labels of n spatial axes, whose affine may say the spacing."""
-        noise, factor = self._noise, self._factor
-        std = noise.std
+    def _model(self, given: Sequence[Any], shape: tuple[int, ...]) -> GaussianFieldNoise:
+        """Return the model for labels of a spatial shape, whose affine may say the spacing."""
+        n = len(shape)
         return GaussianFieldNoise(
-            tuple(a * factor for a in std) if isinstance(std, tuple) else std * factor,
-            noise.length_scale,
+            std_along(self._noise.std, shape, self._factor),
+            self._noise.length_scale,
             self._units,
             spacing=self._spacing_of(given, n) if self._units == "mm" else None,
             spatial_dims=n,
-            interpolation=noise.interpolation,
+            interpolation=self._noise.interpolation,
         )
 
     def _spacing_of(self, given: Sequence[Any], n: int) -> Sequence[float]:
@@ -113,14 +121,19 @@ class _RandomField(RandomizableTransform):
         affine = next((label.affine for label in given if isinstance(label, MetaTensor)), None)
         if affine is None or affine.shape[-1] <= n:
             raise ValueError(
-                f'spacing: needed with units="mm" for labels without affines of {n} axes'
+                f'spacing: needed with units="mm" for labels without affines of {n} axes: give '
+                "spacing=, or have the cache keep meta data "
+                "(PersistentDataset(track_meta=True, weights_only=False))"
             )
         # Columns of the affine, not pixdim: that of a plane within a volume has rows of all axes.
         return tuple(affine[:-1, :n].double().square().sum(0).sqrt().tolist())
 
     def _sample(self, model: GaussianFieldNoise, label: Tensor) -> Tensor:
         values = label.as_tensor() if isinstance(label, MetaTensor) else label
-        noisy = model.sample(values, generator=self._seed)[0]
+        if self._patch:
+            noisy = deformed_patch(model, values, self._seed)
+        else:
+            noisy = model.sample(values, generator=self._seed)[0]
         result, *_ = convert_to_dst_type(noisy, label)
         return result
 
@@ -132,6 +145,10 @@ class RandLabelNoise(_RandomField):
     from the transform's own random state, so that ``set_random_state``, ``set_determinism`` and the
     workers of a ``DataLoader`` do with it what they do with any random transform of MONAI.
 
+    Its place is before any crop, as before ``RandCropByPosNegLabel``: what comes from outside the
+    label is 0, so that noise after a crop takes foreground away at the faces of the patch, unless
+    ``patch`` says that it is one. An axis with a single voxel is not moved along.
+
     Args:
         std: How far a border moves, as for :class:`marginseg.GaussianFieldNoise`.
         length_scale: Over which distance the displacement changes; needed in units other than
@@ -141,6 +158,8 @@ class RandLabelNoise(_RandomField):
         sample_std: Whether the std of each call is drawn uniformly between 0 and ``std``.
         interpolation: ``"nearest"`` or ``"linear"``.
         spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it.
+        patch: Whether labels are patches, of which it is not known what lies outside. A voxel that
+            would get its label from there then keeps its own.
 
     Raises:
         ValueError: An argument is out of its range; the message names it.
@@ -165,8 +184,9 @@ class RandLabelNoise(_RandomField):
         sample_std: bool = False,
         interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
+        patch: bool = False,
     ) -> None:
-        super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing)
+        super().__init__(std, length_scale, units, prob, sample_std, interpolation, spacing, patch)
 
     def __call__(self, label: Any, randomize: bool = True) -> Tensor:
         """Return the label with noise.
@@ -186,17 +206,19 @@ class RandLabelNoise(_RandomField):
         """
         if randomize:
             self.randomize()
-        return self._deformed([label])[0] if self._do_transform else _tracked(label)
+        return self._deformed([label])[0]
 
 
 class RandLabelNoised(_RandomField, MapTransform):
     """Dictionary version of :class:`RandLabelNoise`: one field deforms the labels of all keys.
 
     So two raters' labels of a case, or a label and the mask beside it, stay together. In units of
-    millimetres the first label with an affine says the spacing.
+    millimetres the first label with an affine says the spacing. Its place is before any crop, as
+    before ``RandCropByPosNegLabeld``, unless ``patch`` is true.
 
     Args:
-        keys: Of the labels, which have one spatial shape.
+        keys: Of the labels, which have one spatial shape; those with affines, also axes of one
+            direction and spacing, as after ``Orientationd``.
         std: As for :class:`RandLabelNoise`, as are all that follow.
         length_scale: See there.
         units: See there.
@@ -204,6 +226,7 @@ class RandLabelNoised(_RandomField, MapTransform):
         sample_std: See there.
         interpolation: See there.
         spacing: See there.
+        patch: See there.
         allow_missing_keys: Whether items without some of the keys are let through.
 
     Raises:
@@ -230,11 +253,12 @@ class RandLabelNoised(_RandomField, MapTransform):
         sample_std: bool = False,
         interpolation: Interpolation = "nearest",
         spacing: Sequence[float] | None = None,
+        patch: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         _RandomField.__init__(
-            self, std, length_scale, units, prob, sample_std, interpolation, spacing
+            self, std, length_scale, units, prob, sample_std, interpolation, spacing, patch
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -242,15 +266,14 @@ class RandLabelNoised(_RandomField, MapTransform):
 
         Raises:
             KeyError: A key is missing, and may not.
-            ValueError: As for :class:`RandLabelNoise`, or the labels differ in shape.
+            ValueError: As for :class:`RandLabelNoise`; or the labels differ in shape, or in the
+                direction or spacing of their axes.
 
         """
         result = dict(data)
         self.randomize()
         keys = list(self.key_iterator(result))
-        labels = [result[key] for key in keys]
-        noisy = self._do_transform and labels
-        labels = self._deformed(labels) if noisy else [_tracked(label) for label in labels]
+        labels = self._deformed([result[key] for key in keys])
         result.update(zip(keys, labels, strict=True))
         return result
 
@@ -343,14 +366,23 @@ class DiceOptimal(Transform):
 
         Raises:
             TypeError: The map is not floating.
-            ValueError: It has values outside [0, 1], or NaN, or too few channels.
+            ValueError: It has values outside [0, 1], or NaN, or too few channels; or more axes, as
+                a batch has, whose cases have cuts of their own.
 
         """
         probabilities = _tracked(probabilities)
         tracked = isinstance(probabilities, MetaTensor)
         values = (probabilities.as_tensor() if tracked else probabilities).detach()
+        self._check(values.shape)
         result, *_ = convert_to_dst_type(self._segmented(values), probabilities, dtype=self.dtype)
         return result
+
+    def _check(self, shape: torch.Size) -> None:
+        if not 1 <= len(shape) - 1 <= 3:
+            raise ValueError(
+                "probabilities: expected (K, *spatial) with 1 to 3 spatial axes, got shape "
+                f"{tuple(shape)}; decollate the batch first"
+            )
 
     def _segmented(self, values: Tensor) -> Tensor:
         if not self.exclusive:
@@ -438,6 +470,18 @@ class DiceOptimald(MapTransform):
         for key in self.key_iterator(result):
             result[key] = self.converter(result[key])
         return result
+
+
+def _check_one_space(given: Sequence[Any], n: int) -> None:
+    """Refuse labels whose axes differ: in space the field of one would be another for the next."""
+    affines = [label.affine for label in given if isinstance(label, MetaTensor)]
+    for affine in affines[1:]:
+        if not lie_alike(affines[0], affine, n):
+            raise ValueError(
+                "label: expected axes of one direction and spacing, as one field deforms all, got "
+                f"{edges_of(affines[0], n)} and {edges_of(affine, n)}: put Orientationd and "
+                "Spacingd before"
+            )
 
 
 def _tracked(array: Any) -> Tensor:

@@ -19,8 +19,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from numpy.typing import NDArray
 from torch import Tensor
 
+from marginseg.integrations.label_noise import deformed_patch, std_along
 from marginseg.noise import GaussianFieldNoise, Units
-from marginseg.numbers import integer
+from marginseg.numbers import integer, numbers
 from marginseg.ops.boundary import LABEL_DTYPES, listed
 from marginseg.rule import Rule, load_rule
 
@@ -182,6 +183,7 @@ class LabelNoiseTransform(SegOnlyTransform):
     the padding, -1, and whichever other values are named, such as nnU-Net's ignore label. What lies
     under it, and what lies outside the patch, is not known; a voxel that would get its label from
     there keeps its own. (In a whole image, what comes from outside is 0; a patch is a part of one.)
+    An axis with a single voxel is not moved along.
 
     The seed of the field comes from NumPy's global generator: where nnU-Net is not told a seed, its
     augmenter seeds NumPy anew in each of its workers, and torch in none, so that torch's generator
@@ -240,30 +242,21 @@ class LabelNoiseTransform(SegOnlyTransform):
             expected = listed(LABEL_DTYPES)
             raise TypeError(f"segmentation: expected {expected}, got {segmentation.dtype}")
         drawn = segmentation if self.channels is None else segmentation[self.channels]
-        known = torch.ones_like(drawn, dtype=torch.bool)
-        for value in self.fixed:
-            known &= drawn != value
-        # The sampler puts 0 where it finds nothing. So 0 stands for what is not known, and the
-        # labels come after it, beginning with 1.
-        low = int(drawn.min())
-        coded = (drawn.to(torch.int64) - (low - 1)).masked_fill(~known, 0).to(torch.int32)
-        generator = torch.Generator().manual_seed(seed)
-        found = self._noise(segmentation.ndim - 1).sample(coded, generator=generator)[0]
-        moved = (found.to(torch.int64) + (low - 1)).to(drawn.dtype)
-        redrawn = torch.where(known & (found > 0), moved, drawn)
+        noise = self._noise(tuple(segmentation.shape[1:]))
+        redrawn = deformed_patch(noise, drawn, seed, self.fixed)
         if self.channels is None:
             return redrawn
         result = segmentation.clone()
         result[self.channels] = redrawn
         return result
 
-    def _noise(self, spatial_dims: int | None) -> GaussianFieldNoise:
+    def _noise(self, shape: tuple[int, ...] | None) -> GaussianFieldNoise:
         return GaussianFieldNoise(
-            self.std,
+            self.std if shape is None else std_along(numbers("std", self.std), shape),
             self.length_scale,
             self.units,
             spacing=self.spacing,
-            spatial_dims=spatial_dims,
+            spatial_dims=None if shape is None else len(shape),
         )
 
 

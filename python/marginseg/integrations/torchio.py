@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchio import LabelMap, ScalarImage, Subject
@@ -17,6 +18,7 @@ from torchio.transforms.intensity_transform import IntensityTransform
 from torchio.transforms.preprocessing.label.label_transform import LabelTransform
 
 from marginseg.exclusive import optimal_labels
+from marginseg.integrations.label_noise import TOLERANCE, edges_of, lie_alike, std_along
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.numbers import numbers
 from marginseg.ops.boundary import LABEL_DTYPES
@@ -48,8 +50,8 @@ class RandomLabelNoise(RandomTransform, LabelTransform):
         **kwargs: Those of every transform of TorchIO: ``p``, ``include``, ``exclude`` and so on.
 
     Raises:
-        ValueError: An argument is out of its range. When applied: the label maps differ in shape or
-            spacing.
+        ValueError: An argument is out of its range. When applied: the label maps differ in shape,
+            spacing or orientation.
         TypeError: When applied: a label map has fractions, as one of tissue probabilities has.
 
     Example:
@@ -152,14 +154,8 @@ class LabelNoise(LabelTransform):
             _check_one_space(images, name)
             # The same seed and shape draw the same field for each label map.
             generator = torch.Generator().manual_seed(self.seed)
-            # An axis of a single voxel would be left by all that moves along it.
-            std = numbers("std", self.std)
-            along = std if isinstance(std, tuple) else (std,) * 3
-            moved = [
-                0.0 if size == 1 else value
-                for value, size in zip(along, image.spatial_shape, strict=True)
-            ]
-            noise = _noise(moved, self.length_scale, self.units, image.spacing)
+            std = std_along(numbers("std", self.std), image.spatial_shape)
+            noise = _noise(std, self.length_scale, self.units, image.spacing)
             label = _whole_numbers(name, image.data)
             image.set_data(noise.sample(label, generator=generator)[0].to(image.data.dtype))
         return subject
@@ -264,13 +260,23 @@ def _check_one_space(images: dict[str, LabelMap], name: str) -> None:
     """Refuse label maps that one field does not fit: in voxels it would not be the same one."""
     first_name, first = next(iter(images.items()))
     image = images[name]
-    for what in ("spatial_shape", "spacing"):
-        expected, got = getattr(first, what), getattr(image, what)
-        if any(abs(a - b) > 1e-4 * a for a, b in zip(expected, got, strict=True)):
-            raise ValueError(
-                f"label map {name}: expected the {what} of {first_name}, {expected}, got {got}; "
-                "include one of them only, or resample it"
-            )
+    expected: Any
+    remedy = "resample it"
+    if first.spatial_shape != image.spatial_shape:
+        what, expected, got = "spatial_shape", first.spatial_shape, image.spatial_shape
+    elif lie_alike(first.affine, image.affine, 3):
+        return
+    elif not np.allclose(first.spacing, image.spacing, rtol=TOLERANCE):
+        what, expected, got = "spacing", first.spacing, image.spacing
+    elif first.orientation != image.orientation:
+        what, expected, got = "orientation", first.orientation, image.orientation
+        remedy = "put ToCanonical before"
+    else:
+        what, expected, got = "axes", edges_of(first.affine, 3), edges_of(image.affine, 3)
+    raise ValueError(
+        f"label map {name}: expected the {what} of {first_name}, {expected}, got {got}; include "
+        f"one of them only, or {remedy}"
+    )
 
 
 def _whole_numbers(name: str, label: Tensor) -> Tensor:
