@@ -209,8 +209,15 @@ def test_a_class_without_mass_is_given_nothing(device):
 
 @pytest.mark.parametrize("background", [0, None])
 @pytest.mark.parametrize("probability", [1e-13, 1e-20, 1e-38])
-def test_a_class_with_hardly_any_mass_is_worth_nothing(device, background, probability):
-    """Below the units in which masses are counted it is no class without mass, which is worth 1."""
+@pytest.mark.parametrize("share", [marginseg.exclusive.MANY, -1.0])
+def test_a_class_with_hardly_any_mass_is_worth_nothing(
+    device, background, probability, share, monkeypatch
+):
+    """Below the units in which masses are counted it is no class without mass, which is worth 1.
+
+    Whether voxels are left out, for which nobody asks then, or all are looked at.
+    """
+    monkeypatch.setattr(marginseg.exclusive, "MANY", share)
     maps = torch.zeros(3, 64, 256)
     maps[1, :20, :20] = 0.9
     maps[0] = 1 - maps[1]
@@ -225,6 +232,16 @@ def test_a_class_with_hardly_any_mass_is_worth_nothing(device, background, proba
         found, optimal_labels(maps.double().to(device), background=background), strict=True
     ):
         assert torch.equal(part, other)
+
+
+def test_a_class_with_hardly_any_mass_does_not_make_all_voxels_matter():
+    maps = torch.zeros(1, 3, 1000)
+    maps[0, 1, :50] = 0.9
+    maps[0, 2] = 1e-9
+    maps[0, 0] = 1 - maps[0, 1]
+    near = marginseg.exclusive._Climber(maps, 0, 1.0).near
+    assert near is not None
+    assert near[0].tolist() == list(range(50))
 
 
 @pytest.mark.parametrize("beta", [1e5, 1e9])
