@@ -142,6 +142,16 @@ def test_two_folds_are_taken_as_they_are() -> None:
     assert spread(drawn(rng, 1, 2, 30, (0.03, 0.01, 0.02))).covers == "cases"
 
 
+@pytest.mark.parametrize(("times", "least", "most"), [(1, 0.87, 0.95), (3, 0.75, 0.87)])
+def test_two_folds_leave_out_what_folds_change(times, least, most) -> None:
+    """As their intervals say: this is how much less they hold where it is not nothing."""
+    n = 36
+    rest = 0.03**2 / n + 0.0045**2 / 2 + 0.015**2 / (2 * n)
+    rng = np.random.default_rng(28)
+    held, _ = _held(rng, (2, 2, 2 * n), (0.03, 0.0045, 0.015), math.sqrt(times * rest))
+    assert least <= held <= most
+
+
 def test_the_part_of_folds_is_that_of_a_nested_analysis_of_variance() -> None:
     """One repeat, folds of the same size: (mean square between - within) / n, over the folds."""
     y = np.random.default_rng(24).normal(size=(4, 8)) + np.array([[0], [2], [3], [7]])
