@@ -160,10 +160,10 @@ def _bca(
     reach = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, (1 + level) / 2))
     for tail in (-reach, reach):
         shifted = bias + tail
-        # Far out in the tail of skew values the correction has a pole; beyond it is everything.
+        # Far out in the tail of skew values the correction has a pole; beyond it nothing is left to
+        # correct: the tail has less than one resample.
         left = 1 - acceleration * shifted
-        corrected = bias + shifted / np.where(left > 0, left, 1.0)
-        share = ndtr(np.where(left > 0, corrected, math.copysign(math.inf, tail)))
+        share = ndtr(bias + shifted / np.where(left > 0, left, 1.0))
         place = share * (count - 1)
         lower = np.floor(place).astype(np.int64)
         upper = np.minimum(lower + 1, count - 1)

@@ -188,6 +188,22 @@ REPORT = (
         ("tests/report/test_repeats.py::test_parts_are_those_of_an_analysis_of_variance",),
     ),
     Mutant(
+        "folds-are-as-they-are",
+        "python/marginseg/report/repeats.py",
+        "FEWEST_FOLDS = 3",
+        "FEWEST_FOLDS = 99",
+        "What other training cases would give is left out of the intervals.",
+        ("tests/report/test_repeats.py::test_intervals_know_that_folds_differ",),
+    ),
+    Mutant(
+        "bootstrap-too-narrow-for-few",
+        "python/marginseg/intervals.py",
+        "reach = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, (1 + level) / 2))",
+        "reach = float(ndtri((1 + level) / 2))",
+        "Intervals of few values are narrower than Student's.",
+        (f"{INTERVALS}::test_intervals_of_few_values_are_about_as_wide_as_students",),
+    ),
+    Mutant(
         "repeats-of-the-same-labels",
         "python/marginseg/study/evaluation.py",
         "identity = json.dumps([seed, structure, noise.std, name, repeat])",

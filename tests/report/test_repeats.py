@@ -118,6 +118,21 @@ def test_three_folds_that_do_not_differ_leave_intervals_of_use() -> None:
     assert 2 * 1.96 * error <= width <= 1.6 * 2 * 1.96 * error
 
 
+def test_the_first_network_that_is_trained_again_makes_no_interval_useless() -> None:
+    """It has one degree of freedom; the folds, which differ by trainings too, have four."""
+    rng = np.random.default_rng(27)
+    widths, held = [], 0
+    for _ in range(400):
+        cell = drawn(rng, 2, 5, 40, (0.03, 0.01, 0.02))
+        once = {key: value for key, value in cell.items() if key[0] == 0}
+        more = {key: value for key, value in cell.items() if key[0] == 0 or key[1] == 2}
+        before, after = (spread(values).interval() for values in (once, more))
+        widths.append((after.high - after.low) / (before.high - before.low))
+        held += after.low <= 0.01 <= after.high
+    assert held / 400 >= 0.91
+    assert np.median(widths) == pytest.approx(1, abs=0.1)
+
+
 def test_two_folds_are_taken_as_they_are() -> None:
     """One degree of freedom would make an interval of nothing but its quantile."""
     rng = np.random.default_rng(23)
@@ -125,6 +140,16 @@ def test_two_folds_are_taken_as_they_are() -> None:
     assert found.covers == "cases, trainings"
     assert found.interval().high - found.interval().low < 0.2
     assert spread(drawn(rng, 1, 2, 30, (0.03, 0.01, 0.02))).covers == "cases"
+
+
+@pytest.mark.parametrize(("times", "least", "most"), [(1, 0.87, 0.95), (3, 0.75, 0.87)])
+def test_two_folds_leave_out_what_folds_change(times, least, most) -> None:
+    """As their intervals say: this is how much less they hold where it is not nothing."""
+    n = 36
+    rest = 0.03**2 / n + 0.0045**2 / 2 + 0.015**2 / (2 * n)
+    rng = np.random.default_rng(28)
+    held, _ = _held(rng, (2, 2, 2 * n), (0.03, 0.0045, 0.015), math.sqrt(times * rest))
+    assert least <= held <= most
 
 
 def test_the_part_of_folds_is_that_of_a_nested_analysis_of_variance() -> None:

@@ -297,7 +297,5 @@ def test_what_intervals_leave_out_is_said(tmp_path: Path) -> None:
     assert "over test cases alone" in said[2]
     assert "not on what another training, or other training cases, would have given" in said[2]
     assert "over test cases, trainings and folds" in said[3]
-    assert (
-        "as each network was trained once, it cannot be told from other training cases" in said[3]
-    )
+    assert "is told together with what other training cases change" in said[3]
     assert "Left out is what all folds share: training cases that any two of them have" in said[3]

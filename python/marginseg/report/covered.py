@@ -10,9 +10,9 @@ from marginseg.report.repeats import COVERS
 
 #: What makes the intervals that cover so much.
 METHODS: Mapping[str, str] = {
-    "cases": "expanded BCa bootstrap of the mean over test cases, the networks kept",
-    "cases, trainings": "analysis of variance over test cases and repeated trainings",
-    "cases, trainings, folds": "analysis of variance over test cases, trainings and folds",
+    "cases": "expanded BCa bootstrap of the mean, the networks kept",
+    "cases, trainings": "analysis of variance",
+    "cases, trainings, folds": "analysis of variance",
 }
 
 #: What an interval that covers so much is over.

@@ -123,9 +123,9 @@ def spread(cell: Cell) -> Spread:
     the cases, B those of the networks, :math:`\sigma_d^2` one less than there are folds.
 
     With fewer than ``FEWEST_FOLDS`` folds they are taken as they are: there is no such part. Where
-    no network was trained twice, B and E are 0, and what the folds' means vary more is that of
-    trainings and training cases together; with too few folds for that the networks are taken as
-    they are, and Student's interval over the cases is left.
+    no network was trained twice, or fewer than tell as much, B is 0, and what the folds' means vary
+    more is that of trainings and training cases together; with too few folds for that the networks
+    are taken as they are, and Student's interval over the cases is left.
 
     Args:
         cell: Values that are not finite are left out, and cases that lack a repeat.
@@ -201,15 +201,19 @@ def _parts(tables: Sequence[NDArray[np.float64]], weights: NDArray[np.float64]) 
     # Of each fold's mean. Chance can make the residual larger than what it is a part of.
     by_cases = (of_cases.value / cases - residual.value / (repeats * cases)).clip(0.0)
     by_networks = of_networks.value / repeats
+    folds = len(tables)
+    if folds >= FEWEST_FOLDS and of_networks.freedom < folds - 1:
+        # Most folds lack their repeats yet; how far their means are apart tells more of trainings.
+        of_networks, by_networks = _MeanSquare(), 0.0 * by_networks
     parts = [
         Part(float(weights**2 @ by_cases), of_cases.freedom),
         Part(float(weights**2 @ by_networks), of_networks.freedom),
     ]
-    if len(tables) >= FEWEST_FOLDS:
+    if folds >= FEWEST_FOLDS:
         means = np.array([table.mean() for table in tables])
         # What is expected of Σ w (mean - mean of all)², is Σ w (1 - w) var(mean).
         found = weights @ (means - weights @ means) ** 2
         shares = weights * (1.0 - weights)
         excess = max(0.0, float(found - shares @ (by_cases + by_networks)) / float(shares.sum()))
-        parts.append(Part(float((weights**2).sum()) * excess, len(tables) - 1))
+        parts.append(Part(float((weights**2).sum()) * excess, folds - 1))
     return tuple(part for part in parts if part.freedom)
