@@ -490,6 +490,12 @@ def test_what_the_classes_are_has_to_be_said():
         DiceOptimal(exclusive=True)(10 * torch.randn(3, 8, 8))
     with pytest.raises(TypeError, match="^probabilities"):
         DiceOptimal(exclusive=False)(torch.ones(3, 8, 8, dtype=torch.int32))
+    for background, least in ((0, 4), (None, 5)):
+        one_hot = DiceOptimal(exclusive=True, background=background, to_onehot=least)
+        assert one_hot(torch.rand(4, 8, 8)).shape == (least, 8, 8)
+        one_hot.to_onehot = least - 1
+        with pytest.raises(ValueError, match=f"^to_onehot: expected at least {least}, got"):
+            one_hot(torch.zeros(4, 8, 8))
     with pytest.raises(KeyError, match="pred"):
         DiceOptimald("pred", exclusive=False)({"image": torch.rand(1, 8, 8)})
 

@@ -302,8 +302,9 @@ class DiceOptimal(Transform):
 
     Raises:
         TypeError: It is not told whether the classes exclude each other.
-        ValueError: ``to_onehot`` is asked of classes that do not; an argument is out of its range,
-            or contradicts the rule; a rule's file holds none.
+        ValueError: ``to_onehot`` is asked of classes that do not, or too small for the rule's label
+            values; an argument is out of its range, or contradicts the rule; a rule's file holds
+            none.
         OSError: A rule's file cannot be read.
 
     Example:
@@ -346,6 +347,9 @@ class DiceOptimal(Transform):
             raise ValueError(
                 f"to_onehot: expected None for classes that may overlap, got {to_onehot}"
             )
+        painted = None if self.rule is None else self.rule.classes.painted
+        if painted is not None:
+            _check_one_hot(to_onehot, max(painted) + 1)
         self.exclusive = exclusive
         self.background = background
         self.to_onehot = to_onehot
@@ -366,8 +370,9 @@ class DiceOptimal(Transform):
 
         Raises:
             TypeError: The map is not floating.
-            ValueError: It has values outside [0, 1], or NaN, or too few channels; or more axes, as
-                a batch has, whose cases have cuts of their own.
+            ValueError: It has values outside [0, 1], or NaN, or too few channels, or more classes
+                than ``to_onehot``; or more axes, as a batch has, whose cases have cuts of their
+                own.
 
         """
         probabilities = _tracked(probabilities)
@@ -383,6 +388,8 @@ class DiceOptimal(Transform):
                 "probabilities: expected (K, *spatial) with 1 to 3 spatial axes, got shape "
                 f"{tuple(shape)}; decollate the batch first"
             )
+        if self.rule is None:
+            _check_one_hot(self.to_onehot, shape[0] + (self.background is None))
 
     def _segmented(self, values: Tensor) -> Tensor:
         if not self.exclusive:
@@ -466,6 +473,11 @@ class DiceOptimald(MapTransform):
         for key in self.key_iterator(result):
             result[key] = self.converter(result[key])
         return result
+
+
+def _check_one_hot(channels: int | None, least: int) -> None:
+    if channels is not None and channels < least:
+        raise ValueError(f"to_onehot: expected at least {least}, got {channels}")
 
 
 def _check_one_space(given: Sequence[Any], n: int) -> None:
