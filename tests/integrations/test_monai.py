@@ -32,6 +32,7 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     Orientationd,
+    RandFlipd,
     SaveImaged,
     Spacingd,
 )
@@ -337,15 +338,18 @@ def test_a_cache_holds_labels_without_noise(items, determinism):
     assert torch.equal(data[0]["label"], loading()(items[0])["label"])
 
 
-@pytest.mark.parametrize("prob", [0.0, 1.0])
-def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob):
+@pytest.mark.parametrize(("prob", "flipped"), [(0.0, False), (1.0, False), (1.0, True)])
+def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob, flipped):
     """It does from the second epoch on, and is refused there at once, noise or not."""
     kept = {"track_meta": True, "weights_only": False}
     for keeping in ({}, kept, {"spacing": (1.5, 1.5, 1.5)}):
         spacing = keeping.get("spacing")
         noise = RandLabelNoised("label", 3.0, 10.0, "mm", prob=prob, spacing=spacing)
         cache = {} if spacing else keeping
-        data = PersistentDataset(items[:1], loading(noise), tmp_path / f"{len(keeping)}", **cache)
+        # A transform before gives the label an affine again, but none that says its spacing.
+        further = [*([RandFlipd(KEYS, 1.0, 0)] if flipped else []), noise]
+        folder = tmp_path / f"{len(keeping)}"
+        data = PersistentDataset(items[:1], loading(*further), folder, **cache)
         data[0]
         if keeping:
             assert data[0]["label"].shape == data[0]["image"].shape

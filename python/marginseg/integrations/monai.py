@@ -18,7 +18,13 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.integrations.label_noise import deformed_patch, edges_of, lie_alike, std_along
+from marginseg.integrations.label_noise import (
+    TOLERANCE,
+    deformed_patch,
+    edges_of,
+    lie_alike,
+    std_along,
+)
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.boundary import Interpolation
 from marginseg.rule import Rule, load_rule
@@ -112,17 +118,14 @@ class _RandomField(RandomizableTransform):
         )
 
     def _spacing_of(self, given: Sequence[Any], n: int) -> Sequence[float]:
-        """Return what was given, or what the first label says that came with an affine.
-
-        To track a plain array gives it an affine too, which says nothing.
-        """
+        """Return what was given, or what the first label says that came with an affine."""
         if self._spacing is not None:
             return self._spacing
-        affine = next((label.affine for label in given if isinstance(label, MetaTensor)), None)
+        affine = next((label.affine for label in given if _is_measured(label)), None)
         if affine is None or affine.shape[-1] <= n:
             raise ValueError(
-                f'spacing: needed with units="mm" for labels without affines of {n} axes: give '
-                "spacing=, or have the cache keep meta data "
+                f'spacing: needed with units="mm" for labels without affines of {n} axes, or with '
+                "none but that of tracking: give spacing=, or have the cache keep meta data "
                 "(PersistentDataset(track_meta=True, weights_only=False))"
             )
         # Columns of the affine, not pixdim: that of a plane within a volume has rows of all axes.
@@ -157,7 +160,8 @@ class RandLabelNoise(_RandomField):
         prob: The probability that there is noise; MONAI's usual 0.1 is the default.
         sample_std: Whether the std of each call is drawn uniformly between 0 and ``std``.
         interpolation: ``"nearest"`` or ``"linear"``.
-        spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it.
+        spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it,
+            unless it is the identity that MONAI gives to plain arrays.
         patch: Whether labels are patches, of which it is not known what lies outside. A voxel that
             would get its label from there then keeps its own.
 
@@ -490,6 +494,18 @@ def _check_one_space(given: Sequence[Any], n: int) -> None:
                 f"{edges_of(affines[0], n)} and {edges_of(affine, n)}: put Orientationd and "
                 "Spacingd before"
             )
+
+
+def _is_measured(label: Any) -> bool:
+    """Whether a label came with an affine that says how large voxels are.
+
+    To track a plain array gives it the identity, which says nothing; a random transform before may
+    have tracked it, and turned that. No file's label has an affine and no other meta data.
+    """
+    if not isinstance(label, MetaTensor):
+        return False
+    edges = label.affine[:-1, :-1].double().square().sum(0).sqrt()
+    return not set(label.meta) <= {"affine", "space"} or bool((edges - 1).abs().max() > TOLERANCE)
 
 
 def _tracked(array: Any) -> Tensor:
