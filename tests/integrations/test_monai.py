@@ -32,6 +32,7 @@ from monai.transforms import (
     Invertd,
     LoadImaged,
     Orientationd,
+    RandFlipd,
     SaveImaged,
     Spacingd,
 )
@@ -337,15 +338,18 @@ def test_a_cache_holds_labels_without_noise(items, determinism):
     assert torch.equal(data[0]["label"], loading()(items[0])["label"])
 
 
-@pytest.mark.parametrize("prob", [0.0, 1.0])
-def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob):
+@pytest.mark.parametrize(("prob", "flipped"), [(0.0, False), (1.0, False), (1.0, True)])
+def test_a_cache_that_drops_affines_is_told_what_to_do(items, tmp_path, prob, flipped):
     """It does from the second epoch on, and is refused there at once, noise or not."""
     kept = {"track_meta": True, "weights_only": False}
     for keeping in ({}, kept, {"spacing": (1.5, 1.5, 1.5)}):
         spacing = keeping.get("spacing")
         noise = RandLabelNoised("label", 3.0, 10.0, "mm", prob=prob, spacing=spacing)
         cache = {} if spacing else keeping
-        data = PersistentDataset(items[:1], loading(noise), tmp_path / f"{len(keeping)}", **cache)
+        # A transform before gives the label an affine again, but none that says its spacing.
+        further = [*([RandFlipd(KEYS, 1.0, 0)] if flipped else []), noise]
+        folder = tmp_path / f"{len(keeping)}"
+        data = PersistentDataset(items[:1], loading(*further), folder, **cache)
         data[0]
         if keeping:
             assert data[0]["label"].shape == data[0]["image"].shape
@@ -497,6 +501,12 @@ def test_what_the_classes_are_has_to_be_said():
         DiceOptimal(exclusive=True)(10 * torch.randn(3, 8, 8))
     with pytest.raises(TypeError, match="^probabilities"):
         DiceOptimal(exclusive=False)(torch.ones(3, 8, 8, dtype=torch.int32))
+    for background, least in ((0, 4), (None, 5)):
+        one_hot = DiceOptimal(exclusive=True, background=background, to_onehot=least)
+        assert one_hot(torch.rand(4, 8, 8)).shape == (least, 8, 8)
+        one_hot.to_onehot = least - 1
+        with pytest.raises(ValueError, match=f"^to_onehot: expected at least {least}, got"):
+            one_hot(torch.zeros(4, 8, 8))
     with pytest.raises(KeyError, match="pred"):
         DiceOptimald("pred", exclusive=False)({"image": torch.rand(1, 8, 8)})
 

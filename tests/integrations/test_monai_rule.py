@@ -65,5 +65,9 @@ def test_a_rule_is_not_contradicted(tmp_path):
         DiceOptimal(rule=Rule(REGIONS), beta=2.0)
     with pytest.raises(ValueError, match="^to_onehot"):
         DiceOptimal(rule=Rule(REGIONS), to_onehot=2)
+    softmax = Rule(Classes.softmax(["organ", "tumour"]))
+    assert DiceOptimal(rule=softmax, to_onehot=3)(torch.rand(3, 4, 4)).shape == (3, 4, 4)
+    with pytest.raises(ValueError, match="^to_onehot: expected at least 3, got 2"):
+        DiceOptimal(rule=softmax, to_onehot=2)
     with pytest.raises(FileNotFoundError, match="none.json"):
         DiceOptimal(rule=tmp_path / "none.json")

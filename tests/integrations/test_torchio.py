@@ -293,6 +293,21 @@ def test_a_rule_decides_instead(tmp_path):
     assert torch.equal(masks.prediction.data.bool(), torch.stack([whole, core]))
 
 
+def test_a_rule_is_not_contradicted_and_is_read_at_once(tmp_path):
+    regions = Rule(Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2)), "half")
+    with pytest.raises(ValueError, match="^exclusive: expected False, as the rule says, got True"):
+        DiceOptimal(exclusive=True, rule=regions)
+    with pytest.raises(ValueError, match="^exclusive: expected True, as the rule says, got False"):
+        DiceOptimal(exclusive=False, rule=Rule(Classes.softmax(["organ"])))
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        DiceOptimal(rule=tmp_path / "none.json")
+    regions.save(tmp_path / "rule.json")
+    cut = DiceOptimal(exclusive=False, rule=tmp_path / "rule.json")
+    (tmp_path / "rule.json").unlink()
+    maps = torch.rand(2, 4, 4, 4)
+    assert torch.equal(cut(maps)[0] == 2, maps[1] > 0.5)
+
+
 def test_what_is_no_map_is_refused_by_name():
     subject = a_subject()
     subject.scan.set_data(100 * subject.scan.data)

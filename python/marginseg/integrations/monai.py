@@ -18,7 +18,13 @@ from monai.utils import MAX_SEED, TransformBackends, convert_to_dst_type, conver
 from torch import Tensor
 
 from marginseg.exclusive import optimal_labels
-from marginseg.integrations.label_noise import deformed_patch, edges_of, lie_alike, std_along
+from marginseg.integrations.label_noise import (
+    TOLERANCE,
+    deformed_patch,
+    edges_of,
+    lie_alike,
+    std_along,
+)
 from marginseg.noise import GaussianFieldNoise, Units
 from marginseg.ops.boundary import Interpolation
 from marginseg.rule import Rule, load_rule
@@ -112,17 +118,14 @@ class _RandomField(RandomizableTransform):
         )
 
     def _spacing_of(self, given: Sequence[Any], n: int) -> Sequence[float]:
-        """Return what was given, or what the first label says that came with an affine.
-
-        To track a plain array gives it an affine too, which says nothing.
-        """
+        """Return what was given, or what the first label says that came with an affine."""
         if self._spacing is not None:
             return self._spacing
-        affine = next((label.affine for label in given if isinstance(label, MetaTensor)), None)
+        affine = next((label.affine for label in given if _is_measured(label)), None)
         if affine is None or affine.shape[-1] <= n:
             raise ValueError(
-                f'spacing: needed with units="mm" for labels without affines of {n} axes: give '
-                "spacing=, or have the cache keep meta data "
+                f'spacing: needed with units="mm" for labels without affines of {n} axes, or with '
+                "none but that of tracking: give spacing=, or have the cache keep meta data "
                 "(PersistentDataset(track_meta=True, weights_only=False))"
             )
         # Columns of the affine, not pixdim: that of a plane within a volume has rows of all axes.
@@ -157,7 +160,8 @@ class RandLabelNoise(_RandomField):
         prob: The probability that there is noise; MONAI's usual 0.1 is the default.
         sample_std: Whether the std of each call is drawn uniformly between 0 and ``std``.
         interpolation: ``"nearest"`` or ``"linear"``.
-        spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it.
+        spacing: Voxel size in millimetres; by default the affine of a ``MetaTensor`` says it,
+            unless it is the identity that MONAI gives to plain arrays.
         patch: Whether labels are patches, of which it is not known what lies outside. A voxel that
             would get its label from there then keeps its own.
 
@@ -302,8 +306,9 @@ class DiceOptimal(Transform):
 
     Raises:
         TypeError: It is not told whether the classes exclude each other.
-        ValueError: ``to_onehot`` is asked of classes that do not; an argument is out of its range,
-            or contradicts the rule; a rule's file holds none.
+        ValueError: ``to_onehot`` is asked of classes that do not, or too small for the rule's label
+            values; an argument is out of its range, or contradicts the rule; a rule's file holds
+            none.
         OSError: A rule's file cannot be read.
 
     Example:
@@ -346,6 +351,9 @@ class DiceOptimal(Transform):
             raise ValueError(
                 f"to_onehot: expected None for classes that may overlap, got {to_onehot}"
             )
+        painted = None if self.rule is None else self.rule.classes.painted
+        if painted is not None:
+            _check_one_hot(to_onehot, max(painted) + 1)
         self.exclusive = exclusive
         self.background = background
         self.to_onehot = to_onehot
@@ -366,8 +374,9 @@ class DiceOptimal(Transform):
 
         Raises:
             TypeError: The map is not floating.
-            ValueError: It has values outside [0, 1], or NaN, or too few channels; or more axes, as
-                a batch has, whose cases have cuts of their own.
+            ValueError: It has values outside [0, 1], or NaN, or too few channels, or more classes
+                than ``to_onehot``; or more axes, as a batch has, whose cases have cuts of their
+                own.
 
         """
         probabilities = _tracked(probabilities)
@@ -383,6 +392,8 @@ class DiceOptimal(Transform):
                 "probabilities: expected (K, *spatial) with 1 to 3 spatial axes, got shape "
                 f"{tuple(shape)}; decollate the batch first"
             )
+        if self.rule is None:
+            _check_one_hot(self.to_onehot, shape[0] + (self.background is None))
 
     def _segmented(self, values: Tensor) -> Tensor:
         if not self.exclusive:
@@ -472,6 +483,11 @@ class DiceOptimald(MapTransform):
         return result
 
 
+def _check_one_hot(channels: int | None, least: int) -> None:
+    if channels is not None and channels < least:
+        raise ValueError(f"to_onehot: expected at least {least}, got {channels}")
+
+
 def _check_one_space(given: Sequence[Any], n: int) -> None:
     """Refuse labels whose axes differ: in space the field of one would be another for the next."""
     affines = [label.affine for label in given if isinstance(label, MetaTensor)]
@@ -482,6 +498,18 @@ def _check_one_space(given: Sequence[Any], n: int) -> None:
                 f"{edges_of(affines[0], n)} and {edges_of(affine, n)}: put Orientationd and "
                 "Spacingd before"
             )
+
+
+def _is_measured(label: Any) -> bool:
+    """Whether a label came with an affine that says how large voxels are.
+
+    To track a plain array gives it the identity, which says nothing; a random transform before may
+    have tracked it, and turned that. No file's label has an affine and no other meta data.
+    """
+    if not isinstance(label, MetaTensor):
+        return False
+    edges = label.affine[:-1, :-1].double().square().sum(0).sqrt()
+    return not set(label.meta) <= {"affine", "space"} or bool((edges - 1).abs().max() > TOLERANCE)
 
 
 def _tracked(array: Any) -> Tensor:

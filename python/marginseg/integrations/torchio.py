@@ -181,7 +181,9 @@ class DiceOptimal(IntensityTransform):
 
     Raises:
         TypeError: It is not told whether the classes exclude each other.
-        ValueError: When applied: a map has values outside [0, 1], or NaN.
+        ValueError: It is told otherwise than the rule says; the rule's file holds none. When
+            applied: a map has values outside [0, 1], or NaN.
+        OSError: The rule's file cannot be read.
 
     Example:
         >>> import torch, torchio
@@ -211,7 +213,10 @@ class DiceOptimal(IntensityTransform):
         self.background = background
         self.rule = rule
         # What stands in a subject's history is the argument; its file is read once.
-        self._loaded: Rule | None = None
+        self._loaded = None if rule is None else load_rule(rule)
+        if self._loaded is not None and exclusive not in (None, self._loaded.classes.exclusive):
+            said = self._loaded.classes.exclusive
+            raise ValueError(f"exclusive: expected {said}, as the rule says, got {exclusive}")
         self.args_names = ["exclusive", "background", "rule"]
 
     def apply_transform(self, subject: Subject) -> Subject:
@@ -226,11 +231,10 @@ class DiceOptimal(IntensityTransform):
         return subject
 
     def _labels(self, probabilities: Tensor) -> Tensor:
-        if self.rule is not None:
-            rule = self._loaded = load_rule(self._loaded or self.rule)
-            if rule.classes.painted is None:
-                return rule.masks(probabilities)
-            return rule.labels(probabilities)[None]
+        if self._loaded is not None:
+            if self._loaded.classes.painted is None:
+                return self._loaded.masks(probabilities)
+            return self._loaded.labels(probabilities)[None]
         if self.exclusive:
             best = optimal_labels(probabilities, background=self.background, spatial_dims=3)
             return best.labels[None]
