@@ -70,8 +70,8 @@ CALIBRATION = (
     Mutant(
         "background-as-it-was",
         f"{ROOM}/calibration.py",
-        "if channel == self.background:",
-        "if channel == -1:",
+        "if self.background is not None:",
+        "if self.background == -1:",
         "The background keeps what it had before the classes changed.",
         (f"{APPLIED}::test_the_background_gets_what_is_left",),
     ),
