@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from marginseg.integrations.monai import DiceOptimal, DiceOptimald
 
 REGIONS = Classes.regions({"whole": (1, 2), "core": (2,)}, painted=(1, 2))
+MASKS = Classes.regions({"whole": (1, 2), "core": (2,)})
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def seed():
 
 @pytest.mark.parametrize("kind", ["rule", "path", "text"])
 def test_a_rule_or_its_file_says_where_to_cut(tmp_path, kind):
-    rule = Rule(REGIONS, "fixed", thresholds=(0.25, 0.7))
+    rule = Rule(MASKS, "fixed", thresholds=(0.25, 0.7))
     path = tmp_path / "rule.json"
     rule.save(path)
     given = {"rule": rule, "path": path, "text": str(path)}[kind]
@@ -34,6 +35,14 @@ def test_a_rule_or_its_file_says_where_to_cut(tmp_path, kind):
     bounds = torch.tensor([0.25, 0.7])[:, None, None, None]
     assert torch.equal(masks.as_tensor(), (maps.as_tensor() >= bounds).float())
     assert torch.equal(masks.affine, maps.affine)
+
+
+def test_masks_of_painted_classes_are_those_of_their_label_map():
+    """What is painted as core is of the whole too."""
+    rule = Rule(REGIONS, "fixed", thresholds=(0.25, 0.7))
+    maps = torch.rand(2, 6, 7, 5)
+    whole, core = maps[0] >= 0.25, maps[1] >= 0.7
+    assert torch.equal(DiceOptimal(rule=rule)(maps), torch.stack([whole | core, core]).float())
 
 
 def test_a_rule_of_exclusive_classes_gives_labels():
