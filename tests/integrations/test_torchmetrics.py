@@ -60,9 +60,12 @@ def directly(
             half, best = (dice_of(m >= t, label, empty) for t in (0.5, threshold))
             if np.isnan(best):
                 threshold = promised = np.nan
-            worse = np.nan if np.isnan(best - half) else best < half
+            # Rightly empty is 1 beside what is segmented where the label has nothing.
+            after, before = (1.0 if np.isnan(value) else value for value in (best, half))
+            change = np.nan if np.isnan(best) and np.isnan(half) else after - before
+            worse = np.nan if np.isnan(change) else change < 0
             curve = [dice_of(m >= t, label, empty) for t in grid]
-            rows.append((half, best, promised, threshold, worse, best - half, *curve))
+            rows.append((half, best, promised, threshold, worse, change, *curve))
         table = np.array(rows)
         means = np.nanmean(table, 0)
         result |= {
@@ -100,6 +103,16 @@ def test_the_same_as_directly(empty, dtype):
     assert_agrees(found, directly(maps, labels, empty))
     assert found["worse"] > 0
     assert found["dice_at_optimum"] != found["dice_at_half"]
+
+
+def test_what_t_star_paints_in_a_healthy_case_is_a_loss():
+    """Where the cut at ½ is rightly empty, which counts for nothing in the means."""
+    metric = DiceAtOptimum(1, empty="nan")
+    maps = torch.full((1, 1, 4, 4), 0.2)
+    metric.update(maps, torch.zeros_like(maps))
+    found = metric.compute()
+    assert (float(found["worse"]), float(found["worst_change"])) == (1.0, -1.0)
+    assert found["dice_at_half"].isnan()
 
 
 def test_empty_cases_count_as_told():

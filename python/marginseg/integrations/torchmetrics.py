@@ -46,7 +46,8 @@ class DiceAtOptimum(Metric):
       for all cases, and its Dice. It was chosen with the labels that it is scored on, so on other
       cases it reaches less.
     - ``worse``: the share of cases in which Dice at t\* is below Dice at ½.
-    - ``worst_change``: the smallest of all differences of a case, Dice at t\* minus Dice at ½.
+    - ``worst_change``: the smallest of all differences of a case, Dice at t\* minus Dice at ½. With
+      ``empty="nan"``, rightly empty beside what is painted counts as 1 in these two.
 
     Each stands there for each class, as ``dice_at_half/liver``, and without a class as the mean
     over the classes; ``worst_change`` is the smallest of them. A class of no counted case is NaN,
@@ -136,7 +137,11 @@ class DiceAtOptimum(Metric):
         at_half = self._dice(cut(probabilities, 0.5), target)
         at_optimum = self._dice(cut(probabilities, best.threshold), target)
         left_out = at_optimum.isnan()
-        change = at_optimum - at_half
+        # What only one of the two has segmented where the label has nothing is a loss, or a gain.
+        neither = left_out & at_half.isnan()
+        change = (at_optimum.nan_to_num(1.0) - at_half.nan_to_num(1.0)).masked_fill(
+            neither, torch.nan
+        )
         worse = (change < 0).double().masked_fill(change.isnan(), torch.nan)
         promised = best.dice.masked_fill(left_out, torch.nan)
         threshold = best.threshold.masked_fill(left_out, torch.nan)
