@@ -355,7 +355,7 @@ def test_folders_are_what_they_are_wherever_one_stands(
 def test_a_rule_knows_the_classes_that_no_file_names(tmp_path: Path) -> None:
     maps = softmax((3, 5, 4, 6))
     write_case(tmp_path, "a", maps.transpose(0, 3, 2, 1), maps.argmax(0))
-    _refused(tmp_path, tmp_path / "dataset.json", "put it there, or name it with --dataset")
+    _refused(tmp_path, tmp_path / "dataset.json", "put it there, or give evaluate its --dataset")
     known = Classes.softmax(["organ", "core"])
     (case,) = open_predictions_of([tmp_path], known)
     assert_array_equal(case.probabilities(), maps)

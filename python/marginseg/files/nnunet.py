@@ -116,7 +116,7 @@ def open_nnunet(
     elif classes is None:
         raise FileNotFoundError(
             f"{places[0] / 'dataset.json'}: expected the file that names the labels, got no such "
-            "file; put it there, or name it with --dataset"
+            "file; put it there, or give evaluate its --dataset"
         )
     reorients = _reorients(places[0])
     cases = [
