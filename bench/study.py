@@ -22,7 +22,7 @@ from bench.commands import COMMAND
 from bench.process import run
 from bench.timing import duration
 from marginseg.files.atomic import write_text
-from marginseg.training.train import computing_dtype
+from marginseg.training.device import computing_dtype
 
 #: Seconds that the quick study may take on two cores: a first look is worth so much patience.
 TARGETS = {"bfloat16": 180.0, "float32": 300.0}

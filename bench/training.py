@@ -31,8 +31,8 @@ from bench.timing import Timing, duration, summary
 from marginseg import UNet, cross_entropy
 from marginseg.files.atomic import write_text
 from marginseg.training.augmentation import augment
+from marginseg.training.device import computing_device, computing_dtype
 from marginseg.training.step import CapturedStep, Step, adam, channels_last
-from marginseg.training.train import computing_device, computing_dtype
 from marginseg.training.unet import InstanceNorm
 
 #: Takes so many steps, and returns the seconds that they took.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import marginseg
 from marginseg.training.augmentation import augment
-from marginseg.training.train import TrainingSettings, train
+from marginseg.training.state import TrainingSettings
+from marginseg.training.train import train
 
 SHAPE = (8, 10, 12)
 

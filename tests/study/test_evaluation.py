@@ -9,9 +9,7 @@ from torch import Tensor
 
 from marginseg import GaussianFieldNoise
 from marginseg.study.evaluation import METHODS, evaluate, is_whole_score, noisy_label
-from marginseg.training.train import (
-    LOSSES,
-)
+from marginseg.training.state import LOSSES
 
 
 def test_noisy_label_depends_on_case_structure_level_and_seed_only() -> None:

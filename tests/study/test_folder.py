@@ -23,7 +23,8 @@ from marginseg.study import StudyConfig, run_folder
 from marginseg.study.evaluation import METHODS, evaluate
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
 from marginseg.study.run_folder import SLICES, RunFolder
-from marginseg.training.train import Epoch, TrainedOn
+from marginseg.training.device import TrainedOn
+from marginseg.training.state import Epoch
 
 PACKAGE = Path(marginseg.study.__file__).parents[1]
 

@@ -16,7 +16,7 @@ from marginseg.study import Progress, run_study
 from marginseg.study import run as one_run
 from marginseg.study.configuration import StudyConfig
 from marginseg.study.status import StudyStatus, study_status
-from marginseg.training.train import Epoch
+from marginseg.training.state import Epoch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

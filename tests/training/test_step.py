@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from marginseg import UNet, cross_entropy, soft_dice
+from marginseg.training.state import TrainingSettings
 from marginseg.training.step import CapturedStep, Step, adam, allocate_state, ieee_float32
-from marginseg.training.train import TrainingSettings, predict, train
+from marginseg.training.train import predict, train
 from marginseg.training.unet import InstanceNorm
 
 pytestmark = pytest.mark.usefixtures("one_thread")

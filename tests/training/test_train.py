@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 
 from marginseg.study.evaluation import evaluate
-from marginseg.training.train import (
-    LOSSES,
-    Epoch,
-    TrainedOn,
-    TrainingSettings,
-    computing_dtype,
-    predict,
-    train,
-)
+from marginseg.training.device import TrainedOn, computing_dtype
+from marginseg.training.state import LOSSES, Epoch, TrainingSettings
+from marginseg.training.train import predict, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ from typing import Any
 from marginseg.report.covered import place
 from marginseg.report.results import Results
 from marginseg.study.run_folder import trained_on
-from marginseg.training.train import UNKNOWN, TrainedOn
+from marginseg.training.device import UNKNOWN, TrainedOn
 
 #: What computed a training, one after the other: it may have gone on elsewhere.
 Computed = tuple[TrainedOn, ...]

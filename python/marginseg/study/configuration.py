@@ -23,7 +23,8 @@ from marginseg.data import (
 )
 from marginseg.files.names import as_file_name
 from marginseg.noise import DEFAULT_LENGTH_SCALE
-from marginseg.training.train import DEVICES, LOSSES, PRECISIONS, SCHEDULES, TrainingSettings
+from marginseg.training.device import DEVICES, PRECISIONS
+from marginseg.training.state import LOSSES, SCHEDULES, TrainingSettings
 
 #: Settings that say how runs are executed, and leave what they compute as it is.
 EXECUTION_ONLY = frozenset({"device", "workers"})

@@ -12,7 +12,7 @@ from marginseg.data import Dataset
 from marginseg.noise import GaussianFieldNoise
 from marginseg.ops.folded_share import folded_share
 from marginseg.study.configuration import StudyConfig
-from marginseg.training.train import computing_device, training_on
+from marginseg.training.device import computing_device, training_on
 
 #: Cases that the statistics of the noise are taken from.
 NOISE_CASES = 8

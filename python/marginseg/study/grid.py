@@ -17,7 +17,7 @@ from marginseg.study.executors import local_executor
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
 from marginseg.study.run_folder import RunFolder
 from marginseg.study.task import Executor, Outcome, Task, failure
-from marginseg.training.train import Epoch
+from marginseg.training.state import Epoch
 
 #: Seconds that a study waits for another process to leave its folder. Whoever asks for a study's
 #: status holds the lock for a moment.

@@ -16,7 +16,9 @@ from marginseg.noise import GaussianFieldNoise
 from marginseg.study.cases import LoadedCase, loaded_cases
 from marginseg.study.evaluation import evaluate
 from marginseg.study.task import Outcome, Task, failure, one_line
-from marginseg.training.train import Epoch, computing_device, predict, train
+from marginseg.training.device import computing_device
+from marginseg.training.state import Epoch
+from marginseg.training.train import predict, train
 
 #: Seconds that a run waits for another process to leave its folder. Workers whose study was killed
 #: end at once; Ray takes some seconds to end those of a driver that is gone.

@@ -21,7 +21,8 @@ from marginseg.files.numbers import is_number
 from marginseg.files.records import parse_json, read_json
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.evaluation import is_whole_score
-from marginseg.training.train import COMPUTING_PRECISIONS, UNKNOWN, Epoch, TrainedOn
+from marginseg.training.device import COMPUTING_PRECISIONS, UNKNOWN, TrainedOn
+from marginseg.training.state import Epoch
 
 #: Seconds that no run takes: thirty thousand years.
 LONGEST: Final = 1e12

@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from marginseg.data import Dataset
 from marginseg.study.configuration import Run, StudyConfig
 from marginseg.study.run_folder import RunFolder
-from marginseg.training.train import Epoch
+from marginseg.training.state import Epoch
 
 
 @dataclass(frozen=True)

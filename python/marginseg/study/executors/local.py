@@ -6,7 +6,7 @@ from marginseg.study.configuration import StudyConfig
 from marginseg.study.executors.processes import ProcessExecutor
 from marginseg.study.executors.threads import ThreadExecutor
 from marginseg.study.task import Executor
-from marginseg.training.train import computing_device
+from marginseg.training.device import computing_device
 
 
 def local_executor(config: StudyConfig) -> Executor:
