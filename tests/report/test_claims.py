@@ -100,3 +100,10 @@ def test_without_noise_only_one_claim_is_judged() -> None:
 
 def test_a_mean_without_interval() -> None:
     assert interval_text({"mean": -0.5, "low": NAN, "high": NAN}) == "−0.500"
+
+
+def test_an_overlap_near_zero_has_no_sign() -> None:
+    """An interval by variances may reach a little below 0; the side of a difference is told."""
+    row = {"mean": 0.001, "low": -0.0002, "high": 0.003}
+    assert interval_text(row) == "0.001 [0.000, 0.003]"
+    assert interval_text(row, signed=True) == "+0.001 [−0.000, +0.003]"

@@ -59,6 +59,11 @@ def test_table_has_means_intervals_and_the_best_in_bold() -> None:
     assert sum(line.startswith(r"\midrule") for line in lines) == 2
 
 
+def test_an_overlap_near_zero_has_no_sign() -> None:
+    row = {**_row("tube", 0.0, "CE(0)", 0.001), "low": -0.0002}
+    assert "[.000, .011]" in latex_table([row], "caption")
+
+
 def test_missing_methods_and_intervals() -> None:
     rows = [row for row in ROWS[:8] if (row["std"], row["method"]) != (0.06, "SD(0)")]
     rows[0] = {**rows[0], "low": math.nan, "high": math.nan}

@@ -189,7 +189,7 @@ def interval_text(row: Mapping[str, Any], *, signed: bool = False, digits: int =
         '+0.020 [+0.010, +0.030]'
 
     """
-    sign = "+" if signed else ""
+    sign = "+" if signed else "z"  # an overlap near 0 is not -0.000
     if math.isnan(row["low"]):
         return f"{row['mean']:{sign}.{digits}f}".replace("-", "−")
     numbers = [f"{row[name]:{sign}.{digits}f}" for name in ("mean", "low", "high")]

@@ -106,7 +106,7 @@ def _cell(row: Mapping[str, Any] | None, best: float) -> str:
     if row["method"] == CEILING or math.isnan(row["low"]):
         return mean
     # The zeros before the points are left out, so that four methods fit the width of a page.
-    low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
+    low, high = (f"{row[end]:z.3f}".replace("0.", ".", 1) for end in ("low", "high"))
     return f"{mean} {{\\scriptsize [{low}, {high}]}}"
 
 

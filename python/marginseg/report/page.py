@@ -63,7 +63,7 @@ def _matrix(
     signed: bool = False,
 ) -> dict[str, Any]:
     """Return a table as the page has it: a line a structure and std, a cell a method."""
-    sign = "+" if signed else ""
+    sign = "+" if signed else "z"  # an overlap near 0 is not -0.000
     methods = [m for m in (*METHOD_ORDER, CEILING) if any(row["method"] == m for row in rows)]
     lines = []
     for structure, std in dict.fromkeys((row["structure"], row["std"]) for row in rows):

@@ -213,6 +213,6 @@ def _verdicts(findings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _short(row: Mapping[str, Any]) -> Text:
     if row["method"] == CEILING or math.isnan(row["low"]):
         return Text(f"{row['mean']:.3f}")
-    low, high = (f"{row[end]:.3f}".replace("0.", ".", 1) for end in ("low", "high"))
+    low, high = (f"{row[end]:z.3f}".replace("0.", ".", 1) for end in ("low", "high"))
     # As text: in a string Rich would take the bracket for markup.
     return Text(f"{row['mean']:.3f} [{low},{high}]")
