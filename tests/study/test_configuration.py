@@ -12,7 +12,7 @@ import torch
 
 from marginseg.data import folds
 from marginseg.study import PRESETS, Run, StudyConfig
-from marginseg.study.configuration import LARGEST_SEED, MOST_RUNS
+from marginseg.study.bounds import LARGEST_SEED, MOST_RUNS
 
 TINY = StudyConfig(
     structures=("tube",),

@@ -23,6 +23,23 @@ from marginseg.data import (
 )
 from marginseg.files.names import as_file_name
 from marginseg.noise import DEFAULT_LENGTH_SCALE
+from marginseg.study.bounds import (
+    LARGEST_SEED,
+    MOST_CASES,
+    MOST_CHANNELS,
+    MOST_EPOCHS,
+    MOST_LEVELS,
+    MOST_RUNS,
+    MOST_VOXELS,
+    MOST_WORKERS,
+    integer,
+    listed,
+    noise_level,
+    number,
+    one_of,
+    sequence,
+    strings,
+)
 from marginseg.training.device import DEVICES, PRECISIONS
 from marginseg.training.state import LOSSES, SCHEDULES, TrainingSettings
 
@@ -31,19 +48,6 @@ EXECUTION_ONLY = frozenset({"device", "workers"})
 
 #: Settings that say which runs there are; a run has its own value of each.
 GRID = frozenset({"structures", "std", "losses", "repeats"})
-
-#: The largest seed. torch's generators take 64 bits, and the folds have the seeds that follow it.
-LARGEST_SEED = 2**63 - 1
-
-#: More than any study has: with more its plan would take hours, or more memory than there is.
-MOST_RUNS, MOST_CASES, MOST_EPOCHS, MOST_WORKERS = 100_000, 1_000_000, 10_000_000, 10_000
-MOST_CHANNELS, MOST_LEVELS, MOST_VOXELS = 65_536, 16, 2**30
-
-#: No fraction of an extent, rate or number of millimetres is larger, or below its inverse.
-LARGEST_NUMBER = 1e9
-
-#: With a hundred times the extent nothing of a structure is left.
-LARGEST_STD = 100.0
 
 #: Part of every run's name. Raise it when a run of the same settings would give other results.
 RUN_FORMAT = 3
@@ -156,21 +160,21 @@ class StudyConfig:
         if self.directory is not None:
             object.__setattr__(self, "directory", os.fspath(self.directory))
         for name in ("structures", "losses"):
-            self._keep(name, self._sequence(name, str))
-        self._keep("std", tuple(map(self._level, self._sequence("std", float))))
+            self._keep(name, strings(name, getattr(self, name)))
+        self._keep("std", tuple(map(noise_level, sequence("std", self.std))))
         for name in ("patch_shape", "features"):
-            values = self._sequence(name, int)
+            values = sequence(name, getattr(self, name))
             most = MOST_VOXELS if name == "patch_shape" else MOST_CHANNELS
-            self._keep(name, tuple(self._integer(name, value, 1, most) for value in values))
+            self._keep(name, tuple(integer(name, value, 1, most) for value in values))
         if self.spacing is not None:
-            values = self._sequence("spacing", float)
-            self._keep("spacing", tuple(self._number("spacing", v, above=True) for v in values))
+            values = sequence("spacing", self.spacing)
+            self._keep("spacing", tuple(number("spacing", v, above=True) for v in values))
         for name in ("length_scale", "learning_rate", "plateau_factor"):
-            self._keep(name, self._number(name, getattr(self, name), above=True))
+            self._keep(name, number(name, getattr(self, name), above=True))
         for name in ("weight_decay", "augmentation"):
-            self._keep(name, self._number(name, getattr(self, name)))
+            self._keep(name, number(name, getattr(self, name)))
         if self.largest_cut is not None:
-            self._keep("largest_cut", self._number("largest_cut", self.largest_cut))
+            self._keep("largest_cut", number("largest_cut", self.largest_cut))
         for name, least, most in (
             ("folds", 2, MOST_RUNS),
             ("repeats", 1, MOST_RUNS),
@@ -183,20 +187,20 @@ class StudyConfig:
         ):
             value = getattr(self, name)
             if value is not None or name not in ("max_cases", "workers"):
-                self._keep(name, self._integer(name, value, least, most))
+                self._keep(name, integer(name, value, least, most))
         self._check()
 
     def _check(self) -> None:
-        _one_of("data", self.data, DATA_KINDS)
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("device", self.device, DEVICES)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        one_of("data", self.data, DATA_KINDS)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("device", self.device, DEVICES)
+        one_of("schedule", self.schedule, SCHEDULES)
         for loss in self.losses:
-            _one_of("losses", loss, LOSSES)
+            one_of("losses", loss, LOSSES)
         for name in ("structures", "losses", "std"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
-                raise ValueError(f"{name}: expected each once, got {_listed(values)}")
+                raise ValueError(f"{name}: expected each once, got {listed(values)}")
             if not values and name != "structures":
                 raise ValueError(f"{name}: expected at least one, got none")
         if not all(name.strip() for name in self.structures):
@@ -208,11 +212,11 @@ class StudyConfig:
             )
         if self.data == "phantom":
             for structure in self.structures:
-                _one_of("structures", structure, PHANTOM_STRUCTURES)
+                one_of("structures", structure, PHANTOM_STRUCTURES)
         elif self.data == "totalsegmentator" and not self.structures:
             raise ValueError("structures: expected names of masks for totalsegmentator, got none")
         if len({f"{a:g}" for a in self.std}) != len(self.std):
-            raise ValueError(f"std: expected 6 digits to tell them apart, got {_listed(self.std)}")
+            raise ValueError(f"std: expected 6 digits to tell them apart, got {listed(self.std)}")
         if self.plateau_factor >= 1:
             raise ValueError(f"plateau_factor: expected below 1, got {self.plateau_factor:g}")
         if self.augmentation > 1:
@@ -221,22 +225,22 @@ class StudyConfig:
             raise ValueError(f"largest_cut: expected a share, at most 1, got {self.largest_cut:g}")
         if not 2 <= len(self.features) <= MOST_LEVELS:
             levels = "two levels or more" if len(self.features) < 2 else f"{MOST_LEVELS} at most"
-            raise ValueError(f"features: expected {levels}, got {_listed(self.features[:99])}")
+            raise ValueError(f"features: expected {levels}, got {listed(self.features[:99])}")
         axes = len(self.patch_shape)
         if axes not in (2, 3):
-            raise ValueError(f"patch_shape: expected 2 or 3 sizes, got {_listed(self.patch_shape)}")
+            raise ValueError(f"patch_shape: expected 2 or 3 sizes, got {listed(self.patch_shape)}")
         if self.spacing is not None and len(self.spacing) not in (1, axes):
-            raise ValueError(f"spacing: expected 1 or {axes} numbers, got {_listed(self.spacing)}")
+            raise ValueError(f"spacing: expected 1 or {axes} numbers, got {listed(self.spacing)}")
         factor = 2 ** (len(self.features) - 1)
         sizes = self.patch_shape
         if any(size % factor for size in sizes) or all(size == factor for size in sizes):
             raise ValueError(
                 f"patch_shape: expected multiples of {factor} for {len(self.features)} levels, "
-                f"and more than {factor} somewhere, got {_listed(sizes)}"
+                f"and more than {factor} somewhere, got {listed(sizes)}"
             )
         if math.prod(sizes) > MOST_VOXELS:
             raise ValueError(
-                f"patch_shape: expected at most {MOST_VOXELS} voxels, got {_listed(sizes)}"
+                f"patch_shape: expected at most {MOST_VOXELS} voxels, got {listed(sizes)}"
             )
         networks = len(self.structures or "1") * len(self.std) * len(self.losses)
         for name, runs in (
@@ -267,11 +271,11 @@ class StudyConfig:
             known = [*structures_of(self.data, directory), "all"]
             structures = structures or ("all",)
             for structure in structures:
-                _one_of("structures", structure, known)
+                one_of("structures", structure, known)
         elif self.data == "totalsegmentator":
             known = structures_of(self.data, directory)
             for structure in structures:
-                _one_of("structures", structure, known)
+                one_of("structures", structure, known)
         elif not structures:
             structures = PHANTOM_STRUCTURES
         return dataclasses.replace(self, directory=directory, structures=structures)
@@ -404,50 +408,3 @@ class StudyConfig:
 
     def _keep(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-
-    def _sequence(self, name: str, kind: type) -> tuple[Any, ...]:
-        values = getattr(self, name)
-        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
-            raise TypeError(f"{name}: expected a sequence, got {values!r}")
-        if kind is str and not all(isinstance(value, str) for value in values):
-            raise TypeError(f"{name}: expected strings, got {values!r}")
-        return tuple(values)
-
-    @staticmethod
-    def _number(name: str, value: Any, *, above: bool = False) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{name}: expected a number, got {value!r}")
-        if not (value > 0 if above else value >= 0) or value == math.inf:
-            wanted = "> 0" if above else ">= 0"
-            raise ValueError(f"{name}: expected a finite number {wanted}, got {value}")
-        if value and not 1 / LARGEST_NUMBER <= value <= LARGEST_NUMBER:
-            bound = (
-                f"at most {LARGEST_NUMBER:g}" if value > 1 else f"at least {1 / LARGEST_NUMBER:g}"
-            )
-            raise ValueError(f"{name}: expected {bound}, got {value}")
-        return float(value)
-
-    def _level(self, value: Any) -> float:
-        level = self._number("std", value)
-        if level > LARGEST_STD:
-            raise ValueError(f"std: expected at most {LARGEST_STD:g}, got {value}")
-        return level
-
-    @staticmethod
-    def _integer(name: str, value: Any, least: int, most: int) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name}: expected an integer, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name}: expected at least {least}, got {value}")
-        if value > most:
-            raise ValueError(f"{name}: expected at most {most}, got {value}")
-        return value
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(str(value) for value in values) or "none"
