@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marginseg.data import Dataset, EmptyDatasetError, folds
-from marginseg.study.configuration import Run, StudyConfig
+from marginseg.study.configuration import GRID, Run, StudyConfig
 from marginseg.study.environment import environment, noise_statistics
 from marginseg.study.executors import local_executor
 from marginseg.study.folder import ALL_CASES, RecordedFailure, SkippedCase, StudyFolder
@@ -108,7 +108,8 @@ def run_study(
     What the folder gets is told by :mod:`marginseg.study.folder`. A study that was killed goes on
     where it was, runs from their last epoch; on the CPU the results have the same bits as
     uninterrupted ones. A run that fails does not stop the others: its traceback is in its folder,
-    and the next time it is tried again.
+    and the next time it is tried again. So goes on a study that grows: with further structures,
+    noise levels, losses or repeats it trains only what it has not.
 
     With several workers, a script has to start it under ``if __name__ == "__main__":``, as for
     every process that Python spawns.
@@ -357,14 +358,18 @@ def _check_same_study(config: StudyConfig, folder: StudyFolder) -> None:
     changed = [
         f"{name} ({_shown(getattr(earlier, name))} there, {_shown(getattr(config, name))} now)"
         for name in config.differences(earlier)
-        # More repeats of the same go on from those that are there.
-        if not (name == "repeats" and config.repeats > earlier.repeats)
+        if not (name in GRID and _grows(getattr(earlier, name), getattr(config, name)))
     ]
     if changed:
         raise ValueError(
             f"output_dir: {folder.path} holds a study with other settings: {', '.join(changed)}; "
             "name another folder"
         )
+
+
+def _grows(earlier: Any, now: Any) -> bool:
+    """Whether the runs that were asked for are among those that are asked for now."""
+    return set(earlier) <= set(now) if isinstance(now, tuple) else bool(earlier <= now)
 
 
 def _shown(value: object) -> str:
