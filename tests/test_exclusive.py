@@ -18,6 +18,7 @@ from marginseg import (
     optimal_labels,
     optimal_segmentation,
 )
+from marginseg.ops import boundary
 
 
 def softmax_maps(seed, cases, channels, spatial):
@@ -355,7 +356,9 @@ def _mostly_background(seed: int) -> torch.Tensor:
 
 def test_what_is_left_out_of_the_background_changes_nothing(device, monkeypatch):
     """To the bit, with a tenth of the voxels looked at or with all, alone or in a batch."""
-    maps = torch.stack([_mostly_background(seed) for seed in range(6)]).to(device)
+    emulated = boundary.core_of(torch.empty(0)).kernels.__name__ == "marginseg._cuda_emulated"
+    seeds = range(2 if emulated else 6)  # where one thread runs at a time each takes seconds
+    maps = torch.stack([_mostly_background(seed) for seed in seeds]).to(device)
     sizes = []
     assign = marginseg.exclusive.assign_labels
 

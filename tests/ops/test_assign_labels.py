@@ -102,9 +102,10 @@ def test_a_long_map_of_halves_is_worked_on_in_parts(device, monkeypatch):
     checked(values, ones, 0.5 * ones, 1, 0.0, device)
 
 
-def test_nothing_depends_on_the_number_of_threads(device):
-    values = torch.from_numpy(np.random.default_rng(0).random((2, 5, 100_000))).float().to(device)
-    scale = torch.rand(2, 5, device=device)
+def test_nothing_depends_on_the_number_of_threads():
+    """Which the CPU's kernels alone have."""
+    values = torch.from_numpy(np.random.default_rng(0).random((2, 5, 100_000))).float()
+    scale = torch.rand(2, 5)
     results = []
     before = torch.get_num_threads()
     try:
