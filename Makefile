@@ -9,7 +9,9 @@ PIP := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 INSTALL := $(PIP) --no-build-isolation
 # Tests share the cores; each process imports torch, so there is no use in many.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -type f)
+# An editable install knows the packages that there were when it was made.
+PACKAGES := $(shell find python -name __init__.py)
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(PACKAGES) $(shell find csrc -type f)
 SANITIZED := build/sanitized
 EMULATION := $(shell find tests/cuda_emulation -type f)
 
