@@ -106,6 +106,12 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device("cuda" if request.param is Kernels.cuda else "cpu")
 
 
+@pytest.fixture
+def in_emulation(request: pytest.FixtureRequest) -> bool:
+    """Whether a test runs the emulated kernels: one thread at a time."""
+    return request.node.callspec.params["device"] is Kernels.emulated
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Put the kernels of a test in their place for as long as the test runs.

@@ -18,7 +18,6 @@ from marginseg import (
     optimal_labels,
     optimal_segmentation,
 )
-from marginseg.ops import boundary
 
 
 def softmax_maps(seed, cases, channels, spatial):
@@ -354,10 +353,9 @@ def _mostly_background(seed: int) -> torch.Tensor:
     return torch.from_numpy((p / p.sum(0)).astype(np.float32))
 
 
-def test_what_is_left_out_of_the_background_changes_nothing(device, monkeypatch):
+def test_what_is_left_out_of_the_background_changes_nothing(device, in_emulation, monkeypatch):
     """To the bit, with a tenth of the voxels looked at or with all, alone or in a batch."""
-    emulated = boundary.core_of(torch.empty(0)).kernels.__name__ == "marginseg._cuda_emulated"
-    seeds = range(2 if emulated else 6)  # where one thread runs at a time each takes seconds
+    seeds = range(2 if in_emulation else 6)  # where one thread runs at a time each takes seconds
     maps = torch.stack([_mostly_background(seed) for seed in seeds]).to(device)
     sizes = []
     assign = marginseg.exclusive.assign_labels
